@@ -1,1 +1,46 @@
-//! placeholder
+//! The vocabulary of Quorate: ids, time, counts, names, actions, outcomes, refusals, error codes.
+//!
+//! Job: give every thing one name and one type, for all crates, on disk and in memory.
+//! Must never: do IO, read a clock, draw randomness, use floats, or decide anything. What decides is `quorate-core`.
+//!
+//! **Architecture Invariant:** these types are what is written to disk (MessagePack with field names) and what crosses
+//! the edge through `quorate_common::wire`. A field that was released is never renamed; new fields carry `#[serde(default)]`.
+#![no_std]
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
+extern crate alloc;
+
+#[macro_use]
+mod enums;
+
+pub mod action;
+pub mod backup;
+pub mod group;
+pub mod id;
+pub mod node;
+pub mod observe;
+pub mod operation;
+pub mod principal;
+pub mod probe;
+pub mod reason;
+pub mod refusal;
+pub mod selector;
+pub mod service;
+pub mod time;
+
+pub use action::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
+pub use group::{BftRounding, GroupSpec, GroupState, InstanceRole, QuorumPolicy, Sync};
+pub use id::*;
+pub use node::{Drain, NodeStatus, Scheduling};
+pub use observe::{InstanceReading, ProbeReading};
+pub use operation::{
+    ConditionReason, ExecutionState, ObligationState, OperationKind, OperationState, StepKind, StepState,
+    WaveState,
+};
+pub use principal::{AccessRole, Principal, Role};
+pub use probe::{Comparison, ProbeKind, ProbeSpec};
+pub use reason::Reason;
+pub use refusal::{OutMember, OutReason, Refusal};
+pub use selector::{Selector, SelectorError};
+pub use service::{Driver, InstanceState, ServiceSpec};
+pub use time::{DurationMs, Timestamp};

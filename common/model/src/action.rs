@@ -1,0 +1,223 @@
+//! The closed catalogue of typed actions: what an agent can be asked to do.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backup::{BackupPolicy, BackupReceipt, LogRotation};
+use crate::id::{BackupId, ServiceName};
+use crate::node::Facts;
+use crate::service::UnitStatus;
+use crate::time::DurationMs;
+
+words! {
+    /// An action's name, as in the catalogue.
+    pub enum ActionKind {
+        /// State of a unit.
+        ServiceStatus = "service.status",
+        /// Start a unit.
+        ServiceStart = "service.start",
+        /// Stop a unit.
+        ServiceStop = "service.stop",
+        /// Stop and start a unit.
+        ServiceRestart = "service.restart",
+        /// Make a unit read its configuration again.
+        ServiceReload = "service.reload",
+        /// Store a copy.
+        BackupCreate = "backup.create",
+        /// Read a copy again and check every file.
+        BackupVerify = "backup.verify",
+        /// Rotate logs.
+        LogRotate = "log.rotate",
+        /// Facts about the host.
+        HostFacts = "host.facts",
+        /// Findings about the host.
+        HostDiagnose = "host.diagnose",
+    }
+}
+
+words! {
+    /// What an action may do to others.
+    pub enum RiskClass {
+        /// Changes nothing.
+        Read = "READ",
+        /// Changes nothing that serves.
+        Safe = "SAFE",
+        /// Needs a disruption grant.
+        Disruptive = "DISRUPTIVE",
+        /// Needs a grant, an approval and proof elsewhere.
+        Destructive = "DESTRUCTIVE",
+    }
+}
+
+/// One typed request to an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionSpec {
+    /// `service.status`.
+    ServiceStatus {
+        /// Which.
+        service: ServiceName,
+    },
+    /// `service.start`.
+    ServiceStart {
+        /// Which.
+        service: ServiceName,
+    },
+    /// `service.stop`.
+    ServiceStop {
+        /// Which.
+        service: ServiceName,
+    },
+    /// `service.restart`.
+    ServiceRestart {
+        /// Which.
+        service: ServiceName,
+    },
+    /// `service.reload`.
+    ServiceReload {
+        /// Which.
+        service: ServiceName,
+    },
+    /// `backup.create`.
+    BackupCreate {
+        /// Which instance.
+        service: ServiceName,
+        /// Its id in the catalogue and its file name on the node.
+        backup: BackupId,
+        /// What and how.
+        policy: BackupPolicy,
+    },
+    /// `backup.verify`.
+    BackupVerify {
+        /// Which copy.
+        backup: BackupId,
+        /// The archive's sha256 by the catalogue.
+        sha256: String,
+    },
+    /// `log.rotate`.
+    LogRotate {
+        /// Whose logs; reloaded afterwards if the policy says so.
+        service: ServiceName,
+        /// What and how.
+        policy: LogRotation,
+    },
+    /// `host.facts`.
+    HostFacts,
+    /// `host.diagnose`.
+    HostDiagnose,
+}
+
+impl ActionSpec {
+    /// Its name in the catalogue.
+    #[must_use]
+    pub const fn kind(&self) -> ActionKind {
+        match self {
+            Self::ServiceStatus { .. } => ActionKind::ServiceStatus,
+            Self::ServiceStart { .. } => ActionKind::ServiceStart,
+            Self::ServiceStop { .. } => ActionKind::ServiceStop,
+            Self::ServiceRestart { .. } => ActionKind::ServiceRestart,
+            Self::ServiceReload { .. } => ActionKind::ServiceReload,
+            Self::BackupCreate { .. } => ActionKind::BackupCreate,
+            Self::BackupVerify { .. } => ActionKind::BackupVerify,
+            Self::LogRotate { .. } => ActionKind::LogRotate,
+            Self::HostFacts => ActionKind::HostFacts,
+            Self::HostDiagnose => ActionKind::HostDiagnose,
+        }
+    }
+
+    /// The service it works on, if any.
+    #[must_use]
+    pub const fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Self::ServiceStatus { service }
+            | Self::ServiceStart { service }
+            | Self::ServiceStop { service }
+            | Self::ServiceRestart { service }
+            | Self::ServiceReload { service }
+            | Self::BackupCreate { service, .. }
+            | Self::LogRotate { service, .. } => Some(service),
+            Self::BackupVerify { .. } | Self::HostFacts | Self::HostDiagnose => None,
+        }
+    }
+
+    /// What it may do to others. A backup that pauses writes and a rotation that reloads disturb the instance.
+    #[must_use]
+    pub const fn risk(&self) -> RiskClass {
+        match self {
+            Self::ServiceStatus { .. } | Self::HostFacts | Self::HostDiagnose => RiskClass::Read,
+            Self::ServiceStart { .. } | Self::BackupVerify { .. } => RiskClass::Safe,
+            Self::ServiceStop { .. } | Self::ServiceRestart { .. } | Self::ServiceReload { .. } => {
+                RiskClass::Disruptive
+            }
+            Self::BackupCreate { policy, .. } => {
+                if policy.pause.is_some() {
+                    RiskClass::Disruptive
+                } else {
+                    RiskClass::Safe
+                }
+            }
+            Self::LogRotate { policy, .. } => {
+                if policy.reload {
+                    RiskClass::Disruptive
+                } else {
+                    RiskClass::Safe
+                }
+            }
+        }
+    }
+}
+
+/// Longest tail of output that travels with an outcome, in bytes; the rest stays on the node.
+pub const OUTPUT_TAIL_MAX_BYTES: usize = 4 * 1024;
+
+/// One finding of `host.diagnose`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was looked at: `disk`, `memory`, `unit ledger`, …
+    pub subject: String,
+    /// `ok`, `warning`, `critical`.
+    pub level: String,
+    /// What was found, one line.
+    pub message: String,
+    /// What it rests on.
+    pub evidence: String,
+}
+
+/// What an action gave back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionOutcome {
+    /// One line for people.
+    pub message: String,
+    /// Tail of the output, at most 4 KiB, lossy UTF-8.
+    #[serde(default)]
+    pub output_tail: String,
+    /// Size of the whole output in bytes.
+    #[serde(default)]
+    pub output_bytes: u64,
+    /// sha256 of the whole output, lower-case hex; empty when there was none.
+    #[serde(default)]
+    pub output_sha256: String,
+    /// SIGKILL was needed after the graceful deadline.
+    #[serde(default)]
+    pub escalated: bool,
+    /// How long it took on the node.
+    #[serde(default)]
+    pub took: DurationMs,
+    /// Unit state afterwards, for `service.*`.
+    #[serde(default)]
+    pub unit: Option<UnitStatus>,
+    /// What was stored, for `backup.create` and `backup.verify`.
+    #[serde(default)]
+    pub backup: Option<BackupReceipt>,
+    /// Files rotated, for `log.rotate`.
+    #[serde(default)]
+    pub rotated: Vec<String>,
+    /// For `host.facts`.
+    #[serde(default)]
+    pub facts: Option<Facts>,
+    /// For `host.diagnose`.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+}

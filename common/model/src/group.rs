@@ -1,0 +1,131 @@
+//! Groups: which instances form one cluster, and how many of them must be available.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{GroupName, NodeName, ServiceName};
+
+words! {
+    /// The role as the application sees it.
+    pub enum InstanceRole {
+        /// Not known.
+        Unknown = "UNKNOWN",
+        /// Leads the application's own consensus.
+        Leader = "LEADER",
+        /// Votes.
+        Voter = "VOTER",
+        /// Follows without a vote.
+        Learner = "LEARNER",
+        /// Holds the primary role of a pair.
+        Primary = "PRIMARY",
+        /// Stands by for the primary.
+        Standby = "STANDBY",
+        /// Neither votes nor stands by.
+        Observer = "OBSERVER",
+    }
+}
+
+words! {
+    /// Whether an instance has caught up with its peers.
+    pub enum Sync {
+        /// Not known, counts as not caught up.
+        Unknown = "UNKNOWN",
+        /// Within the lag limit.
+        CaughtUp = "CAUGHT_UP",
+        /// Behind.
+        Lagging = "LAGGING",
+    }
+}
+
+words! {
+    /// How a group stands.
+    pub enum GroupState {
+        /// Nothing is known of any voter yet.
+        Unknown = "UNKNOWN",
+        /// Margin at or above the spare wanted.
+        Healthy = "HEALTHY",
+        /// Quorum holds, no spare.
+        AtRisk = "AT_RISK",
+        /// Fewer available than required.
+        QuorumLost = "QUORUM_LOST",
+        /// Declared maintenance.
+        Maintenance = "MAINTENANCE",
+    }
+}
+
+words! {
+    /// Which BFT formula a chain uses.
+    pub enum BftRounding {
+        /// ceil(2N/3), as Besu's `BftHelpers`.
+        CeilTwoThirds = "CEIL_TWO_THIRDS",
+        /// floor(2N/3)+1.
+        FloorTwoThirdsPlusOne = "FLOOR_TWO_THIRDS_PLUS_ONE",
+    }
+}
+
+/// How many voters must be available.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuorumPolicy {
+    /// floor(V/2)+1.
+    Majority,
+    /// Byzantine quorum.
+    Bft {
+        /// The formula.
+        rounding: BftRounding,
+    },
+    /// A fixed number.
+    MinAvailable {
+        /// How many.
+        count: u32,
+    },
+    /// A share of the declared voters, rounded up.
+    MinAvailablePercent {
+        /// 1 to 100.
+        percent: u32,
+    },
+    /// One primary with a live lease and a standby; never both disturbed. Shape only until failover lands: every
+    /// disruption of a primary is refused.
+    PrimaryStandby,
+    /// No quorum: only `max_unavailable` bounds the work.
+    None,
+}
+
+impl QuorumPolicy {
+    /// The word used in JSON and tables.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Majority => "MAJORITY",
+            Self::Bft { .. } => "BFT",
+            Self::MinAvailable { .. } | Self::MinAvailablePercent { .. } => "MIN_AVAILABLE",
+            Self::PrimaryStandby => "PRIMARY_STANDBY",
+            Self::None => "NONE",
+        }
+    }
+}
+
+/// A group as its owner declares it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSpec {
+    /// Its name.
+    pub name: GroupName,
+    /// The service whose instances are the members.
+    pub service: ServiceName,
+    /// Declared voters: the anchor of all arithmetic, never the members seen now.
+    pub voters: Vec<NodeName>,
+    /// Declared non-voting members.
+    #[serde(default)]
+    pub learners: Vec<NodeName>,
+    /// How many voters must be available.
+    pub policy: QuorumPolicy,
+    /// Margin to keep on top of the quorum while we work.
+    #[serde(default)]
+    pub spare_wanted: u32,
+    /// Labels, at most 64.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}

@@ -1,0 +1,56 @@
+//! Observations: what agents saw and when. They live in memory; a decision carries the readings it rests on.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::group::{InstanceRole, Sync};
+use crate::id::{InstanceId, NodeName, ProbeName};
+use crate::service::InstanceState;
+use crate::time::Timestamp;
+
+/// One reading of one probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeReading {
+    /// Which instance was looked at.
+    pub instance: InstanceId,
+    /// Which node looked.
+    pub from: NodeName,
+    /// Which probe.
+    pub probe: ProbeName,
+    /// Whether it passed.
+    pub ok: bool,
+    /// Consecutive passes up to this reading.
+    pub passes: u32,
+    /// Consecutive failures up to this reading.
+    pub failures: u32,
+    /// One line, sanitised.
+    pub detail: String,
+    /// Role seen, by a membership probe.
+    pub role: InstanceRole,
+    /// Lag seen, by a membership probe.
+    pub lag: Option<u64>,
+    /// When, on the coordinator's clock: stamped on arrival minus the age the agent gave.
+    pub at: Timestamp,
+}
+
+/// What is known of one instance, folded from the readings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceReading {
+    /// Which instance.
+    pub instance: InstanceId,
+    /// Folded state.
+    pub observed: InstanceState,
+    /// Role as the application sees it.
+    pub role: InstanceRole,
+    /// Caught up or not.
+    pub sync: Sync,
+    /// When the current run of the unit began; zero when it does not run.
+    pub up_since: Timestamp,
+    /// The oldest reading it rests on.
+    pub at: Timestamp,
+    /// The probes behind it.
+    #[serde(default)]
+    pub probes: Vec<ProbeReading>,
+}

@@ -1,0 +1,120 @@
+//! Probes: one named measurement of health each, as a service declares it. Running them is the agent's work.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::ProbeName;
+use crate::time::DurationMs;
+
+words! {
+    /// How a JSON value is compared.
+    pub enum Comparison {
+        /// Equal.
+        Eq = "==",
+        /// Not equal.
+        Ne = "!=",
+        /// Less.
+        Lt = "<",
+        /// Less or equal.
+        Le = "<=",
+        /// Greater.
+        Gt = ">",
+        /// Greater or equal.
+        Ge = ">=",
+    }
+}
+
+/// One comparison on a JSON answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JsonCheck {
+    /// Dotted path into the document, array indexes as numbers: `status.peers.0.state`.
+    pub path: String,
+    /// The comparison.
+    pub op: Comparison,
+    /// The value to compare with, as JSON text: `"ok"`, `10`, `true`.
+    pub value: String,
+}
+
+/// How to find one member in a JSON membership document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembershipPaths {
+    /// Dotted path of the array of members.
+    pub members: String,
+    /// Field of a member that names it.
+    pub key: String,
+    /// What that field holds for this instance, as text.
+    pub this: String,
+    /// Field with the role (`leader`, `voter`, `learner`, any case).
+    pub role: String,
+    /// Field, a boolean, that says whether the member serves; empty when there is none.
+    #[serde(default)]
+    pub serving: String,
+    /// Field with the lag, a number; empty when there is none.
+    #[serde(default)]
+    pub lag: String,
+    /// Largest lag that still counts as caught up.
+    #[serde(default)]
+    pub max_lag: u64,
+}
+
+/// What a probe does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeKind {
+    /// HTTP GET; no redirect is followed; the body is read up to 1 MiB.
+    Http {
+        /// `http://host:port/path`.
+        url: String,
+        /// Accepted status codes; empty means 200 alone.
+        #[serde(default)]
+        status: Vec<u16>,
+        /// Text the body must contain; empty for none.
+        #[serde(default)]
+        body_contains: String,
+        /// Comparisons that must all hold.
+        #[serde(default)]
+        json: Vec<JsonCheck>,
+    },
+    /// A TCP connection is accepted.
+    Tcp {
+        /// `host:port`.
+        address: String,
+    },
+    /// A program, run by the node itself if its policy lists it; exit code 0 passes.
+    Exec {
+        /// Program and arguments; never a shell.
+        argv: Vec<String>,
+    },
+    /// The instance's unit is active, without a restart, for a time.
+    UnitSoak {
+        /// How long it must have been up without a restart.
+        min_up: DurationMs,
+    },
+    /// The member's place in a JSON membership document.
+    Membership {
+        /// `http://host:port/path`.
+        url: String,
+        /// Where things are in the document.
+        paths: MembershipPaths,
+    },
+}
+
+/// A probe of a service, run against each instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeSpec {
+    /// Its name, unique in the service.
+    pub name: ProbeName,
+    /// What it does. Texts may hold `${node}`, `${service}` and the instance's own variables; `desired` fills them in.
+    pub kind: ProbeKind,
+    /// Time between two readings.
+    pub interval: DurationMs,
+    /// Longest time one reading may take.
+    pub timeout: DurationMs,
+    /// Consecutive passes that make it stable.
+    pub passes: u32,
+    /// Also run by one other node, which must agree before a gate passes. Not for `Exec` and `UnitSoak`.
+    #[serde(default)]
+    pub from_peer: bool,
+}

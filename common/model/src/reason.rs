@@ -1,0 +1,199 @@
+//! Stable reason codes: one table with what each means, what it protected and what to do. `quorate explain CODE` prints it.
+
+macro_rules! reasons {
+    ($($(#[$meta:meta])* $variant:ident = $code:literal, retry $retry:literal, $cause:literal, $protects:literal, $todo:literal;)+) => {
+        words! {
+            /// The machine-readable reason of every refusal and error: gRPC `ErrorInfo.reason`, REST, audit, traces.
+            pub enum Reason { $($(#[$meta])* #[doc = $cause] $variant = $code),+ }
+        }
+
+        impl Reason {
+            /// What leads to it.
+            #[must_use]
+            pub const fn cause(self) -> &'static str { match self { $(Self::$variant => $cause),+ } }
+
+            /// What the refusal protects.
+            #[must_use]
+            pub const fn protects(self) -> &'static str { match self { $(Self::$variant => $protects),+ } }
+
+            /// What to do about it.
+            #[must_use]
+            pub const fn what_to_do(self) -> &'static str { match self { $(Self::$variant => $todo),+ } }
+
+            /// Whether the same request may succeed later without any change by the caller.
+            #[must_use]
+            pub const fn is_retryable(self) -> bool { match self { $(Self::$variant => $retry),+ } }
+        }
+    };
+}
+
+reasons! {
+    QuorumMargin = "QUORUM_MARGIN", retry true,
+        "The step would leave a group with fewer available voters than its policy requires.",
+        "The group's quorum: writes stop, or finality stalls, when it is lost.",
+        "Bring a member that is already out back first; `quorate quorum check --down NODE` shows the arithmetic.";
+    MaxUnavailable = "MAX_UNAVAILABLE", retry true,
+        "As many instances of the group are already being worked on as max_unavailable allows.",
+        "Capacity: the budget of one group is shared by all causes.",
+        "Wait for the running step, or raise max_unavailable where the quorum allows it.";
+    EvidenceStale = "EVIDENCE_STALE", retry true,
+        "A health reading that the decision would rest on is missing or too old.",
+        "Decisions on stale health: what is not known counts as out.",
+        "`quorate node list` shows which agent is not heard; wait for fresh readings or repair the agent.";
+    NodeLease = "NODE_LEASE", retry true,
+        "Another operation holds a disruption grant on the node.",
+        "One mutating action per node at a time.",
+        "`quorate explain OPERATION` names the holder; wait for it or cancel it.";
+    NodeCordoned = "NODE_CORDONED", retry true,
+        "The node is cordoned: no new disruptive work may start on it.",
+        "Whatever the owner of the cordon is doing there.",
+        "`quorate node show NODE` names owner and reason; `quorate node uncordon NODE` lifts it.";
+    AgentDisconnected = "AGENT_DISCONNECTED", retry true,
+        "The node's agent is not heard.",
+        "Work that could not be observed or undone.",
+        "Check quorate-agent on the host and its way to the coordinators.";
+    PrimaryLease = "PRIMARY_LEASE", retry true,
+        "A PRIMARY_STANDBY group is disturbed only under a primary lease, which this release does not hand out.",
+        "The pair: primary and standby are never both disturbed.",
+        "Move the role by the service's own means, or use another policy for this group.";
+    WindowClosed = "WINDOW_CLOSED", retry true,
+        "The step may start only inside its maintenance window.",
+        "The agreed quiet hours.",
+        "Wait for the window.";
+    Freeze = "FREEZE", retry true,
+        "A freeze is on for this selector.",
+        "Everything: nothing disruptive may start.",
+        "Wait for its end.";
+    StalePlan = "STALE_PLAN", retry false,
+        "What the plan touches has changed since it was computed.",
+        "You approved something else than what would run.",
+        "Plan again and look at the difference.";
+    EpochStale = "EPOCH_STALE", retry false,
+        "The command carries an older epoch than one this node has already seen.",
+        "The node from a coordinator that lost its leadership.",
+        "Nothing; the current leader sends what is due.";
+    GrantExpired = "GRANT_EXPIRED", retry true,
+        "The disruption grant ended before the action began.",
+        "The quorum: after its end the budget may be somebody else's.",
+        "Nothing; the step is granted anew or the operation stops safely.";
+    PolicyDenied = "POLICY_DENIED", retry false,
+        "The host's own [policy] in agent.toml does not list this.",
+        "The host from its coordinators.",
+        "Add it to [policy] on the host, or leave it.";
+    ActionUnsupported = "ACTION_UNSUPPORTED", retry false,
+        "The agent on the node does not have this action.",
+        "A plan that would stop half way.",
+        "Upgrade the agent.";
+    JournalLost = "JOURNAL_LOST", retry false,
+        "The agent's journal was lost or damaged; what it did before is not known.",
+        "Actions from running twice.",
+        "Inspect the host, then run `quorate-helper reset-journal` there.";
+    LowSpace = "LOW_SPACE", retry true,
+        "The disk has too little free space for the work.",
+        "The host's data and our own journal.",
+        "Free space; it goes on by itself.";
+    ExecutionUnknown = "EXECUTION_UNKNOWN", retry false,
+        "Nobody can tell whether the action had its effect.",
+        "Actions from running twice.",
+        "Look at the host, then start a new operation.";
+    GateFailed = "GATE_FAILED", retry false,
+        "A gate did not pass within its deadline.",
+        "The rest of the group from a bad change.",
+        "`quorate operation show ID` holds the readings.";
+    ActionFailed = "ACTION_FAILED", retry false,
+        "An action ended badly on its node.",
+        "The rest of the group: no further step started.",
+        "`quorate operation show ID` holds the outcome and its output.";
+    DeadlineExceeded = "DEADLINE_EXCEEDED", retry true,
+        "It took longer than its deadline.",
+        "Callers from waiting for ever.",
+        "For a write: its outcome is unknown; ask again with the same request id.";
+    InvalidArgument = "INVALID_ARGUMENT", retry false,
+        "A field of the request is missing, malformed or out of range.",
+        "The state from nonsense.",
+        "Correct the field that the message names.";
+    EmptySelector = "EMPTY_SELECTOR", retry false,
+        "The selector chooses nothing; an empty selector never means all.",
+        "The fleet from a forgotten flag.",
+        "Name nodes, give -l, or say --all.";
+    MessageTooLarge = "MESSAGE_TOO_LARGE", retry false,
+        "The message is larger than its limit.",
+        "Everybody else's memory.",
+        "Send less at once.";
+    MalformedMessage = "MALFORMED_MESSAGE", retry false,
+        "The message is not valid protobuf of its type.",
+        "The parser's callers.",
+        "Send what the proto describes.";
+    NotFound = "NOT_FOUND", retry false,
+        "There is no such thing.",
+        "Nothing.",
+        "List what there is.";
+    AlreadyExists = "ALREADY_EXISTS", retry false,
+        "There is one already.",
+        "The one that exists.",
+        "Use another name, or change the existing one.";
+    Conflict = "CONFLICT", retry false,
+        "It contradicts something declared elsewhere.",
+        "Declarations from contradicting each other.",
+        "Change one of the two that the message names.";
+    RequestIdConflict = "REQUEST_ID_CONFLICT", retry false,
+        "The request id was used before for another request.",
+        "Retries from turning into something else.",
+        "Use a new request id for a new request.";
+    WrongState = "WRONG_STATE", retry false,
+        "Its state does not allow this.",
+        "Finished work from being started again.",
+        "Look at its state first.";
+    MembershipBusy = "MEMBERSHIP_BUSY", retry true,
+        "Another membership change is under way, or the new majority would not be reachable.",
+        "The coordinators' own quorum.",
+        "Wait for it.";
+    LimitReached = "LIMIT_REACHED", retry true,
+        "A limit on how many there may be is reached.",
+        "Memory and everybody else.",
+        "Remove some, or raise the limit in the configuration.";
+    RateLimited = "RATE_LIMITED", retry true,
+        "Too many calls in too short a time.",
+        "Everybody else.",
+        "Slow down.";
+    Unauthenticated = "UNAUTHENTICATED", retry false,
+        "The certificate or token is not accepted.",
+        "The fleet.",
+        "The audit log of the coordinators holds the exact cause.";
+    NotAllowed = "NOT_ALLOWED", retry false,
+        "The caller's role does not include this call.",
+        "The fleet.",
+        "Ask an administrator for the role.";
+    IdentityRevoked = "IDENTITY_REVOKED", retry false,
+        "The identity was removed.",
+        "The fleet from a host that was taken out.",
+        "Enrol the host again with a new token.";
+    NoLeader = "NO_LEADER", retry true,
+        "The coordinators have no leader now.",
+        "One truth.",
+        "Try again; look at `quorate cluster members` if it lasts.";
+    OutcomeUnknown = "OUTCOME_UNKNOWN", retry true,
+        "The write may or may not have happened.",
+        "Work from being done twice by a blind retry.",
+        "Ask again with the same request id: the answer will be the first one's.";
+    Internal = "INTERNAL", retry false,
+        "A defect in Quorate.",
+        "Nothing.",
+        "Report it with the request id.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_page_and_parses_back() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::parse(reason.as_str()), Some(*reason));
+            assert!(reason.as_str().bytes().all(|b| b.is_ascii_uppercase() || b == b'_'));
+            for text in [reason.cause(), reason.protects(), reason.what_to_do()] {
+                assert!(text.ends_with(['.', ')']), "{reason}: {text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Services: a managed workload definition, and what is seen of one instance.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backup::{BackupPolicy, LogRotation};
+use crate::id::{NodeName, ServiceName};
+use crate::probe::ProbeSpec;
+use crate::selector::Selector;
+use crate::time::{DurationMs, Timestamp};
+
+words! {
+    /// What is seen of an instance.
+    pub enum InstanceState {
+        /// Nothing is known; counts as out.
+        Unknown = "UNKNOWN",
+        /// Being started.
+        Starting = "STARTING",
+        /// The process runs; its probes have not passed yet.
+        Running = "RUNNING",
+        /// Probes pass, the soak is not over.
+        Soaking = "SOAKING",
+        /// Every probe is stable.
+        Healthy = "HEALTHY",
+        /// It runs and a probe fails.
+        Unhealthy = "UNHEALTHY",
+        /// Being stopped.
+        Stopping = "STOPPING",
+        /// Stopped on purpose or never started.
+        Stopped = "STOPPED",
+        /// Ended by itself, or would not start.
+        Failed = "FAILED",
+    }
+}
+
+words! {
+    /// What its owner wants of an instance.
+    pub enum DesiredState {
+        /// It should run.
+        Running = "RUNNING",
+        /// It should be stopped.
+        Stopped = "STOPPED",
+    }
+}
+
+/// What keeps the instance running on its host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// A systemd unit.
+    Systemd {
+        /// For example `scribe-node.service`.
+        unit: String,
+    },
+    /// A process that the agent supervises itself; what it runs is declared in the host's own `agent.toml`.
+    Process {
+        /// The name under `[process.NAME]`.
+        name: String,
+    },
+}
+
+/// A service as its owner declares it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// Its name.
+    pub name: ServiceName,
+    /// What runs it.
+    pub driver: Driver,
+    /// The nodes that carry an instance.
+    pub nodes: Selector,
+    /// Probes of each instance; a service without any is judged by its unit alone.
+    #[serde(default)]
+    pub probes: Vec<ProbeSpec>,
+    /// How long a graceful stop may take before the recorded escalation to SIGKILL.
+    pub stop_timeout: DurationMs,
+    /// How long a start may take until the unit is active.
+    pub start_timeout: DurationMs,
+    /// How to back an instance up.
+    #[serde(default)]
+    pub backup: Option<BackupPolicy>,
+    /// How to rotate its logs.
+    #[serde(default)]
+    pub log_rotation: Option<LogRotation>,
+    /// Variables per node for `${…}` in probes, for example its port.
+    #[serde(default)]
+    pub vars: BTreeMap<NodeName, BTreeMap<String, String>>,
+    /// Labels, at most 64.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The state of a unit or supervised process, as the host tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitStatus {
+    /// `loaded`, `not-found`, `masked`, `error`.
+    pub load: String,
+    /// `active`, `activating`, `deactivating`, `inactive`, `failed`, `reloading`.
+    pub active: String,
+    /// `running`, `dead`, `exited`, …
+    pub sub: String,
+    /// Main process, 0 when there is none.
+    pub main_pid: u32,
+    /// Restarts by the supervisor since it was last started by hand.
+    pub restarts: u32,
+    /// Identifies this run of the unit; changes with every start.
+    pub invocation_id: String,
+    /// Since when it is in this active state.
+    pub since: Timestamp,
+    /// How the last run ended: `success`, `exit-code`, `signal`, `timeout`, … ; empty when unknown.
+    pub result: String,
+    /// Exit code or signal number of the last run.
+    pub exit_status: i32,
+    /// Whether it is started at boot.
+    pub enabled: bool,
+}
