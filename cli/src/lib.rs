@@ -1,1 +1,3 @@
-//! placeholder
+//! The command line of Quorate, and `quorate dev`, the local fleet.
+
+pub mod dev;

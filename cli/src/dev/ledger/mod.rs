@@ -1,0 +1,200 @@
+//! The sample service of `quorate dev`: a small key-value group that speaks the Scribe Ledger's HTTP admin API (guide S2).
+//!
+//! It exists so that orders can be tried on something that really loses quorum: it answers 503 after a start, then serves
+//! as a lagging learner (`/health` is 200 already), and only then counts as a voter again. It can be told to misbehave.
+//!
+//! **A sample workload, not a database.** The leader is the lowest id that serves (sticky, with a term); there is no
+//! consensus, no authentication, and a write answered with an error may be on some members.
+//!
+//! What it must never do: listen anywhere but 127.0.0.1, count a start twice, or show a member as serving that did not say so.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+
+mod api;
+pub mod config;
+mod kv;
+mod logfile;
+mod metrics;
+mod node;
+mod record;
+mod store;
+mod view;
+
+pub use config::{LedgerConfig, LedgerConfigError, Misbehave, PeerConfig};
+use logfile::LogFile;
+use node::Node;
+use store::Store;
+use view::Standing;
+
+/// Connections served at once; more wait in the listener's backlog. Members, probes and a few clients need far fewer.
+const MAX_CONNECTIONS: usize = 256;
+/// Longest a client may take to send its request's head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest head of a request, in bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// How long requests in flight may go on after SIGTERM: a stop takes less than 100 ms.
+const STOP_GRACE: Duration = Duration::from_millis(50);
+
+/// Runs one instance.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LedgerArgs {
+    /// The instance's TOML file
+    #[arg(long, value_name = "FILE")]
+    config: std::path::PathBuf,
+}
+
+/// Runs one instance until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When its file is bad, its data is damaged or its port is taken.
+pub async fn run(args: LedgerArgs) -> anyhow::Result<ExitCode> {
+    let config = LedgerConfig::load(&args.config)?;
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
+    // Counted before anything can fail: a start that came to nothing is a start.
+    logfile::count(&config.data_dir.join("starts.log")).context("cannot count the start in starts.log")?;
+    let log = LogFile::open(&config.log_file)
+        .with_context(|| format!("cannot open {}", config.log_file.display()))?;
+    let node = match prepare(config, log).await {
+        Ok(Some((node, listener))) => {
+            spawn_tasks(&node);
+            let serving = tokio::spawn(serve(listener, Arc::clone(&node)));
+            let end = wait_for_the_end(&node).await;
+            serving.abort();
+            end?;
+            node
+        }
+        Ok(None) => return Ok(ExitCode::FAILURE),
+        Err(error) => return Err(error),
+    };
+    // A write in flight holds this lock; what is not done after the grace is as if the power had gone.
+    let _ = tokio::time::timeout(STOP_GRACE, node.writes.lock()).await;
+    node.log.line("INFO", "stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens what the instance needs. `None`: it was told to crash.
+async fn prepare(config: LedgerConfig, log: LogFile) -> anyhow::Result<Option<(Arc<Node>, TcpListener)>> {
+    log.line("INFO", &format!("start pid={} port={}", std::process::id(), config.port));
+    let ready = async {
+        let misbehave = config.misbehave_now()?;
+        if misbehave.crash_at_start {
+            log.line("ERROR", "told to crash at start");
+            eprintln!("ledger: told to crash at start");
+            return Ok(None);
+        }
+        let path = config.data_dir.join("ledger.kv");
+        let (store, torn) = tokio::task::spawn_blocking(move || Store::open(&path)).await??;
+        if torn > 0 {
+            log.line("WARN", &format!("cut {torn} bytes of a torn tail off the data file"));
+        }
+        let standing = load_standing(&config.data_dir.join("standing.json"))?;
+        let listener = TcpListener::bind(("127.0.0.1", config.port))
+            .await
+            .with_context(|| format!("cannot listen on 127.0.0.1:{}", config.port))?;
+        anyhow::Ok(Some((misbehave, store, standing, listener)))
+    }
+    .await;
+    match ready {
+        Ok(Some((misbehave, store, standing, listener))) => {
+            Ok(Some((Arc::new(Node::new(config, log, store, standing, misbehave)), listener)))
+        }
+        Ok(None) => Ok(None),
+        Err(error) => {
+            log.line("ERROR", &format!("{error:#}"));
+            Err(error)
+        }
+    }
+}
+
+fn load_standing(path: &std::path::Path) -> anyhow::Result<Standing> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is damaged; delete it, the members know it", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Standing::default()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn spawn_tasks(node: &Arc<Node>) {
+    tokio::spawn(Arc::clone(node).live());
+    for peer in &node.config.peers {
+        tokio::spawn(Arc::clone(node).poll_peer(peer.id, peer.port));
+    }
+}
+
+/// Accepts for ever. An accept error (no descriptors left) is waited out, it must not end the service.
+async fn serve(listener: TcpListener, node: Arc<Node>) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let router = api::router(Arc::clone(&node));
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                node.log.line("WARN", &format!("cannot accept: {error}"));
+                tokio::time::sleep(node::POLL).await;
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .max_buf_size(MAX_HEAD_BYTES)
+                .serve_connection(TokioIo::new(stream), service);
+            // A client that breaks off is its own business.
+            let _ = connection.await;
+            drop(permit);
+        });
+    }
+}
+
+/// SIGHUP reloads; SIGTERM and SIGINT end, unless the instance was told otherwise.
+async fn wait_for_the_end(node: &Arc<Node>) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                reload(node);
+                continue;
+            }
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        node.reread_misbehave();
+        let asked = node.misbehave();
+        if asked.ignore_sigterm {
+            node.log.line("WARN", "told to ignore SIGTERM");
+            continue;
+        }
+        node.stop();
+        if asked.hang_on_stop {
+            node.log.line("WARN", "told to hang on stop");
+            std::future::pending::<()>().await;
+        }
+        return Ok(());
+    }
+}
+
+fn reload(node: &Node) {
+    if let Err(error) = node.log.reopen() {
+        node.log.line("ERROR", &format!("cannot reopen the log: {error}"));
+    }
+    if let Err(error) = logfile::count(&node.config.data_dir.join("reloads.log")) {
+        node.log.line("ERROR", &format!("cannot count the reload: {error}"));
+    }
+    node.log.line("INFO", "reloaded");
+}

@@ -1,0 +1,4 @@
+//! Process tests of `quorate dev`: the real binary, real signals, real sockets.
+
+mod group;
+mod ledger;
