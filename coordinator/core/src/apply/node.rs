@@ -1,0 +1,10 @@
+//! placeholder, growing
+use quorate_model::{Reason, Refusal};
+
+use super::{Context, Effect};
+use crate::command::NodeCommand;
+use crate::state::State;
+
+pub(super) fn apply(_: &mut State, _: &Context<'_>, _: &NodeCommand) -> Result<Effect, Refusal> {
+    Err(Refusal::new(Reason::Internal, "not built yet"))
+}

@@ -1,0 +1,161 @@
+//! What a caller meant, apart from what its proposer minted on the way, and the names of commands for the audit.
+
+use crate::command::{
+    AuditCommand, BackupCommand, ClusterCommand, Command, DeclaredCommand, ExecutionCommand, IdentityCommand,
+    InstanceCommand, NodeCommand, ObligationCommand, OperationCommand, StepCommand, TokenCommand,
+};
+use crate::hash::{Hash, canonical};
+
+impl Command {
+    /// Digest of what the caller meant. Ids, secrets, serials, readings and computed steps that the proposer adds are left
+    /// out: a repeated request gets new ones, and must still be known as the same request.
+    #[must_use]
+    pub fn intent(&self) -> Hash {
+        let name = self.name();
+        match self {
+            Self::Token(TokenCommand::Create { purpose, .. }) => canonical(&(name, purpose)),
+            Self::Token(TokenCommand::Consume { id, join, .. }) => canonical(&(name, id, join)),
+            Self::Node(NodeCommand::Drain { node, reason, .. }) => canonical(&(name, node, reason)),
+            Self::Operation(command) => match command.as_ref() {
+                OperationCommand::StorePlan { plan } => canonical(&(name, &plan.request)),
+                OperationCommand::Create { plan, hash, .. } => canonical(&(name, plan, hash)),
+                OperationCommand::Start { plan, .. } => canonical(&(name, &plan.request)),
+                OperationCommand::Pause { .. }
+                | OperationCommand::Resume { .. }
+                | OperationCommand::Cancel { .. }
+                | OperationCommand::SetCondition { .. }
+                | OperationCommand::ClearCondition { .. }
+                | OperationCommand::DeadlinePassed { .. }
+                | OperationCommand::Settle { .. } => canonical(&(name, command)),
+            },
+            Self::Cluster(_)
+            | Self::Token(TokenCommand::Revoke { .. })
+            | Self::Identity(_)
+            | Self::Node(_)
+            | Self::Declared(_)
+            | Self::Instance(_)
+            | Self::Step(_)
+            | Self::Execution(_)
+            | Self::Obligation(_)
+            | Self::Backup(_)
+            | Self::Audit(_) => canonical(&(name, self)),
+        }
+    }
+
+    /// Its name in the audit.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Cluster(command) => cluster(command),
+            Self::Token(command) => token(command),
+            Self::Identity(command) => identity(command),
+            Self::Node(command) => node(command),
+            Self::Declared(command) => declared(command),
+            Self::Instance(command) => instance(command),
+            Self::Operation(command) => operation(command),
+            Self::Step(command) => step(command),
+            Self::Execution(command) => execution(command),
+            Self::Obligation(command) => match command {
+                ObligationCommand::Open { .. } => "obligation.open",
+                ObligationCommand::Close { .. } => "obligation.close",
+            },
+            Self::Backup(command) => match command {
+                BackupCommand::Record { .. } => "backup.record",
+                BackupCommand::SetState { .. } => "backup.set_state",
+            },
+            Self::Audit(command) => match command {
+                AuditCommand::Append { .. } => "audit.append",
+            },
+        }
+    }
+}
+
+const fn cluster(command: &ClusterCommand) -> &'static str {
+    match command {
+        ClusterCommand::Init { .. } => "cluster.init",
+        ClusterCommand::SetTrust { .. } => "cluster.set_trust",
+        ClusterCommand::SetMember { .. } => "member.set",
+        ClusterCommand::AddMember { .. } => "member.add",
+        ClusterCommand::RemoveMember { .. } => "member.remove",
+        ClusterCommand::SetSettings { .. } => "cluster.set_settings",
+    }
+}
+
+const fn token(command: &TokenCommand) -> &'static str {
+    match command {
+        TokenCommand::Create { .. } => "token.create",
+        TokenCommand::Consume { .. } => "token.consume",
+        TokenCommand::Revoke { .. } => "token.revoke",
+    }
+}
+
+const fn identity(command: &IdentityCommand) -> &'static str {
+    match command {
+        IdentityCommand::Register { .. } => "certificate.register",
+        IdentityCommand::Revoke { .. } => "certificate.revoke",
+        IdentityCommand::PutUser { .. } => "user.put",
+        IdentityCommand::RemoveUser { .. } => "user.remove",
+    }
+}
+
+const fn node(command: &NodeCommand) -> &'static str {
+    match command {
+        NodeCommand::SetStatus { .. } => "node.set_status",
+        NodeCommand::Cordon { .. } => "node.cordon",
+        NodeCommand::Uncordon { .. } => "node.uncordon",
+        NodeCommand::Drain { .. } => "node.drain",
+        NodeCommand::Drained { .. } => "node.drained",
+        NodeCommand::Undrain { .. } => "node.undrain",
+        NodeCommand::SetLabels { .. } => "node.set_labels",
+        NodeCommand::Remove { .. } => "node.remove",
+    }
+}
+
+const fn declared(command: &DeclaredCommand) -> &'static str {
+    match command {
+        DeclaredCommand::ApplyService { .. } => "service.apply",
+        DeclaredCommand::DeleteService { .. } => "service.delete",
+        DeclaredCommand::ApplyGroup { .. } => "group.apply",
+        DeclaredCommand::DeleteGroup { .. } => "group.delete",
+    }
+}
+
+const fn instance(command: &InstanceCommand) -> &'static str {
+    match command {
+        InstanceCommand::Transition { .. } => "instance.transition",
+        InstanceCommand::SetDesired { .. } => "instance.set_desired",
+    }
+}
+
+const fn operation(command: &OperationCommand) -> &'static str {
+    match command {
+        OperationCommand::StorePlan { .. } => "plan.store",
+        OperationCommand::Create { .. } => "operation.create",
+        OperationCommand::Start { .. } => "operation.start",
+        OperationCommand::Pause { .. } => "operation.pause",
+        OperationCommand::Resume { .. } => "operation.resume",
+        OperationCommand::Cancel { .. } => "operation.cancel",
+        OperationCommand::SetCondition { .. } => "operation.set_condition",
+        OperationCommand::ClearCondition { .. } => "operation.clear_condition",
+        OperationCommand::DeadlinePassed { .. } => "operation.deadline_passed",
+        OperationCommand::Settle { .. } => "operation.settle",
+    }
+}
+
+const fn step(command: &StepCommand) -> &'static str {
+    match command {
+        StepCommand::Start { .. } => "step.start",
+        StepCommand::OpenGate { .. } => "gate.open",
+        StepCommand::PassGate { .. } => "gate.pass",
+        StepCommand::DeadlinePassed { .. } => "step.deadline_passed",
+    }
+}
+
+const fn execution(command: &ExecutionCommand) -> &'static str {
+    match command {
+        ExecutionCommand::Report(_) => "execution.report",
+        ExecutionCommand::MarkUnknown { .. } => "execution.mark_unknown",
+        ExecutionCommand::Cancel { .. } => "execution.cancel",
+        ExecutionCommand::Resolve { .. } => "execution.resolve",
+    }
+}

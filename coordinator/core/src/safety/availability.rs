@@ -1,0 +1,255 @@
+//! Which declared voters are available now, and why the others are out.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use quorate_model::{
+    Drain, DurationMs, GroupState, InstanceId, InstanceReading, InstanceRole, InstanceState, NodeName,
+    NodeStatus, OutMember, OutReason, ProbeKind, ServiceName, ServiceSpec, Sync, Timestamp,
+};
+
+use super::quorum::required;
+use crate::observations::Observations;
+use crate::state::{Execution, Group, State};
+
+/// Readings that a decision rests on.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence<'a>(BTreeMap<&'a InstanceId, &'a InstanceReading>);
+
+impl<'a> Evidence<'a> {
+    /// From readings that came with a command. Of two readings of one instance the older counts: nobody can make a stale
+    /// reading fresh by adding a second one.
+    #[must_use]
+    pub fn from_readings(readings: &'a [InstanceReading]) -> Self {
+        let mut map: BTreeMap<&InstanceId, &InstanceReading> = BTreeMap::new();
+        for reading in readings {
+            map.entry(&reading.instance)
+                .and_modify(|kept| {
+                    if reading.at < kept.at {
+                        *kept = reading;
+                    }
+                })
+                .or_insert(reading);
+        }
+        Self(map)
+    }
+
+    /// From the leader's memory.
+    #[must_use]
+    pub fn from_observations(obs: &'a Observations) -> Self {
+        Self(obs.instances.values().map(|reading| (&reading.instance, reading)).collect())
+    }
+
+    /// The reading of one instance.
+    #[must_use]
+    pub fn get(&self, id: &InstanceId) -> Option<&'a InstanceReading> {
+        self.0.get(id).copied()
+    }
+}
+
+/// One declared voter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VoterStatus {
+    /// Where.
+    pub node: NodeName,
+    /// Why it does not count, or none when it is available.
+    pub out: Option<OutMember>,
+    /// We work on it, or do not know whether we do: it counts against `max_unavailable`.
+    pub ours: bool,
+    /// Role in its reading.
+    pub role: InstanceRole,
+    /// State in its reading.
+    pub observed: InstanceState,
+    /// Sync in its reading.
+    pub sync: Sync,
+}
+
+impl VoterStatus {
+    /// Whether it counts.
+    #[must_use]
+    pub const fn is_available(&self) -> bool {
+        self.out.is_none()
+    }
+}
+
+/// How a group stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Availability {
+    /// Declared voters, in declared order.
+    pub voters: Vec<VoterStatus>,
+    /// How many must be available.
+    pub required: u32,
+    /// How many are.
+    pub up: u32,
+    /// Margin to keep on top.
+    pub spare_wanted: u32,
+}
+
+impl Availability {
+    /// Available minus required; negative when quorum is lost.
+    #[must_use]
+    pub fn margin(&self) -> i64 {
+        i64::from(self.up).saturating_sub(i64::from(self.required))
+    }
+
+    /// Those that are out.
+    #[must_use]
+    pub fn out(&self) -> Vec<OutMember> {
+        self.voters.iter().filter_map(|voter| voter.out.clone()).collect()
+    }
+
+    /// The state to show.
+    #[must_use]
+    pub fn state(&self) -> GroupState {
+        let margin = self.margin();
+        let unknown = |voter: &VoterStatus| {
+            voter.out.as_ref().is_some_and(|out| matches!(out.why, OutReason::Unknown | OutReason::Stale))
+        };
+        if !self.voters.is_empty() && self.voters.iter().all(unknown) {
+            GroupState::Unknown
+        } else if margin < 0 {
+            GroupState::QuorumLost
+        } else if margin == 0 || margin < i64::from(self.spare_wanted) {
+            GroupState::AtRisk
+        } else {
+            GroupState::Healthy
+        }
+    }
+}
+
+/// The largest age of a reading of this service that a decision may rest on: two probe intervals and the slack (I-12).
+#[must_use]
+pub fn freshness_limit(state: &State, service: &ServiceName) -> DurationMs {
+    let settings = &state.settings;
+    let interval = state
+        .services
+        .get(service)
+        .and_then(|s| s.spec.probes.iter().map(|probe| probe.interval).max())
+        .unwrap_or(settings.default_interval);
+    interval.plus(interval).plus(settings.freshness_slack)
+}
+
+/// Whether a membership probe tells how far an instance has caught up.
+#[must_use]
+pub fn has_membership_probe(spec: &ServiceSpec) -> bool {
+    spec.probes.iter().any(|probe| match probe.kind {
+        ProbeKind::Membership { .. } => true,
+        ProbeKind::Http { .. }
+        | ProbeKind::Tcp { .. }
+        | ProbeKind::Exec { .. }
+        | ProbeKind::UnitSoak { .. } => false,
+    })
+}
+
+/// Whether an execution still counts against the budget: it may disturb, and its end is not known.
+#[must_use]
+pub fn is_disturbing(execution: &Execution) -> bool {
+    execution.disruptive && !execution.state.is_final()
+}
+
+/// Whether we work on an instance, or do not know whether we do.
+#[must_use]
+pub fn is_ours(state: &State, instance: &InstanceId) -> bool {
+    state.grants.values().any(|grant| grant.instance == *instance)
+        || state.executions.values().any(|e| is_disturbing(e) && e.instance.as_ref() == Some(instance))
+}
+
+/// Every declared voter of a group, available or out, and the count.
+#[must_use]
+pub fn availability(state: &State, group: &Group, evidence: &Evidence<'_>, now: Timestamp) -> Availability {
+    let voters: Vec<VoterStatus> = group
+        .spec
+        .voters
+        .iter()
+        .map(|node| {
+            let id = InstanceId { node: node.clone(), service: group.spec.service.clone() };
+            member(state, &id, evidence, now)
+        })
+        .collect();
+    let count = u32::try_from(voters.len()).unwrap_or(u32::MAX);
+    let up = u32::try_from(voters.iter().filter(|v| v.is_available()).count()).unwrap_or(u32::MAX);
+    Availability {
+        required: required(&group.spec.policy, count),
+        spare_wanted: group.spec.spare_wanted,
+        up,
+        voters,
+    }
+}
+
+/// One instance, judged as a voter.
+#[must_use]
+pub fn member(state: &State, id: &InstanceId, evidence: &Evidence<'_>, now: Timestamp) -> VoterStatus {
+    let reading = evidence.get(id);
+    let ours = is_ours(state, id);
+    let out = why_out(state, id, reading, ours, now).map(|(why, since)| OutMember {
+        node: id.node.clone(),
+        why,
+        lasting: since.filter(|at| *at > Timestamp::ZERO).map(|at| now.since(at)),
+    });
+    VoterStatus {
+        node: id.node.clone(),
+        out,
+        ours,
+        role: reading.map_or(InstanceRole::Unknown, |r| r.role),
+        observed: reading.map_or(InstanceState::Unknown, |r| r.observed),
+        sync: reading.map_or(Sync::Unknown, |r| r.sync),
+    }
+}
+
+type Out = Option<(OutReason, Option<Timestamp>)>;
+
+fn why_out(
+    state: &State,
+    id: &InstanceId,
+    reading: Option<&InstanceReading>,
+    ours: bool,
+    now: Timestamp,
+) -> Out {
+    let Some(node) = state.nodes.present(&id.node) else { return Some((OutReason::Unknown, None)) };
+    match node.status {
+        NodeStatus::Ready => {}
+        NodeStatus::Pending => return Some((OutReason::Unknown, None)),
+        NodeStatus::Disconnected | NodeStatus::Down | NodeStatus::Removed => {
+            return Some((OutReason::Unreachable, Some(node.status_since)));
+        }
+    }
+    if ours {
+        return Some((OutReason::Granted, None));
+    }
+    match node.drain {
+        Drain::None => {}
+        Drain::Draining | Drain::Drained => return Some((OutReason::Drained, Some(node.drain_since))),
+    }
+    let Some(reading) = reading else { return Some((OutReason::Unknown, None)) };
+    let decided = state.instances.get(id);
+    let is_fresh = now.since(reading.at) <= freshness_limit(state, &id.service);
+    let is_newer = decided.is_none_or(|instance| reading.at > instance.disturbed_at);
+    if !is_fresh || !is_newer {
+        return Some((OutReason::Stale, Some(reading.at)));
+    }
+    // Since when: the last recorded transition into the very state that the reading shows.
+    let since = decided.filter(|i| i.observed == reading.observed).map(|i| i.since);
+    unhealthy(state, id, reading).map(|why| (why, since))
+}
+
+fn unhealthy(state: &State, id: &InstanceId, reading: &InstanceReading) -> Option<OutReason> {
+    match reading.observed {
+        InstanceState::Healthy => {}
+        InstanceState::Unknown => return Some(OutReason::Unknown),
+        InstanceState::Stopped | InstanceState::Stopping => return Some(OutReason::Stopped),
+        InstanceState::Starting
+        | InstanceState::Running
+        | InstanceState::Soaking
+        | InstanceState::Unhealthy
+        | InstanceState::Failed => return Some(OutReason::Unhealthy),
+    }
+    match reading.sync {
+        Sync::CaughtUp => None,
+        Sync::Lagging => Some(OutReason::Lagging),
+        // Without a membership probe nobody can tell; health alone has to do.
+        Sync::Unknown => {
+            let told = state.services.get(&id.service).is_none_or(|s| has_membership_probe(&s.spec));
+            told.then_some(OutReason::Lagging)
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The one budget of a group, shared by every cause.
+
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use quorate_model::{
+    GroupName, InstanceId, NodeName, OperationId, OutReason, QuorumPolicy, Reason, Refusal, Timestamp,
+};
+
+use super::availability::{Availability, Evidence, availability, freshness_limit, is_ours};
+use super::fence;
+use crate::state::{Group, State};
+
+/// Who wants to disturb, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// `restarting`, `stopping`, `draining`, …: for the refusal.
+    pub doing: &'a str,
+    /// The operation that asks; its own grant on a node does not hold it up.
+    pub operation: Option<&'a OperationId>,
+    /// Most members of a group that we may have out at once, for all causes together; none for no such limit.
+    pub max_unavailable: Option<u32>,
+}
+
+/// Whether the members of one group on these nodes may be disturbed together now. Arithmetic only; see [`disturb_all`] for
+/// the guards on nodes.
+///
+/// The available ones among them are taken from those that are up; what is left must hold quorum and the spare wanted. A
+/// member that is out already costs nothing.
+#[must_use]
+pub fn disturb(
+    state: &State,
+    group: &Group,
+    nodes: &[NodeName],
+    ask: &Ask<'_>,
+    evidence: &Evidence<'_>,
+    now: Timestamp,
+) -> Option<Refusal> {
+    if let Some(refusal) = over_limit(state, group, nodes, ask) {
+        return Some(refusal);
+    }
+    if group.spec.policy == QuorumPolicy::PrimaryStandby {
+        let what = alloc::format!("{} a member of {}, a primary and its standby", ask.doing, group.spec.name);
+        return Some(Refusal::new(Reason::PrimaryLease, what));
+    }
+    let now_up = availability(state, group, evidence, now);
+    let cost = now_up.voters.iter().filter(|v| v.is_available() && nodes.contains(&v.node)).count();
+    let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+    let after = now_up.up.saturating_sub(cost);
+    if cost == 0 || after >= now_up.required.saturating_add(group.spec.spare_wanted) {
+        return None;
+    }
+    Some(no_margin(state, group, nodes, ask, &now_up, after, evidence, now))
+}
+
+#[expect(clippy::too_many_arguments, reason = "a refusal carries every number behind it")]
+fn no_margin(
+    state: &State,
+    group: &Group,
+    nodes: &[NodeName],
+    ask: &Ask<'_>,
+    now_up: &Availability,
+    after: u32,
+    evidence: &Evidence<'_>,
+    now: Timestamp,
+) -> Refusal {
+    // If the quorum would hold but for readings that are missing, say so: the way out is another one.
+    let stale = now_up.voters.iter().filter(|v| {
+        !nodes.contains(&v.node)
+            && v.out.as_ref().is_some_and(|out| matches!(out.why, OutReason::Stale | OutReason::Unknown))
+    });
+    let unsure = u32::try_from(stale.clone().count()).unwrap_or(u32::MAX);
+    let needed = now_up.required.saturating_add(group.spec.spare_wanted);
+    if after.saturating_add(unsure) >= needed
+        && let Some(voter) = stale.clone().next()
+    {
+        let id = InstanceId { node: voter.node.clone(), service: group.spec.service.clone() };
+        return Refusal::EvidenceStale {
+            node: voter.node.clone(),
+            age: evidence.get(&id).map(|reading| now.since(reading.at)),
+            limit: freshness_limit(state, &group.spec.service),
+        };
+    }
+    Refusal::QuorumMargin {
+        doing: ask.doing.to_string(),
+        nodes: nodes.to_vec(),
+        group: group.spec.name.clone(),
+        voters: u32::try_from(now_up.voters.len()).unwrap_or(u32::MAX),
+        up: now_up.up,
+        after,
+        required: now_up.required,
+        spare: group.spec.spare_wanted,
+        already_out: now_up.out(),
+    }
+}
+
+/// `max_unavailable`: those we work on already, learners too, and the new ones.
+fn over_limit(state: &State, group: &Group, nodes: &[NodeName], ask: &Ask<'_>) -> Option<Refusal> {
+    let limit = ask.max_unavailable?;
+    let members = group.spec.voters.iter().chain(&group.spec.learners);
+    let mut busy: BTreeSet<&NodeName> = BTreeSet::new();
+    let mut all: BTreeSet<&NodeName> = BTreeSet::new();
+    for node in members {
+        let id = InstanceId { node: node.clone(), service: group.spec.service.clone() };
+        if is_ours(state, &id) {
+            busy.insert(node);
+            all.insert(node);
+        }
+        if nodes.contains(node) {
+            all.insert(node);
+        }
+    }
+    let fits = u32::try_from(all.len()).is_ok_and(|count| count <= limit);
+    // Work on those that are counted already does not add to the count.
+    if fits || all.len() == busy.len() {
+        return None;
+    }
+    Some(Refusal::MaxUnavailable {
+        group: group.spec.name.clone(),
+        limit,
+        busy: busy.into_iter().cloned().collect(),
+    })
+}
+
+/// Every guard for disturbing these instances together: each node reachable, eligible and free, and each group that any of
+/// them belongs to within its budget. The first refusal is given.
+#[must_use]
+pub fn disturb_all(
+    state: &State,
+    instances: &[InstanceId],
+    ask: &Ask<'_>,
+    evidence: &Evidence<'_>,
+    now: Timestamp,
+) -> Option<Refusal> {
+    for instance in instances {
+        let node = &instance.node;
+        let guard = fence::reachable(state, node)
+            .or_else(|| fence::eligible(state, node))
+            .or_else(|| fence::free(state, node, ask.operation));
+        if guard.is_some() {
+            return guard;
+        }
+    }
+    within_budgets(state, instances, ask, evidence, now)
+}
+
+/// Each group that any of these instances belongs to is within its budget.
+#[must_use]
+pub fn within_budgets(
+    state: &State,
+    instances: &[InstanceId],
+    ask: &Ask<'_>,
+    evidence: &Evidence<'_>,
+    now: Timestamp,
+) -> Option<Refusal> {
+    let mut groups: BTreeSet<&GroupName> = BTreeSet::new();
+    for instance in instances {
+        groups.extend(state.groups_of(&instance.service, &instance.node).map(|group| &group.spec.name));
+    }
+    groups.into_iter().find_map(|name| {
+        let group = state.groups.get(name)?;
+        let nodes: Vec<NodeName> = instances
+            .iter()
+            .filter(|instance| instance.service == group.spec.service)
+            .map(|instance| instance.node.clone())
+            .collect();
+        disturb(state, group, &nodes, ask, evidence, now)
+    })
+}
+
+/// What would be left of one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DownCheck {
+    /// Which group.
+    pub group: GroupName,
+    /// Its policy's word.
+    pub kind: String,
+    /// Declared voters.
+    pub voters: u32,
+    /// Available if those nodes were down.
+    pub available: u32,
+    /// Needed.
+    pub required: u32,
+    /// Whether that is enough.
+    pub ok: bool,
+}
+
+/// What would be left of every group if these nodes were down (`quorate quorum check --down`).
+#[must_use]
+pub fn check_down(
+    state: &State,
+    nodes: &[NodeName],
+    evidence: &Evidence<'_>,
+    now: Timestamp,
+) -> Vec<DownCheck> {
+    let check = |group: &Group| {
+        let stand = availability(state, group, evidence, now);
+        let left = stand.voters.iter().filter(|v| v.is_available() && !nodes.contains(&v.node)).count();
+        let available = u32::try_from(left).unwrap_or(u32::MAX);
+        DownCheck {
+            group: group.spec.name.clone(),
+            kind: group.spec.policy.kind().to_string(),
+            voters: u32::try_from(stand.voters.len()).unwrap_or(u32::MAX),
+            available,
+            required: stand.required,
+            ok: available >= stand.required,
+        }
+    };
+    state.groups.values().map(check).collect()
+}

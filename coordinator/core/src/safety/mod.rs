@@ -1,0 +1,15 @@
+//! What says no: quorum, budget, freshness, fences. Each guard returns `Option<Refusal>`; missing data is unsafe.
+//!
+//! Job: decide whether something may be disturbed now. Must never: plan, change the state, or look at anything but the state
+//! and the evidence handed in; `apply` calls it on every replica.
+//!
+//! **Architecture Invariant:** the floor rests on declared voters, never on the members seen now. A voter of whom nothing is
+//! known counts as out, and work on a voter that is already out costs nothing.
+
+pub mod availability;
+pub mod budget;
+pub mod fence;
+pub mod quorum;
+
+pub use availability::{Availability, Evidence, VoterStatus, availability};
+pub use budget::{Ask, DownCheck, check_down, disturb, disturb_all};

@@ -1,0 +1,63 @@
+//! The control plane itself: its id, its trust, its members.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use quorate_model::{ClusterId, MemberId, MemberName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Most members, removed ones not counted: more voters make every write slower, and nobody runs more than seven.
+pub const MEMBERS_MAX: usize = 9;
+
+/// Who we are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Minted at `init`; none before.
+    pub id: Option<ClusterId>,
+    /// A name for people.
+    pub name: String,
+    /// CA certificates trusted now, PEM; two during a rotation.
+    pub ca_pems: Vec<String>,
+    /// When it was initialised.
+    pub created_at: Timestamp,
+}
+
+/// Raft members by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    /// Every member that ever was, removed ones too: their numbers are never handed out again.
+    pub by_id: BTreeMap<MemberId, Member>,
+    /// The last number handed out; the first member of a cluster is number 1.
+    pub last: MemberId,
+}
+
+impl Members {
+    /// The members that are not removed.
+    pub fn present(&self) -> impl Iterator<Item = &Member> {
+        self.by_id.values().filter(|member| member.removed_at.is_none())
+    }
+
+    /// A member that is not removed, by name.
+    #[must_use]
+    pub fn named(&self, name: &MemberName) -> Option<&Member> {
+        self.present().find(|member| member.name == *name)
+    }
+}
+
+/// One coordinator process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its number.
+    pub id: MemberId,
+    /// Its name.
+    pub name: MemberName,
+    /// `host:port` of its gRPC port.
+    pub grpc: String,
+    /// `host:port` of its HTTP port.
+    pub http: String,
+    /// When it was admitted.
+    pub joined_at: Timestamp,
+    /// When it was removed.
+    pub removed_at: Option<Timestamp>,
+}

@@ -1,0 +1,37 @@
+//! What owners declare: services and groups.
+
+use quorate_model::{GroupSpec, Revision, ServiceSpec, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Most services.
+pub const SERVICES_MAX: usize = 2_000;
+/// Most groups.
+pub const GROUPS_MAX: usize = 2_000;
+/// Most voters or learners of one group; the largest chains we know of run a few hundred validators.
+pub const GROUP_MEMBERS_MAX: usize = 500;
+/// Most probes of one service.
+pub const PROBES_MAX: usize = 16;
+/// Longest text in a specification, in bytes.
+pub const SPEC_TEXT_MAX_BYTES: usize = 4 * 1024;
+
+/// A declared service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// As declared.
+    pub spec: ServiceSpec,
+    /// When it was first declared.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub revision: Revision,
+}
+
+/// A declared group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// As declared.
+    pub spec: GroupSpec,
+    /// When it was first declared.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub revision: Revision,
+}

@@ -1,0 +1,196 @@
+//! Operations: the durable unit of work, with its waves, steps, conditions and clocks.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use quorate_model::{
+    ActionSpec, ConditionReason, DurationMs, Epoch, ExecutionId, NodeName, OperationId, OperationKind,
+    OperationState, PlanId, Principal, ProbeReading, Reason, Revision, StepKind, StepState, Timestamp,
+    WaveState,
+};
+use serde::{Deserialize, Serialize};
+
+use super::plan::{GateSpec, PlanRequest};
+use crate::hash::Hash;
+
+/// Terminal operations kept as history; the oldest goes first.
+pub const TERMINAL_MAX: usize = 1_000;
+/// Most operations that are not terminal.
+pub const OPEN_MAX: usize = 200;
+
+/// A typed reason why it waits, or what is notable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// The code.
+    pub reason: ConditionReason,
+    /// One line that names who is out or who holds what.
+    pub message: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Time that counts: paused and blocked time does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActiveTime {
+    /// Counted up to the last transition.
+    pub counted: DurationMs,
+    /// Counting since; none while paused or blocked.
+    pub since: Option<Timestamp>,
+}
+
+impl ActiveTime {
+    /// Starts counting.
+    pub fn run(&mut self, now: Timestamp) {
+        if self.since.is_none() {
+            self.since = Some(now);
+        }
+    }
+
+    /// Stops counting.
+    pub fn hold(&mut self, now: Timestamp) {
+        self.counted = self.at(now);
+        self.since = None;
+    }
+
+    /// Counted up to `now`.
+    #[must_use]
+    pub fn at(&self, now: Timestamp) -> DurationMs {
+        self.since.map_or(self.counted, |since| self.counted.plus(now.since(since)))
+    }
+}
+
+/// Why an operation will not go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The code.
+    pub reason: Reason,
+    /// One line.
+    pub message: String,
+}
+
+/// One ordered unit inside an operation for one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Index of its wave.
+    pub wave: u32,
+    /// Where.
+    pub node: NodeName,
+    /// What.
+    pub kind: StepKind,
+    /// The action; none for a gate.
+    pub action: Option<ActionSpec>,
+    /// The gate; none for an action.
+    pub gate: Option<GateSpec>,
+    /// Takes a disruption grant.
+    pub disruptive: bool,
+    /// Longest time it may take once begun.
+    pub deadline: DurationMs,
+    /// Its life.
+    pub state: StepState,
+    /// Times it was begun.
+    pub attempts: u32,
+    /// When it was begun.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Its execution, for an action.
+    pub execution: Option<ExecutionId>,
+    /// The epoch of its grant, for a disruptive action.
+    pub grant: Option<Epoch>,
+    /// The readings a gate passed or failed on, trimmed.
+    pub readings: Vec<ProbeReading>,
+    /// How it ended, for a failure.
+    pub failure: Option<Failure>,
+}
+
+/// Steps that run together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wave {
+    /// For people.
+    pub label: String,
+    /// Its life.
+    pub state: WaveState,
+}
+
+/// The durable unit of work that users start, watch, pause and cancel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Its id.
+    pub id: OperationId,
+    /// What it is for.
+    pub kind: OperationKind,
+    /// The plan it was made from.
+    pub plan: PlanId,
+    /// That plan's hash.
+    pub plan_hash: Hash,
+    /// What was asked.
+    pub request: PlanRequest,
+    /// The heading, one line.
+    pub title: String,
+    /// Its life.
+    pub state: OperationState,
+    /// Why it waits; the first is shown first.
+    pub conditions: Vec<Condition>,
+    /// Set once it will not succeed; it then reaches a safe stop.
+    pub failure: Option<Failure>,
+    /// Lanes (nodes) at work at once.
+    pub parallel: u32,
+    /// Failed steps so far.
+    pub failures: u32,
+    /// Waves in order.
+    pub waves: Vec<Wave>,
+    /// Steps in order; a step is named by its index here.
+    pub steps: Vec<Step>,
+    /// Who started it.
+    pub created_by: Principal,
+    /// When.
+    pub created_at: Timestamp,
+    /// When its first step began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Time that counts against the deadline.
+    pub active: ActiveTime,
+    /// Last change.
+    pub revision: Revision,
+}
+
+impl Operation {
+    /// A step by its index.
+    #[must_use]
+    pub fn step(&self, index: u32) -> Option<&Step> {
+        self.steps.get(usize::try_from(index).ok()?)
+    }
+
+    /// A step by its index.
+    pub fn step_mut(&mut self, index: u32) -> Option<&mut Step> {
+        self.steps.get_mut(usize::try_from(index).ok()?)
+    }
+
+    /// Steps with their index.
+    pub fn indexed(&self) -> impl Iterator<Item = (u32, &Step)> {
+        (0_u32..).zip(self.steps.iter())
+    }
+
+    /// Whether any step is in flight.
+    #[must_use]
+    pub fn has_running_step(&self) -> bool {
+        self.steps.iter().any(|step| step.state == StepState::Running)
+    }
+
+    /// Whether a lane (one node in one wave) was begun and has work left.
+    #[must_use]
+    pub fn lane_is_open(&self, wave: u32, node: &NodeName) -> bool {
+        let lane = || self.steps.iter().filter(|s| s.wave == wave && s.node == *node);
+        lane().any(|s| s.started_at.is_some()) && lane().any(|s| !is_over(s.state))
+    }
+}
+
+/// A step to which nothing more happens.
+#[must_use]
+pub const fn is_over(state: StepState) -> bool {
+    match state {
+        StepState::Succeeded | StepState::Failed | StepState::Skipped | StepState::Compensated => true,
+        StepState::Pending | StepState::Blocked | StepState::Running | StepState::Compensating => false,
+    }
+}

@@ -1,0 +1,281 @@
+//! Plans: what was asked, the computed steps, and what they rest on. Data only; `crate::plan` computes them.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use quorate_model::{
+    ActionSpec, BackupId, DurationMs, GroupName, InstanceId, NodeName, OperationKind, PlanId, Principal,
+    ProbeName, Revision, Selector, ServiceName, StepKind, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::hash::Hash;
+
+/// Plans kept; the oldest goes first.
+pub const PLANS_MAX: usize = 100;
+/// Most steps of one plan: an action and a gate on each of 5,000 nodes.
+pub const STEPS_MAX: usize = 10_000;
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// Change every member of a group, one wave after the other: learners, then voters, the leader last.
+    Rollout {
+        /// Which group.
+        group: GroupName,
+        /// What to do to each.
+        change: Change,
+    },
+    /// One action on the selected instances of a service.
+    Run {
+        /// Which service.
+        service: ServiceName,
+        /// Which nodes.
+        nodes: Selector,
+        /// What.
+        verb: Verb,
+    },
+    /// A backup of each selected instance.
+    Backup {
+        /// Which service.
+        service: ServiceName,
+        /// Which nodes.
+        nodes: Selector,
+    },
+    /// Log rotation of each selected instance.
+    Rotate {
+        /// Which service.
+        service: ServiceName,
+        /// Which nodes.
+        nodes: Selector,
+    },
+    /// Stored copies are read again in full, each on its node.
+    Verify {
+        /// Which.
+        backups: Vec<BackupId>,
+    },
+    /// A reading action of the host itself.
+    Host {
+        /// Which nodes.
+        nodes: Selector,
+        /// What.
+        verb: HostVerb,
+    },
+}
+
+/// How a rollout changes an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Stop and start.
+    Restart,
+    /// Read the configuration again.
+    Reload,
+}
+
+/// An action on a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// `service.status`.
+    Status,
+    /// `service.start`.
+    Start,
+    /// `service.stop`.
+    Stop,
+    /// `service.restart`.
+    Restart,
+    /// `service.reload`.
+    Reload,
+}
+
+/// An action on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostVerb {
+    /// `host.facts`.
+    Facts,
+    /// `host.diagnose`.
+    Diagnose,
+}
+
+/// What a caller asks to be planned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanRequest {
+    /// What is to be done.
+    pub goal: Goal,
+    /// Most instances worked on at once, 0 for the default: one where it disturbs, ten where it does not.
+    #[serde(default)]
+    pub max_unavailable: u32,
+    /// Failed steps that are tolerated before it stops safely.
+    #[serde(default)]
+    pub max_failures: u32,
+    /// Longest time of one action, none for the default of its kind.
+    #[serde(default)]
+    pub step_deadline: Option<DurationMs>,
+    /// Longest time of one gate, none for the setting.
+    #[serde(default)]
+    pub gate_deadline: Option<DurationMs>,
+    /// Longest active time of the whole, paused and blocked time not counted; none for no limit.
+    #[serde(default)]
+    pub deadline: Option<DurationMs>,
+    /// Who asks.
+    pub principal: Principal,
+    /// Why, one line.
+    #[serde(default)]
+    pub reason: String,
+}
+
+impl PlanRequest {
+    /// A request with defaults.
+    #[must_use]
+    pub const fn new(goal: Goal, principal: Principal) -> Self {
+        Self {
+            goal,
+            max_unavailable: 0,
+            max_failures: 0,
+            step_deadline: None,
+            gate_deadline: None,
+            deadline: None,
+            principal,
+            reason: String::new(),
+        }
+    }
+}
+
+/// A thing a plan rests on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// A group's declaration.
+    Group(GroupName),
+    /// A service's declaration.
+    Service(ServiceName),
+    /// A node: labels, cordon, drain, removal. Its connection status is not meant: that is checked when a step starts.
+    Node(NodeName),
+}
+
+/// A thing a plan rests on, and its revision then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Touch {
+    /// Which.
+    pub resource: Resource,
+    /// Its last change when the plan was made.
+    pub revision: Revision,
+}
+
+/// What one step does to one group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumLine {
+    /// Which group.
+    pub group: GroupName,
+    /// Declared voters.
+    pub voters: u32,
+    /// Needed.
+    pub required: u32,
+    /// Available before.
+    pub up_before: u32,
+    /// Available during.
+    pub up_during: u32,
+    /// `up_during` minus `required`; 0 means that one more failure stops writes.
+    pub spare: u32,
+}
+
+/// A condition that must hold before the next step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateSpec {
+    /// Whose health.
+    pub instance: InstanceId,
+    /// It must have been up this long without a restart.
+    pub soak: DurationMs,
+    /// Probes that must be stable again.
+    pub probes: Vec<GateProbe>,
+    /// It must have caught up, as its membership probe sees it.
+    pub caught_up: bool,
+}
+
+/// One probe of a gate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateProbe {
+    /// Which.
+    pub name: ProbeName,
+    /// Consecutive passes, all newer than the step.
+    pub passes: u32,
+    /// Time between two readings.
+    pub interval: DurationMs,
+    /// Another node must agree.
+    pub from_peer: bool,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanStep {
+    /// Where.
+    pub node: NodeName,
+    /// What.
+    pub kind: StepKind,
+    /// The action, with `${…}` not yet filled in; none for a gate.
+    pub action: Option<ActionSpec>,
+    /// The gate; none for an action.
+    pub gate: Option<GateSpec>,
+    /// Takes a disruption grant.
+    pub disruptive: bool,
+    /// Longest time it may take.
+    pub deadline: DurationMs,
+    /// What it does to each group it touches.
+    pub quorum: Vec<QuorumLine>,
+}
+
+/// Steps that run together: those of one node in order, different nodes side by side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanWave {
+    /// For people: `canary`, `leader`, or empty.
+    pub label: String,
+    /// In order.
+    pub steps: Vec<PlanStep>,
+}
+
+/// The computed steps of an operation before it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Its id.
+    pub id: PlanId,
+    /// sha256 over a canonical encoding of all other fields.
+    pub hash: Hash,
+    /// What kind of operation it makes.
+    pub kind: OperationKind,
+    /// What was asked.
+    pub request: PlanRequest,
+    /// When it was computed.
+    pub created_at: Timestamp,
+    /// State it was computed from.
+    pub base: Revision,
+    /// What it rests on; any change makes it stale.
+    pub touches: Vec<Touch>,
+    /// Waves in order.
+    pub waves: Vec<PlanWave>,
+    /// Lanes (nodes) at work at once.
+    pub parallel: u32,
+    /// The heading, one line.
+    pub title: String,
+    /// What must be known before: one sentence each.
+    pub warnings: Vec<String>,
+    /// The last, countable sentence.
+    pub summary: String,
+}
+
+impl Plan {
+    /// The hash its other fields give.
+    #[must_use]
+    pub fn computed_hash(&self) -> Hash {
+        let mut bare = self.clone();
+        bare.hash = Hash::default();
+        crate::hash::canonical(&bare)
+    }
+
+    /// All steps in order, with the number of their wave.
+    pub fn steps(&self) -> impl Iterator<Item = (usize, &PlanStep)> {
+        self.waves.iter().enumerate().flat_map(|(number, wave)| wave.steps.iter().map(move |s| (number, s)))
+    }
+}
