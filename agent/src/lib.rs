@@ -1,1 +1,3 @@
-//! placeholder
+//! The agent on every host.
+
+pub mod actions;

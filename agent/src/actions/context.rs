@@ -1,0 +1,202 @@
+//! What the runner hands to an action: ports to everything outside, limits, a deadline and a way to cancel.
+//!
+//! The ports are traits so that an action can be tested against a fake host, and so that it cannot reach further than the
+//! host's policy lets it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use quorate_model::service::UnitStatus;
+use quorate_model::{
+    DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId, ServiceName, ServiceSpec,
+    Timestamp,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::error::{ActionError, PortError};
+
+/// What a driver did to stop a unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// SIGKILL was needed after the graceful time.
+    pub escalated: bool,
+}
+
+/// One instance's supervisor: a systemd unit or a process of the agent's own.
+pub trait ServiceDriver: Send + Sync {
+    /// The unit's state now. A unit that does not exist is a status (`not-found`), not an error.
+    fn status(&self) -> BoxFuture<'_, Result<UnitStatus, PortError>>;
+    /// Starts it and waits until it is active, failed, or `limit` is over. Starting what runs does nothing.
+    fn start(&self, limit: Duration) -> BoxFuture<'_, Result<(), PortError>>;
+    /// Asks it to stop, waits `graceful`, then kills it. Returns once it is inactive.
+    fn stop(&self, graceful: Duration) -> BoxFuture<'_, Result<Stopped, PortError>>;
+    /// Makes it read its configuration (or reopen its logs) again, as the unit declares.
+    fn reload(&self, limit: Duration) -> BoxFuture<'_, Result<(), PortError>>;
+}
+
+/// One service that has an instance here.
+#[derive(Clone)]
+pub struct ServiceHandle {
+    /// As it was sent with the assignment.
+    pub spec: ServiceSpec,
+    /// Its supervisor.
+    pub driver: Arc<dyn ServiceDriver>,
+}
+
+/// The services on this node that the host's policy lets be touched.
+pub trait Services: Send + Sync {
+    /// One by name.
+    fn get(&self, name: &ServiceName) -> Option<ServiceHandle>;
+    /// All of them, by name.
+    fn all(&self) -> Vec<ServiceHandle>;
+}
+
+/// How a hook ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HookReport {
+    /// Exit code 0.
+    pub ok: bool,
+    /// How it ended, one line: `exit code 3`, `killed by signal 9`, `timed out after 5s`.
+    pub ended: String,
+    /// The end of what it printed, at most 4 KiB.
+    pub output_tail: String,
+}
+
+/// Runs the hooks that the host itself declares in `agent.toml`; a caller's text never becomes a command.
+pub trait HookRunner: Send + Sync {
+    /// Runs one to its end, or kills its whole process group after `limit`. `instance` is given in its environment.
+    ///
+    /// An error means that it did not run at all (not declared, not allowed).
+    fn run<'a>(
+        &'a self,
+        hook: &'a HookName,
+        instance: &'a InstanceId,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<HookReport, PortError>>;
+}
+
+/// What undoes a temporary state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Undo {
+    /// Run this hook for this instance.
+    Hook {
+        /// Which.
+        hook: HookName,
+        /// For whom.
+        instance: InstanceId,
+    },
+}
+
+/// Keeps undos that are owed: the agent pays them by itself when their deadline passes, also after a crash.
+pub trait ObligationKeeper: Send + Sync {
+    /// Takes on an obligation. It is durable before this returns, so that the disturbance may begin.
+    fn open<'a>(
+        &'a self,
+        id: &'a ObligationId,
+        undo: Undo,
+        due_in: DurationMs,
+    ) -> BoxFuture<'a, Result<(), PortError>>;
+    /// The undo was done: nothing is owed any more. Discharging twice is no error.
+    fn discharge<'a>(&'a self, id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>>;
+}
+
+/// Facts about the host.
+pub trait FactsSource: Send + Sync {
+    /// Collects them.
+    fn facts(&self) -> BoxFuture<'_, Result<quorate_model::node::Facts, PortError>>;
+}
+
+/// The two clocks an action needs; a fake one in tests.
+pub trait Clock: Send + Sync {
+    /// Wall clock.
+    fn wall(&self) -> Timestamp;
+    /// Monotonic, from an arbitrary start; goes on while the host sleeps.
+    fn monotonic(&self) -> DurationMs;
+}
+
+/// How far an action has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub doing: &'static str,
+    /// Bytes worked through so far.
+    pub done_bytes: u64,
+    /// Bytes in all, 0 when not known.
+    pub total_bytes: u64,
+}
+
+/// The host's own bounds on long actions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of content read per second by a backup; 0 for no limit.
+    pub backup_bytes_per_sec: u64,
+    /// Niceness of the threads that compress; 10 leaves the host's own service first.
+    pub nice: i32,
+    /// Compressing threads, at most; each costs memory (see `backup::exec`).
+    pub workers: u32,
+    /// Bytes that must stay free on the file system after a worst-case write.
+    pub reserve_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { backup_bytes_per_sec: 0, nice: 10, workers: 2, reserve_bytes: 64 * 1024 * 1024 }
+    }
+}
+
+/// Everything one execution may use.
+#[derive(Clone)]
+pub struct ActionContext {
+    /// This node.
+    pub node: NodeName,
+    /// The execution, for the names of what it owes and of its temporary files.
+    pub execution: ExecutionId,
+    /// Services with an instance here.
+    pub services: Arc<dyn Services>,
+    /// Hooks.
+    pub hooks: Arc<dyn HookRunner>,
+    /// Obligations.
+    pub obligations: Arc<dyn ObligationKeeper>,
+    /// Facts.
+    pub facts: Arc<dyn FactsSource>,
+    /// Clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Folders that actions may read or change, from the host's policy; absolute.
+    pub allowed_roots: Vec<PathBuf>,
+    /// Where backups are kept; absolute, made if it is missing.
+    pub backup_dir: PathBuf,
+    /// Bounds.
+    pub limits: Limits,
+    /// Reading of `clock.monotonic()` at which it must be over.
+    pub deadline: DurationMs,
+    /// Canceled by the runner; the action undoes what is temporary and ends.
+    pub cancel: CancellationToken,
+    /// Told now and then, never more than a few times per second; must not block.
+    pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
+}
+
+impl ActionContext {
+    /// Time left until the deadline.
+    #[must_use]
+    pub fn remaining(&self) -> DurationMs {
+        self.deadline.minus(self.clock.monotonic())
+    }
+
+    /// Refuses to go on when canceled or late.
+    pub(crate) fn check(&self, doing: &'static str) -> Result<(), ActionError> {
+        if self.cancel.is_cancelled() {
+            return Err(ActionError::Canceled(doing));
+        }
+        if self.remaining() == DurationMs::ZERO {
+            return Err(ActionError::DeadlineExceeded(doing));
+        }
+        Ok(())
+    }
+
+    /// A driver by service name.
+    pub(crate) fn service(&self, name: &ServiceName) -> Result<ServiceHandle, ActionError> {
+        self.services.get(name).ok_or_else(|| ActionError::UnknownService(name.clone()))
+    }
+}

@@ -1,0 +1,107 @@
+//! The typed actions of this agent: the registry, then one folder per action with `plan.rs` (pure) beside `exec.rs`.
+//!
+//! Job: do one [`ActionSpec`] completely, or fail with a typed reason and leave nothing half done.
+//! Must never: decide whether the action is allowed (grants, epochs and the host's policy are the runner's), reach a shell,
+//! follow a symbolic link out of an allowed root, or keep a temporary state that no obligation covers.
+//!
+//! **Architecture Invariant:** `plan.rs` knows neither `host` nor tokio: what is seen goes in, steps come out. So every
+//! choice can be tested, and `exec.rs` has none to make. The machine is touched through `crate::host` alone.
+
+mod context;
+mod error;
+mod service;
+#[cfg(test)]
+mod testing;
+
+pub use context::{
+    ActionContext, Clock, FactsSource, HookReport, HookRunner, Limits, ObligationKeeper, Progress,
+    ServiceDriver, ServiceHandle, Services, Stopped, Undo,
+};
+pub use error::{ActionError, PortError};
+use quorate_model::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
+
+/// One line of the catalogue that an agent advertises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActionInfo {
+    /// Its name.
+    pub kind: ActionKind,
+    /// Grows when its input or meaning changes; a plan refuses a node whose version is too low.
+    pub version: u32,
+    /// The highest class it can have; the request decides ([`ActionSpec::risk`]).
+    pub risk: RiskClass,
+    /// What goes in, for people.
+    pub input: &'static str,
+    /// What it does, one sentence.
+    pub summary: &'static str,
+}
+
+/// Every action of this agent, in the order of the vocabulary.
+#[must_use]
+pub fn catalogue() -> Vec<ActionInfo> {
+    ActionKind::ALL.iter().map(|kind| info(*kind)).collect()
+}
+
+/// One line of the catalogue.
+#[must_use]
+pub const fn info(kind: ActionKind) -> ActionInfo {
+    let (risk, input, summary) = match kind {
+        ActionKind::ServiceStatus => (RiskClass::Read, "service", "State of a unit."),
+        ActionKind::ServiceStart => (RiskClass::Safe, "service", "Start a unit; done when it runs already."),
+        ActionKind::ServiceStop => {
+            (RiskClass::Disruptive, "service", "Stop a unit within its deadline; escalation is recorded.")
+        }
+        ActionKind::ServiceRestart => {
+            (RiskClass::Disruptive, "service", "Stop, start, and prove that a new run exists.")
+        }
+        ActionKind::ServiceReload => {
+            (RiskClass::Disruptive, "service", "Make a unit read its configuration again.")
+        }
+        ActionKind::BackupCreate => (
+            RiskClass::Disruptive,
+            "service, backup id, policy (paths, exclude, pause, resume, pause limit, level)",
+            "Store a verified copy with a manifest; disruptive only when it pauses.",
+        ),
+        ActionKind::BackupVerify => {
+            (RiskClass::Safe, "backup id, sha256", "Read a copy again and check every file.")
+        }
+        ActionKind::LogRotate => (
+            RiskClass::Disruptive,
+            "service, policy (paths, size, age, keep, compress, mode, owner, copytruncate, reload)",
+            "Rotate logs without losing a byte; disruptive only when it reloads.",
+        ),
+        ActionKind::HostFacts => (RiskClass::Read, "nothing", "Facts about the host."),
+        ActionKind::HostDiagnose => (RiskClass::Read, "nothing", "Walk the host and tell what looks wrong."),
+    };
+    ActionInfo { kind, version: 1, risk, input, summary }
+}
+
+/// Does one action to its end.
+///
+/// It ends soon after `context.cancel` is canceled or its deadline passes, with everything temporary undone. The caller
+/// should not drop the future: what is owed then waits for the obligation's deadline.
+///
+/// # Errors
+/// [`ActionError`]; its `reason()`, `state()` and `into_outcome()` are what to report.
+pub async fn execute(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOutcome, ActionError> {
+    let begun = context.clock.monotonic();
+    context.check("waiting to begin")?;
+    let mut outcome = dispatch(context, spec).await?;
+    outcome.took = context.clock.monotonic().minus(begun);
+    Ok(outcome)
+}
+
+async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOutcome, ActionError> {
+    match spec {
+        ActionSpec::ServiceStatus { service } => service::exec::status(context, service).await,
+        ActionSpec::ServiceStart { service } => service::exec::start(context, service).await,
+        ActionSpec::ServiceStop { service } => service::exec::stop(context, service).await,
+        ActionSpec::ServiceRestart { service } => service::exec::restart(context, service).await,
+        ActionSpec::ServiceReload { service } => service::exec::reload(context, service).await,
+        // The folders of the others follow one by one; until one is here its kind is refused, never faked.
+        ActionSpec::BackupCreate { .. }
+        | ActionSpec::BackupVerify { .. }
+        | ActionSpec::LogRotate { .. }
+        | ActionSpec::HostFacts
+        | ActionSpec::HostDiagnose => Err(ActionError::Unsupported(spec.kind())),
+    }
+}

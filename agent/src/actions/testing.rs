@@ -1,0 +1,294 @@
+//! Fake ports for the tests of actions: a unit that obeys or misbehaves as told, hooks and obligations that are recorded.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use quorate_model::node::Facts;
+use quorate_model::service::UnitStatus;
+use quorate_model::{
+    Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId, Reason, Selector,
+    ServiceName, ServiceSpec, Timestamp,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ActionContext, Clock, FactsSource, HookReport, HookRunner, Limits, ObligationKeeper, PortError,
+    ServiceDriver, ServiceHandle, Services, Stopped, Undo,
+};
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a fake unit does wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Misbehave {
+    /// Nothing.
+    #[default]
+    No,
+    /// Needs SIGKILL.
+    HangsOnStop,
+    /// Ends again after a start that returned well.
+    CrashesAtStart,
+    /// Says that it was started, and was not.
+    IgnoresStartAndStop,
+    /// The driver refuses the start.
+    RefusesStart,
+    /// A reload replaces the run.
+    ReloadRestarts,
+}
+
+/// A unit in memory.
+#[derive(Default)]
+pub(super) struct FakeUnit {
+    pub(super) state: Mutex<UnitStatus>,
+    pub(super) misbehave: Mutex<Misbehave>,
+    pub(super) calls: Mutex<Vec<&'static str>>,
+    runs: AtomicU64,
+}
+
+impl FakeUnit {
+    pub(super) fn new(running: bool) -> Arc<Self> {
+        let unit = Self::default();
+        locked(&unit.state).load = "loaded".to_owned();
+        if running {
+            unit.run();
+        } else {
+            unit.end("inactive");
+        }
+        Arc::new(unit)
+    }
+
+    fn run(&self) {
+        let run = self.runs.fetch_add(1, Ordering::SeqCst);
+        let mut state = locked(&self.state);
+        state.active = "active".to_owned();
+        state.sub = "running".to_owned();
+        state.main_pid = 100;
+        state.invocation_id = format!("run{run}");
+    }
+
+    fn end(&self, active: &str) {
+        let mut state = locked(&self.state);
+        state.active = active.to_owned();
+        state.sub = "dead".to_owned();
+        state.main_pid = 0;
+    }
+}
+
+impl ServiceDriver for FakeUnit {
+    fn status(&self) -> BoxFuture<'_, Result<UnitStatus, PortError>> {
+        let state = locked(&self.state).clone();
+        async move { Ok(state) }.boxed()
+    }
+
+    fn start(&self, _limit: Duration) -> BoxFuture<'_, Result<(), PortError>> {
+        async move {
+            locked(&self.calls).push("start");
+            match *locked(&self.misbehave) {
+                Misbehave::IgnoresStartAndStop => return Ok(()),
+                Misbehave::RefusesStart => return Err(PortError::new(Reason::ActionFailed, "no")),
+                Misbehave::CrashesAtStart => {
+                    self.run();
+                    self.end("failed");
+                    return Ok(());
+                }
+                Misbehave::No | Misbehave::HangsOnStop | Misbehave::ReloadRestarts => {}
+            }
+            if locked(&self.state).active != "active" {
+                self.run();
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn stop(&self, _graceful: Duration) -> BoxFuture<'_, Result<Stopped, PortError>> {
+        async move {
+            locked(&self.calls).push("stop");
+            let how = *locked(&self.misbehave);
+            if how != Misbehave::IgnoresStartAndStop {
+                self.end("inactive");
+            }
+            Ok(Stopped { escalated: how == Misbehave::HangsOnStop })
+        }
+        .boxed()
+    }
+
+    fn reload(&self, _limit: Duration) -> BoxFuture<'_, Result<(), PortError>> {
+        async move {
+            locked(&self.calls).push("reload");
+            if *locked(&self.misbehave) == Misbehave::ReloadRestarts {
+                self.run();
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// Services by name.
+#[derive(Default)]
+pub(super) struct FakeServices(pub(super) BTreeMap<ServiceName, ServiceHandle>);
+
+impl Services for FakeServices {
+    fn get(&self, name: &ServiceName) -> Option<ServiceHandle> {
+        self.0.get(name).cloned()
+    }
+
+    fn all(&self) -> Vec<ServiceHandle> {
+        self.0.values().cloned().collect()
+    }
+}
+
+type HookBody = Box<dyn Fn(&str) -> Result<HookReport, PortError> + Send + Sync>;
+
+/// Hooks and obligations, recorded in one list so that their order can be checked.
+#[derive(Default)]
+pub(super) struct Recorder {
+    pub(super) log: Mutex<Vec<String>>,
+    pub(super) body: Mutex<Option<HookBody>>,
+    pub(super) refuse_open: Mutex<bool>,
+}
+
+impl Recorder {
+    pub(super) fn note(&self, text: impl Into<String>) {
+        locked(&self.log).push(text.into());
+    }
+
+    pub(super) fn lines(&self) -> Vec<String> {
+        locked(&self.log).clone()
+    }
+
+    pub(super) fn on_hook(
+        &self,
+        body: impl Fn(&str) -> Result<HookReport, PortError> + Send + Sync + 'static,
+    ) {
+        *locked(&self.body) = Some(Box::new(body));
+    }
+}
+
+impl HookRunner for Recorder {
+    fn run<'a>(
+        &'a self,
+        hook: &'a HookName,
+        _instance: &'a InstanceId,
+        _limit: Duration,
+    ) -> BoxFuture<'a, Result<HookReport, PortError>> {
+        async move {
+            self.note(format!("hook {hook}"));
+            match locked(&self.body).as_ref() {
+                Some(body) => body(hook.as_str()),
+                None => {
+                    Ok(HookReport { ok: true, ended: "exit code 0".to_owned(), output_tail: String::new() })
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+impl ObligationKeeper for Recorder {
+    fn open<'a>(
+        &'a self,
+        _id: &'a ObligationId,
+        undo: Undo,
+        due_in: DurationMs,
+    ) -> BoxFuture<'a, Result<(), PortError>> {
+        async move {
+            let Undo::Hook { hook, .. } = undo;
+            if *locked(&self.refuse_open) {
+                return Err(PortError::new(Reason::LowSpace, "the journal is full"));
+            }
+            self.note(format!("open {hook} {}", due_in.0));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn discharge<'a>(&'a self, _id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>> {
+        async move {
+            self.note("discharge");
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+struct FixedFacts;
+
+impl FactsSource for FixedFacts {
+    fn facts(&self) -> BoxFuture<'_, Result<Facts, PortError>> {
+        async { Ok(Facts { hostname: "fake".to_owned(), ..Facts::default() }) }.boxed()
+    }
+}
+
+/// A clock that the test moves.
+#[derive(Default)]
+pub(super) struct FakeClock(pub(super) AtomicU64);
+
+impl Clock for FakeClock {
+    fn wall(&self) -> Timestamp {
+        Timestamp(1_700_000_000_000).plus(self.monotonic())
+    }
+
+    fn monotonic(&self) -> DurationMs {
+        DurationMs(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// A context over fakes, with one service, and the handles to look behind it.
+pub(super) struct Bench {
+    pub(super) context: ActionContext,
+    pub(super) unit: Arc<FakeUnit>,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) clock: Arc<FakeClock>,
+}
+
+pub(super) fn service_name() -> ServiceName {
+    ServiceName::new("ledger").expect("a valid name")
+}
+
+pub(super) fn spec() -> ServiceSpec {
+    ServiceSpec {
+        name: service_name(),
+        driver: Driver::Process { name: "ledger".to_owned() },
+        nodes: Selector::default(),
+        probes: Vec::new(),
+        stop_timeout: DurationMs(1_000),
+        start_timeout: DurationMs(1_000),
+        backup: None,
+        log_rotation: None,
+        vars: BTreeMap::new(),
+        labels: BTreeMap::new(),
+    }
+}
+
+/// A bench whose files live under `root`: `root/backups` and everything else beneath `root`.
+pub(super) fn bench(root: &Path, running: bool) -> Bench {
+    let unit = FakeUnit::new(running);
+    let recorder = Arc::new(Recorder::default());
+    let clock = Arc::new(FakeClock::default());
+    let handle = ServiceHandle { spec: spec(), driver: Arc::clone(&unit) as Arc<dyn ServiceDriver> };
+    let context = ActionContext {
+        node: NodeName::new("node1").expect("a valid name"),
+        execution: ExecutionId::new("x-1").expect("a valid id"),
+        services: Arc::new(FakeServices([(service_name(), handle)].into())),
+        hooks: Arc::clone(&recorder) as Arc<dyn HookRunner>,
+        obligations: Arc::clone(&recorder) as Arc<dyn ObligationKeeper>,
+        facts: Arc::new(FixedFacts),
+        clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        allowed_roots: vec![root.to_path_buf()],
+        backup_dir: root.join("backups"),
+        limits: Limits { reserve_bytes: 0, nice: 0, ..Limits::default() },
+        deadline: DurationMs(600_000),
+        cancel: CancellationToken::new(),
+        progress: Arc::new(|_| {}),
+    };
+    Bench { context, unit, recorder, clock }
+}
