@@ -1,1 +1,5 @@
-//! placeholder
+//! What every Quorate binary needs. A plain list of rooms; each room's `mod.rs` says its job and what it must never do.
+
+pub mod config;
+pub mod task;
+pub mod telemetry;
