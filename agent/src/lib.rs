@@ -1,3 +1,6 @@
-//! The agent on every host.
+//! The agent on every host: a network part without privileges and a root helper without network.
+//!
+//! **Architecture Invariant:** an agent never sees `quorate-core`: it carries out, reports and refuses; it never decides.
 
 pub mod actions;
+pub mod host;
