@@ -6,8 +6,13 @@
 
 use std::process::ExitCode;
 
+mod config;
+mod fleet;
 mod http;
+mod layout;
 pub mod ledger;
+mod process;
+mod sweep;
 
 /// A local fleet on loopback, for trying things out
 #[derive(Debug, Clone, clap::Args)]
