@@ -1,1 +1,4 @@
-//! placeholder
+//! One member of the coordinator: the shell around `quorate_core`.
+
+pub mod raft;
+pub mod store;

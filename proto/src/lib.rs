@@ -18,5 +18,13 @@ pub mod agent {
     }
 }
 
+/// Coordinator to coordinator.
+pub mod peer {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("quorate.peer.v1");
+    }
+}
+
 /// Every file above with its imports and comments, as a serialised `FileDescriptorSet`.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));

@@ -26,7 +26,6 @@ pub mod reason;
 pub mod refusal;
 pub mod selector;
 pub mod service;
-pub mod session;
 pub mod time;
 
 pub use action::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
