@@ -4,28 +4,106 @@
 //! What it must never do: listen anywhere but on loopback, touch a process it cannot prove is its own (pid *and* start
 //! time), or leave one behind.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+mod api;
+mod bring_up;
 mod config;
+mod daemon;
+mod demo;
 mod fleet;
 mod http;
 mod layout;
 pub mod ledger;
+mod ledger_admin;
 mod process;
+mod sample;
+mod status;
+mod supervise;
 mod sweep;
+
+use layout::Layout;
+use supervise::Wish;
 
 /// A local fleet on loopback, for trying things out
 #[derive(Debug, Clone, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct DevArgs {
     #[command(subcommand)]
-    command: DevCommand,
+    command: Option<DevCommand>,
+    #[command(flatten)]
+    up: UpArgs,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct UpArgs {
+    #[command(flatten)]
+    fleet: FleetArgs,
+    /// Leave it running in the background; exit 0 once it is ready
+    #[arg(long)]
+    detach: bool,
+    /// Then show a rolling restart with the leader killed in the middle
+    #[arg(long, conflicts_with = "detach")]
+    demo: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct FleetArgs {
+    #[command(flatten)]
+    place: DirArgs,
+    /// Coordinators [default: 3, or as many as DIR has]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
+    coordinators: Option<u8>,
+    /// Agents [default: 5, or as many as DIR has]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=200))]
+    agents: Option<u16>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct DirArgs {
+    /// Where everything is kept [default: $XDG_STATE_HOME/quorate/dev]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+impl DirArgs {
+    fn dir(&self) -> anyhow::Result<PathBuf> {
+        self.dir.clone().map_or_else(layout::default_dir, Ok)
+    }
+}
+
+impl FleetArgs {
+    fn wish(&self) -> anyhow::Result<Wish> {
+        Ok(Wish {
+            dir: self.place.dir()?,
+            coordinators: self.coordinators.map(usize::from),
+            agents: self.agents.map(usize::from),
+        })
+    }
 }
 
 #[derive(Debug, Clone, clap::Subcommand)]
 enum DevCommand {
+    /// Which processes of the fleet live
+    Status {
+        #[command(flatten)]
+        place: DirArgs,
+        /// How to print it
+        #[arg(short, long, default_value = "table")]
+        output: status::Output,
+    },
+    /// End all of it; its data stays
+    Stop(DirArgs),
+    /// The background process of `--detach`
+    #[command(hide = true)]
+    Supervise(FleetArgs),
     /// One instance of the sample service (started by the fleet's agents)
     #[command(hide = true)]
     Ledger(ledger::LedgerArgs),
+    /// One administrative request to an instance
+    #[command(hide = true)]
+    LedgerAdmin(ledger_admin::AdminArgs),
 }
 
 /// Runs `quorate dev`.
@@ -34,6 +112,42 @@ enum DevCommand {
 /// What failed, in words for the person at the terminal.
 pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     match args.command {
-        DevCommand::Ledger(args) => ledger::run(args).await,
+        None => up(args.up).await,
+        Some(DevCommand::Status { place, output }) => {
+            let dir = place.dir()?;
+            if !dir.is_dir() {
+                eprintln!("no fleet was ever started in {}", dir.display());
+                return Ok(ExitCode::FAILURE);
+            }
+            status::status(&Layout::open(&dir)?, output)
+        }
+        Some(DevCommand::Stop(place)) => stop(&place.dir()?).await,
+        Some(DevCommand::Supervise(fleet)) => supervise::background(&fleet.wish()?).await,
+        Some(DevCommand::Ledger(args)) => ledger::run(args).await,
+        Some(DevCommand::LedgerAdmin(args)) => ledger_admin::run(args).await,
     }
+}
+
+async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
+    let wish = args.fleet.wish()?;
+    if args.detach {
+        return supervise::detach(&wish).await;
+    }
+    supervise::foreground(&wish, args.demo).await
+}
+
+/// Stopping what does not run is no error: the wanted end is reached.
+async fn stop(dir: &std::path::Path) -> anyhow::Result<ExitCode> {
+    if !dir.is_dir() {
+        eprintln!("nothing is running in {}", dir.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let layout = Layout::open(dir)?;
+    let ended = sweep::stop(&layout).await?;
+    eprintln!(
+        "{} in {}",
+        if ended { "stopped the fleet" } else { "nothing is running" },
+        layout.dir().display()
+    );
+    Ok(ExitCode::SUCCESS)
 }

@@ -27,9 +27,11 @@ pub(super) fn running(layout: &Layout, fleet: Option<&Fleet>) -> anyhow::Result<
     let snapshot = Snapshot::take()?;
     let recorded = fleet.map(Fleet::daemons).unwrap_or_default();
     let strays = snapshot.configured_under(layout.dir());
-    let mut found =
-        snapshot.with_descendants(recorded.into_iter().map(|(_, identity)| identity).chain(strays));
-    // A foreground supervisor is an ancestor of nothing here, but never signal oneself.
+    // Orphans come to the supervisor, and it starts nothing but the fleet: all its descendants are the fleet's.
+    let own =
+        fleet.and_then(Fleet::live_supervisor).filter(|supervisor| supervisor.pid == std::process::id());
+    let roots = recorded.into_iter().map(|(_, identity)| identity).chain(strays).chain(own);
+    let mut found = snapshot.with_descendants(roots);
     found.retain(|identity| identity.pid != std::process::id());
     Ok(found)
 }

@@ -1,0 +1,187 @@
+//! The fleet's own API, spoken with the administrator certificate that `init` made.
+//!
+//! Everything here is what a person with `DIR/config.toml` could do.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use hyper_util::rt::TokioIo;
+use quorate_proto::v1::admin_service_client::AdminServiceClient;
+use quorate_proto::v1::fleet_service_client::FleetServiceClient;
+use quorate_proto::v1::group_service_client::GroupServiceClient;
+use quorate_proto::v1::operation_service_client::OperationServiceClient;
+use quorate_proto::v1::{
+    ApplyGroupRequest, ApplyServiceRequest, ChangeOptions, Consistency, CreateOperationRequest,
+    CreateTokenRequest, GetGroupRequest, GetOperationRequest, GetStatusRequest, Group, GroupSpec,
+    ListMembersRequest, ListNodesRequest, Member, Node, Operation, ServiceSpec, TokenPurpose, WorkSpec,
+    create_operation_request,
+};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::net::TcpStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use super::config::CliContext;
+
+/// Deadline of one call: on loopback an answer takes milliseconds, an election in between a second or two.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause between two tries while something comes up.
+const RETRY: Duration = Duration::from_millis(200);
+/// Most nodes a local fleet has.
+const PAGE: u32 = 1000;
+
+/// A connection to one coordinator that answered.
+#[derive(Debug, Clone)]
+pub(super) struct Api {
+    channel: Channel,
+}
+
+impl Api {
+    /// Connects to the first address that answers and knows a leader.
+    ///
+    /// # Errors
+    /// What the last address said.
+    pub(super) async fn connect(context: &CliContext) -> anyhow::Result<Self> {
+        let tls = Arc::new(tls_config(context)?);
+        let mut last = anyhow::anyhow!("no address is configured");
+        for address in &context.addresses {
+            let answered = async {
+                let channel = open(address, Arc::clone(&tls)).await?;
+                let request = GetStatusRequest { ..Default::default() };
+                let status = AdminServiceClient::new(channel.clone()).get_status(request).await?.into_inner();
+                if status.leader.is_empty() {
+                    bail!("there is no leader");
+                }
+                Ok(Self { channel })
+            };
+            match answered.await {
+                Ok(api) => return Ok(api),
+                Err(error) => last = error.context(format!("coordinator at {address}")),
+            }
+        }
+        Err(last)
+    }
+
+    pub(super) async fn create_token(&self, purpose: TokenPurpose, name: &str) -> anyhow::Result<String> {
+        let request = CreateTokenRequest {
+            purpose: purpose.into(),
+            name: name.to_owned(),
+            options: Some(options("join of the local fleet")),
+            ..Default::default()
+        };
+        Ok(FleetServiceClient::new(self.channel.clone()).create_token(request).await?.into_inner().token)
+    }
+
+    pub(super) async fn nodes(&self) -> anyhow::Result<Vec<Node>> {
+        let request = ListNodesRequest { page_size: PAGE, ..Default::default() };
+        Ok(FleetServiceClient::new(self.channel.clone()).list_nodes(request).await?.into_inner().nodes)
+    }
+
+    pub(super) async fn members(&self) -> anyhow::Result<Vec<Member>> {
+        let request = ListMembersRequest { ..Default::default() };
+        Ok(AdminServiceClient::new(self.channel.clone()).list_members(request).await?.into_inner().members)
+    }
+
+    pub(super) async fn apply(&self, service: ServiceSpec, group: GroupSpec) -> anyhow::Result<()> {
+        let mut client = GroupServiceClient::new(self.channel.clone());
+        let frame = || Some(options("sample service of the local fleet"));
+        client.apply_service(ApplyServiceRequest { spec: Some(service), options: frame() }).await?;
+        client.apply_group(ApplyGroupRequest { spec: Some(group), options: frame() }).await?;
+        Ok(())
+    }
+
+    pub(super) async fn group(&self, name: &str) -> anyhow::Result<Group> {
+        let request =
+            GetGroupRequest { name: name.to_owned(), consistency: Consistency::Linearizable.into() };
+        let answer = GroupServiceClient::new(self.channel.clone()).get_group(request).await?.into_inner();
+        answer.group.context("the coordinator gave no group")
+    }
+
+    pub(super) async fn start(&self, work: WorkSpec, reason: &str) -> anyhow::Result<Operation> {
+        let request = CreateOperationRequest {
+            source: Some(create_operation_request::Source::Work(work)),
+            options: Some(options(reason)),
+        };
+        let answer = OperationServiceClient::new(self.channel.clone()).create_operation(request).await?;
+        answer.into_inner().operation.context("the coordinator gave no operation")
+    }
+
+    pub(super) async fn operation(&self, name: &str) -> anyhow::Result<Operation> {
+        let request =
+            GetOperationRequest { name: name.to_owned(), consistency: Consistency::Linearizable.into() };
+        let answer = OperationServiceClient::new(self.channel.clone()).get_operation(request).await?;
+        answer.into_inner().operation.context("the coordinator gave no operation")
+    }
+}
+
+fn request_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+fn options(reason: &str) -> ChangeOptions {
+    ChangeOptions { request_id: request_id(), reason: reason.to_owned(), validate_only: false }
+}
+
+/// Tries again until it succeeds or the deadline passes; then the last error is given.
+pub(super) async fn until<T, F>(
+    what: &str,
+    deadline: Instant,
+    mut attempt: impl FnMut() -> F,
+) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    loop {
+        let error = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        if Instant::now() >= deadline {
+            return Err(error.context(format!("waited too long: {what}")));
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+fn tls_config(context: &CliContext) -> anyhow::Result<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    let read = |path: &std::path::Path| {
+        CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .with_context(|| format!("cannot read certificates of {}", path.display()))
+    };
+    for certificate in read(&context.ca)? {
+        roots.add(certificate).with_context(|| format!("{} is no CA", context.ca.display()))?;
+    }
+    let key = PrivateKeyDer::from_pem_file(&context.key)
+        .with_context(|| format!("cannot read the key {}", context.key.display()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(read(&context.cert)?, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+async fn open(address: &str, tls: Arc<rustls::ClientConfig>) -> anyhow::Result<Channel> {
+    let target: std::net::SocketAddr = address.parse().with_context(|| format!("{address} is no address"))?;
+    let name = ServerName::IpAddress(target.ip().into());
+    let connector = tower::service_fn(move |_: Uri| {
+        let (tls, name) = (Arc::clone(&tls), name.clone());
+        async move {
+            let stream = TcpStream::connect(target).await?;
+            stream.set_nodelay(true)?;
+            let stream = tokio_rustls::TlsConnector::from(tls).connect(name, stream).await?;
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }
+    });
+    // The scheme is http because the connector speaks TLS itself.
+    Ok(Endpoint::from_shared(format!("http://{address}"))?
+        .timeout(CALL_TIMEOUT)
+        .connect_timeout(CALL_TIMEOUT)
+        .connect_with_connector(connector)
+        .await?)
+}

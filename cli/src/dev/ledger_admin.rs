@@ -1,0 +1,50 @@
+//! `quorate dev ledger-admin`: one administrative request to an instance, for the sample's backup hooks.
+//!
+//! The fleet must need no other program, `curl` included; and unlike the guide's `curl` without `-f` this fails when the
+//! answer is not 200.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use hyper::{Method, StatusCode};
+
+use super::http::Call;
+
+/// Longer than the instance itself waits for its peers.
+const LIMIT: Duration = Duration::from_secs(4);
+
+/// One administrative request to an instance
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct AdminArgs {
+    /// What to ask for
+    verb: Verb,
+    /// The instance's port on 127.0.0.1
+    #[arg(long)]
+    port: u16,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Verb {
+    PauseWrites,
+    ResumeWrites,
+    Compact,
+}
+
+pub(super) async fn run(args: AdminArgs) -> anyhow::Result<ExitCode> {
+    let path = match args.verb {
+        Verb::PauseWrites => "/admin/pause-writes",
+        Verb::ResumeWrites => "/admin/resume-writes",
+        Verb::Compact => "/admin/compact",
+    };
+    let (status, body) = Call::new(Method::POST, args.port, path, LIMIT)
+        .send()
+        .await
+        .with_context(|| format!("POST {path}"))?;
+    let text = String::from_utf8_lossy(&body);
+    if status != StatusCode::OK {
+        bail!("POST {path}: {status}: {text}");
+    }
+    println!("{text}");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,186 @@
+//! The sample group `ledger`: its instances' files, its host-side declaration, and its Service and ServiceGroup.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context as _;
+use quorate_proto::v1::{
+    BackupPolicy, Driver, GroupSpec, HttpProbe, InstanceVars, LogRotation, MembershipProbe, ProbeSpec,
+    QuorumPolicy, QuorumPolicyKind, RunSpec, Selector, ServiceSpec, UnitSoakProbe, WorkSpec, driver,
+    probe_spec, work_spec,
+};
+
+use super::config::{AgentConfig, Hook, Process, write_toml};
+use super::fleet::{Fleet, Instance, LEDGER};
+use super::layout::Layout;
+use super::ledger::{LedgerConfig, Misbehave, PeerConfig};
+
+/// Between readings: fast enough that a gate of three readings takes about a second.
+const PROBE_INTERVAL_MS: u64 = 300;
+/// Entries behind the leader that still count as caught up.
+const MAX_LAG: u64 = 10;
+
+fn duration(ms: u64) -> Option<prost_types::Duration> {
+    let (seconds, nanos) = (ms / 1000, ms % 1000 * 1_000_000);
+    Some(prost_types::Duration {
+        seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
+        // Below 10^9 by the remainder above.
+        nanos: i32::try_from(nanos).unwrap_or(0),
+    })
+}
+
+/// Writes the instances' own files and makes their folders.
+pub(super) fn write_instances(layout: &Layout, fleet: &Fleet) -> anyhow::Result<()> {
+    for (instance, id) in fleet.instances.iter().zip(1..) {
+        let logs = instance.log.parent().context("a log has a folder")?;
+        for dir in [instance.dir.as_path(), logs] {
+            std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        }
+        let peers = fleet.instances.iter().zip(1..).map(|(peer, id)| PeerConfig {
+            id,
+            node: peer.node.clone(),
+            port: peer.port,
+        });
+        let config = LedgerConfig {
+            node: instance.node.clone(),
+            id,
+            port: instance.port,
+            data_dir: instance.dir.clone(),
+            log_file: instance.log.clone(),
+            starting_ms: 400,
+            catch_up_ms: 1200,
+            misbehave: Misbehave::default(),
+            peers: peers.collect(),
+        };
+        write_toml(&layout.instance_config(LEDGER, &instance.node), &config)?;
+    }
+    Ok(())
+}
+
+/// Adds to a host's file what the sample needs there: the program, its hooks, and the policy that lets them be used.
+pub(super) fn declare(layout: &Layout, instance: &Instance, quorate: &Path, agent: &mut AgentConfig) {
+    let program = quorate.to_string_lossy().into_owned();
+    let argv = |rest: &[&str]| {
+        std::iter::once(program.clone()).chain(rest.iter().map(|part| (*part).to_owned())).collect::<Vec<_>>()
+    };
+    let config = layout.instance_config(LEDGER, &instance.node);
+    let process = Process {
+        argv: argv(&["dev", "ledger", "--config", &config.to_string_lossy()]),
+        cwd: instance.dir.clone(),
+        log: instance.log.with_file_name("output.log"),
+    };
+    agent.process.insert(LEDGER.to_owned(), process);
+    let port = instance.port.to_string();
+    for (hook, verb) in [("ledger-pause", "pause-writes"), ("ledger-resume", "resume-writes")] {
+        let argv = argv(&["dev", "ledger-admin", verb, "--port", &port]);
+        agent.hook.insert(hook.to_owned(), Hook { argv });
+        agent.policy.hooks.push(hook.to_owned());
+    }
+    agent.policy.services.push(LEDGER.to_owned());
+    let logs = instance.log.parent().map(Path::to_owned);
+    agent.policy.paths.extend(std::iter::once(instance.dir.clone()).chain(logs));
+}
+
+fn voters(fleet: &Fleet) -> Vec<String> {
+    fleet.instances.iter().map(|instance| instance.node.clone()).collect()
+}
+
+fn selector(fleet: &Fleet) -> Option<Selector> {
+    Some(Selector { names: voters(fleet), ..Default::default() })
+}
+
+/// The Service: three probes, backup under a pause, log rotation.
+pub(super) fn service(fleet: &Fleet) -> ServiceSpec {
+    let vars = fleet.instances.iter().map(|instance| {
+        let vars = BTreeMap::from([
+            ("port".to_owned(), instance.port.to_string()),
+            ("data".to_owned(), instance.dir.to_string_lossy().into_owned()),
+            ("log".to_owned(), instance.log.to_string_lossy().into_owned()),
+        ]);
+        (instance.node.clone(), InstanceVars { vars })
+    });
+    ServiceSpec {
+        name: LEDGER.to_owned(),
+        driver: Some(Driver { kind: Some(driver::Kind::Process(LEDGER.to_owned())) }),
+        nodes: selector(fleet),
+        probes: probes(),
+        stop_timeout: duration(5_000),
+        start_timeout: duration(10_000),
+        backup: Some(BackupPolicy {
+            paths: vec!["${data}".to_owned()],
+            pause_hook: "ledger-pause".to_owned(),
+            resume_hook: "ledger-resume".to_owned(),
+            pause_limit: duration(20_000),
+            ..Default::default()
+        }),
+        log_rotation: Some(LogRotation {
+            paths: vec!["${log}".to_owned()],
+            size_bytes: 1024 * 1024,
+            keep: 5,
+            compress: true,
+            delay_compress: true,
+            missing_ok: true,
+            create_mode: "0644".to_owned(),
+            reload: true,
+            ..Default::default()
+        }),
+        vars: vars.collect(),
+        labels: BTreeMap::from([("sample".to_owned(), "true".to_owned())]),
+    }
+}
+
+fn probes() -> Vec<ProbeSpec> {
+    let probe = |name: &str, from_peer, kind| ProbeSpec {
+        name: name.to_owned(),
+        interval: duration(PROBE_INTERVAL_MS),
+        timeout: duration(1_000),
+        passes: 3,
+        from_peer,
+        kind: Some(kind),
+    };
+    let url = |path: &str| format!("http://127.0.0.1:${{port}}{path}");
+    vec![
+        probe(
+            "health",
+            true,
+            probe_spec::Kind::Http(HttpProbe { url: url("/health"), ..Default::default() }),
+        ),
+        probe(
+            "membership",
+            true,
+            probe_spec::Kind::Membership(MembershipProbe {
+                url: url("/cluster/nodes"),
+                members: "nodes".to_owned(),
+                key: "node".to_owned(),
+                this: "${node}".to_owned(),
+                role: "role".to_owned(),
+                serving: "serving".to_owned(),
+                lag: "lag".to_owned(),
+                max_lag: MAX_LAG,
+            }),
+        ),
+        probe("soak", false, probe_spec::Kind::UnitSoak(UnitSoakProbe { min_up: duration(1_000) })),
+    ]
+}
+
+/// The ServiceGroup: a majority of the declared voters.
+pub(super) fn group(fleet: &Fleet) -> GroupSpec {
+    GroupSpec {
+        name: LEDGER.to_owned(),
+        service: LEDGER.to_owned(),
+        voters: voters(fleet),
+        policy: Some(QuorumPolicy { kind: QuorumPolicyKind::Majority.into(), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// Starts every instance at once: none serves yet, so none can be missed.
+pub(super) fn start_all(fleet: &Fleet) -> WorkSpec {
+    let run = RunSpec {
+        selector: selector(fleet),
+        action: "service.start".to_owned(),
+        service: LEDGER.to_owned(),
+        parallelism: u32::try_from(fleet.instances.len()).unwrap_or(1),
+    };
+    WorkSpec { kind: Some(work_spec::Kind::Run(run)), max_failures: 0 }
+}
