@@ -7,8 +7,10 @@
 //! **Architecture Invariant:** `plan.rs` knows neither `host` nor tokio: what is seen goes in, steps come out. So every
 //! choice can be tested, and `exec.rs` has none to make. The machine is touched through `crate::host` alone.
 
+mod backup;
 mod context;
 mod error;
+mod job;
 mod service;
 #[cfg(test)]
 mod testing;
@@ -97,11 +99,13 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         ActionSpec::ServiceStop { service } => service::exec::stop(context, service).await,
         ActionSpec::ServiceRestart { service } => service::exec::restart(context, service).await,
         ActionSpec::ServiceReload { service } => service::exec::reload(context, service).await,
+        ActionSpec::BackupCreate { service, backup, policy } => {
+            backup::exec::create(context, service, backup, policy).await
+        }
+        ActionSpec::BackupVerify { backup, sha256 } => backup::exec::check(context, backup, sha256).await,
         // The folders of the others follow one by one; until one is here its kind is refused, never faked.
-        ActionSpec::BackupCreate { .. }
-        | ActionSpec::BackupVerify { .. }
-        | ActionSpec::LogRotate { .. }
-        | ActionSpec::HostFacts
-        | ActionSpec::HostDiagnose => Err(ActionError::Unsupported(spec.kind())),
+        ActionSpec::LogRotate { .. } | ActionSpec::HostFacts | ActionSpec::HostDiagnose => {
+            Err(ActionError::Unsupported(spec.kind()))
+        }
     }
 }
