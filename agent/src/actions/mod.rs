@@ -11,6 +11,7 @@ mod backup;
 mod context;
 mod error;
 mod job;
+mod ports;
 mod service;
 #[cfg(test)]
 mod testing;
@@ -20,6 +21,7 @@ pub use context::{
     ServiceDriver, ServiceHandle, Services, Stopped, Undo,
 };
 pub use error::{ActionError, PortError};
+pub use ports::{HostClock, HostServices};
 use quorate_model::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
 
 /// One line of the catalogue that an agent advertises.

@@ -9,6 +9,7 @@
 //! `machine.rs` files never import it.
 
 pub mod clock;
+pub mod dir;
 pub mod error;
 pub mod evidence;
 pub mod exec;

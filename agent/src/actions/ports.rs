@@ -1,0 +1,106 @@
+//! The ports of an action over the real host.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use quorate_model::service::UnitStatus;
+use quorate_model::{Driver, DurationMs, ServiceName, ServiceSpec, Timestamp};
+
+use super::context::{Clock, ServiceDriver, ServiceHandle, Services, Stopped};
+use super::error::PortError;
+use crate::host::{Host, HostError, clock};
+
+impl From<HostError> for PortError {
+    fn from(error: HostError) -> Self {
+        Self { reason: error.reason(), message: error.full_text() }
+    }
+}
+
+/// The services that were sent with an assignment, over the host's drivers. The caller has applied the host's policy.
+#[derive(Clone)]
+pub struct HostServices {
+    host: Arc<dyn Host>,
+    specs: BTreeMap<ServiceName, ServiceSpec>,
+}
+
+impl HostServices {
+    /// Puts services behind the port.
+    #[must_use]
+    pub fn new(host: Arc<dyn Host>, specs: impl IntoIterator<Item = ServiceSpec>) -> Self {
+        Self { host, specs: specs.into_iter().map(|spec| (spec.name.clone(), spec)).collect() }
+    }
+
+    fn handle(&self, spec: &ServiceSpec) -> ServiceHandle {
+        let driver = HostDriver { host: Arc::clone(&self.host), driver: spec.driver.clone() };
+        ServiceHandle { spec: spec.clone(), driver: Arc::new(driver) }
+    }
+}
+
+impl Services for HostServices {
+    fn get(&self, name: &ServiceName) -> Option<ServiceHandle> {
+        self.specs.get(name).map(|spec| self.handle(spec))
+    }
+
+    fn all(&self) -> Vec<ServiceHandle> {
+        self.specs.values().map(|spec| self.handle(spec)).collect()
+    }
+}
+
+/// One unit behind the host's door.
+struct HostDriver {
+    host: Arc<dyn Host>,
+    driver: Driver,
+}
+
+impl ServiceDriver for HostDriver {
+    fn status(&self) -> BoxFuture<'_, Result<UnitStatus, PortError>> {
+        async move {
+            let (driver, unit) = self.host.service(&self.driver)?;
+            Ok(driver.status(unit).await?.status)
+        }
+        .boxed()
+    }
+
+    fn start(&self, limit: Duration) -> BoxFuture<'_, Result<(), PortError>> {
+        async move {
+            let (driver, unit) = self.host.service(&self.driver)?;
+            driver.start(unit, limit).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn stop(&self, graceful: Duration) -> BoxFuture<'_, Result<Stopped, PortError>> {
+        async move {
+            let (driver, unit) = self.host.service(&self.driver)?;
+            Ok(Stopped { escalated: driver.stop(unit, graceful).await?.escalated })
+        }
+        .boxed()
+    }
+
+    fn reload(&self, limit: Duration) -> BoxFuture<'_, Result<(), PortError>> {
+        async move {
+            let (driver, unit) = self.host.service(&self.driver)?;
+            driver.reload(unit, limit).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// The host's own clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostClock;
+
+impl Clock for HostClock {
+    fn wall(&self) -> Timestamp {
+        clock::now()
+    }
+
+    fn monotonic(&self) -> DurationMs {
+        DurationMs(clock::uptime_ms())
+    }
+}
