@@ -104,8 +104,7 @@ mod tests {
     use super::*;
 
     fn seen(id: &str, running: bool) -> UnitReading {
-        let mut r = UnitReading::default();
-        r.evidence = RunEvidence {
+        let evidence = RunEvidence {
             boot_id: "b".into(),
             invocation_id: id.into(),
             active_enter_us: 7,
@@ -114,6 +113,7 @@ mod tests {
             starts: 1,
             running,
         };
+        let mut r = UnitReading { evidence, ..UnitReading::default() };
         r.status.active = if running { "active" } else { "inactive" }.into();
         r
     }

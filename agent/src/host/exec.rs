@@ -272,3 +272,6 @@ fn finish(shared: &Shared) -> Capture {
         truncated: kept < collector.total,
     }
 }
+
+#[cfg(test)]
+mod tests;

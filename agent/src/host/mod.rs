@@ -14,11 +14,13 @@ pub mod error;
 pub mod evidence;
 pub mod exec;
 
+pub mod fake;
 pub mod fs;
 mod held;
 pub mod proc;
 pub mod process;
 pub mod real;
+pub mod systemd;
 
 use std::time::Duration;
 

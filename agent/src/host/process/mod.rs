@@ -13,6 +13,7 @@
 
 mod log;
 mod record;
+mod spawn;
 mod unit;
 
 #[cfg(test)]
@@ -64,6 +65,17 @@ pub struct ProcessDriver {
     /// First part of [`INSTANCE_VARIABLE`]: several agents on one host (`quorate dev`) must not adopt from each other.
     scope: String,
     units: RwLock<BTreeMap<String, Arc<Unit>>>,
+    /// Locked as long as this driver lives: two drivers on one folder would start two copies.
+    _lock: std::fs::File,
+}
+
+impl Drop for ProcessDriver {
+    /// The programs live on and are adopted by the next driver; only the watching ends.
+    fn drop(&mut self) {
+        for unit in self.all() {
+            unit.abandon();
+        }
+    }
 }
 
 impl ProcessDriver {
@@ -77,7 +89,12 @@ impl ProcessDriver {
         let run_dir = run_dir.canonicalize().map_err(HostError::io(what()))?;
         let boot_id = clock::boot_id().map_err(HostError::io("can not read the boot id"))?;
         let scope = record::scope_of(&run_dir);
-        let driver = Self { run_dir, boot_id, scope, units: RwLock::default() };
+        let lock = std::fs::File::create(run_dir.join("lock")).map_err(HostError::io(what()))?;
+        lock.try_lock().map_err(|e| HostError::Io {
+            what: format!("the run folder {} is in use by another helper", run_dir.display()),
+            source: e.into(),
+        })?;
+        let driver = Self { run_dir, boot_id, scope, units: RwLock::default(), _lock: lock };
         driver.declare(specs).await?;
         Ok(driver)
     }

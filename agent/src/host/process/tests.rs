@@ -112,6 +112,10 @@ async fn a_new_driver_adopts_what_the_old_one_started() {
     let dir = tempfile::tempdir().expect("temp dir");
     let spec = shell(dir.path(), "echo started; exec sleep 1000");
     let first = driver(dir.path(), spec.clone()).await;
+    assert!(
+        ProcessDriver::open(&dir.path().join("run"), BTreeMap::new()).await.is_err(),
+        "one driver per folder"
+    );
     first.start("ledger", LONG).await.expect("starts");
     let before = first.status("ledger").await.expect("status");
     drop(first);
@@ -170,6 +174,7 @@ async fn an_intent_that_never_spawned_leaves_the_former_run_as_it_was() {
     let mut record = d.get("ledger").expect("declared").record();
     record.intent = "feedfeedfeedfeed".into();
     record::store(&path, &record).expect("stored");
+    drop(d);
     let d = driver(dir.path(), spec).await;
     let after = d.status("ledger").await.expect("status");
     assert_eq!(

@@ -17,30 +17,30 @@ use crate::host::{Effect, HostError, KILL_GRACE, UnitReading, clock};
 /// How long a child that was forked a moment before the helper died may take until its `exec` shows the token. A fork
 /// that is scheduled takes well under a millisecond; nothing is waited for when the record holds no intent.
 const ADOPT_WINDOW: Duration = Duration::from_millis(300);
-/// How long the reaper may take to note the exit status of a child that has ended.
-const REAP_WAIT: Duration = Duration::from_secs(2);
 /// How long a program must outlive a reload to count as reloaded.
 const RELOAD_SETTLE: Duration = Duration::from_millis(200);
 
 pub(super) struct Unit {
     pub(super) name: String,
     pub(super) scope: String,
-    path: PathBuf,
-    boot_id: String,
-    spec: Mutex<Option<ProcessSpec>>,
+    pub(super) path: PathBuf,
+    pub(super) boot_id: String,
+    pub(super) spec: Mutex<Option<ProcessSpec>>,
     /// What is durable.
-    record: Mutex<Record>,
+    pub(super) record: Mutex<Record>,
     /// Held while the record is written, so that writes do not overtake each other.
-    writing: Mutex<()>,
+    pub(super) writing: Mutex<()>,
     /// One verb at a time.
-    verb: tokio::sync::Mutex<()>,
+    pub(super) verb: tokio::sync::Mutex<()>,
     /// Token of the run whose exit status this process will learn; empty for an adopted one.
-    owned: Mutex<String>,
+    pub(super) owned: Mutex<String>,
+    /// The task that waits for it.
+    pub(super) reaper: Mutex<Option<tokio::task::AbortHandle>>,
     /// Counts record changes, for waiting.
-    changes: watch::Sender<u64>,
+    pub(super) changes: watch::Sender<u64>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The guarded values are replaced whole, so a panic elsewhere leaves nothing half changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -65,6 +65,7 @@ impl Unit {
             writing: Mutex::new(()),
             verb: tokio::sync::Mutex::new(()),
             owned: Mutex::new(String::new()),
+            reaper: Mutex::new(None),
             changes: watch::Sender::new(0),
         });
         unit.adopt(stored).await?;
@@ -73,6 +74,13 @@ impl Unit {
 
     pub(super) fn set_spec(&self, spec: Option<ProcessSpec>) {
         *locked(&self.spec) = spec;
+    }
+
+    /// Stops watching; the program itself is not touched.
+    pub(super) fn abandon(&self) {
+        if let Some(reaper) = locked(&self.reaper).take() {
+            reaper.abort();
+        }
     }
 
     /// Compares what was stored with `/proc` and stores what is true.
@@ -145,7 +153,7 @@ impl Unit {
         }
     }
 
-    fn mark(&self, token: &str) -> Vec<u8> {
+    pub(super) fn mark(&self, token: &str) -> Vec<u8> {
         format!("{INSTANCE_VARIABLE}={}/{}/{token}", self.scope, self.name).into_bytes()
     }
 
@@ -161,7 +169,7 @@ impl Unit {
     }
 
     /// Changes the record, durably. Runs to its end even if the caller stops waiting.
-    async fn update<F>(self: &Arc<Self>, change: F) -> Result<(), HostError>
+    pub(super) async fn update<F>(self: &Arc<Self>, change: F) -> Result<(), HostError>
     where
         F: FnOnce(&mut Record) + Send + 'static,
     {
@@ -283,104 +291,6 @@ impl Unit {
         Ok(Effect { unit: self.reading()?, leftovers, took_ms: millis(began.elapsed()), ..Effect::default() })
     }
 
-    /// Spawns, makes the run durable and sets the reaper on it. On any error nothing of it is left running.
-    async fn spawn(self: &Arc<Self>, spec: &ProcessSpec, token: &str) -> Result<Held, HostError> {
-        let what = || format!("can not start {}", self.name);
-        let log = super::log::open(&spec.log)
-            .map_err(HostError::io(format!("can not open {}", spec.log.display())))?;
-        let errors = log.try_clone().map_err(HostError::io(what()))?;
-        let mut command = tokio::process::Command::new(&spec.argv[0]); // `check` refused an empty argv
-        command.args(&spec.argv[1..]).current_dir(&spec.cwd).env_clear().envs(&spec.env);
-        command.env(INSTANCE_VARIABLE, format!("{}/{}/{token}", self.scope, self.name));
-        command.stdin(std::process::Stdio::null()).stdout(log).stderr(errors);
-        command.process_group(0).kill_on_drop(false);
-        let mut child = command.spawn().map_err(HostError::io(what()))?;
-        let held = async {
-            let gone = || std::io::Error::other("it vanished before it was seen");
-            let pid = child.id().ok_or_else(gone)?;
-            // Not reaped yet, so even one that has ended is still listed.
-            let stat = proc::stat(pid)?.ok_or_else(gone)?;
-            Ok::<_, std::io::Error>((pid, stat.start_ticks))
-        };
-        let durable = match held.await.map_err(HostError::io(what())) {
-            Ok((pid, start_ticks)) => {
-                let token = token.to_owned();
-                let begun = move |r: &mut Record| {
-                    r.intent.clear();
-                    (r.token, r.phase, r.pid, r.start_ticks) = (token, Phase::Running, pid, start_ticks);
-                    r.starts = r.starts.saturating_add(1);
-                    (r.since_ms, r.started_us) = (clock::now().0, clock::monotonic_us());
-                    (r.exit, r.asked, r.escalated) = (Exit::Unknown, false, false);
-                };
-                self.update(begun).await.map(|()| (pid, start_ticks))
-            }
-            Err(e) => Err(e),
-        };
-        let (pid, start_ticks) = match durable {
-            Ok(ids) => ids,
-            Err(e) => {
-                let group = child.id().unwrap_or(0);
-                let family = Family { group, leader_began: 0, mark: self.mark(token) };
-                if let Err(e) = family.kill(KILL_GRACE).await {
-                    tracing::error!(unit = %self.name, error = %e, "can not end a process that could not be recorded");
-                }
-                let _ = child.wait().await;
-                return Err(e);
-            }
-        };
-        token.clone_into(&mut locked(&self.owned));
-        let main = Held::hold(pid, start_ticks).map_err(HostError::io(what()))?;
-        tokio::spawn(Arc::clone(self).reap(child, token.to_owned()));
-        match main {
-            Some(main) => Ok(main),
-            None => {
-                self.reaped(token).await;
-                let detail = self.why_ended(spec, &[]);
-                Err(HostError::NotStarted { unit: self.name.clone(), detail })
-            }
-        }
-    }
-
-    /// Waits for the child as its parent, so that no zombie stays, and notes how it ended.
-    async fn reap(self: Arc<Self>, mut child: tokio::process::Child, token: String) {
-        use std::os::unix::process::ExitStatusExt;
-        let exit = match child.wait().await {
-            Ok(status) => match (status.code(), status.signal()) {
-                (Some(code), _) => Exit::Code(code),
-                (None, Some(signal)) => Exit::Signal(signal),
-                (None, None) => Exit::Unknown,
-            },
-            Err(_) => Exit::Unknown,
-        };
-        let run = token.clone();
-        let noted = self.update(move |r| {
-            if r.token == run {
-                (r.phase, r.exit, r.since_ms) = (Phase::Ended, exit, clock::now().0);
-            }
-        });
-        if let Err(e) = noted.await {
-            tracing::error!(unit = %self.name, error = %e.full_text(), "the end of a process could not be recorded");
-        }
-        let mut owned = locked(&self.owned);
-        if *owned == token {
-            owned.clear();
-        }
-    }
-
-    /// Waits until the reaper has noted the end of a run that is ours to reap.
-    async fn reaped(&self, token: &str) {
-        if *locked(&self.owned) != token {
-            return;
-        }
-        let mut changes = self.changes.subscribe();
-        let noted = changes.wait_for(|_| {
-            let record = locked(&self.record);
-            record.token != token || record.phase == Phase::Ended
-        });
-        // A reaper that is late costs the exit status, nothing else.
-        let _ = tokio::time::timeout(REAP_WAIT, noted).await;
-    }
-
     /// Kills what is left of the last run and says who it was.
     async fn clear(&self, record: &Record, just_ended: bool) -> Result<Vec<String>, HostError> {
         let family = self.family(record, just_ended);
@@ -460,7 +370,7 @@ impl Unit {
         Ok(Effect { unit: self.reading()?, took_ms: millis(began.elapsed()), ..Effect::default() })
     }
 
-    fn why_ended(&self, spec: &ProcessSpec, leftovers: &[String]) -> String {
+    pub(super) fn why_ended(&self, spec: &ProcessSpec, leftovers: &[String]) -> String {
         let how = match self.record().exit {
             Exit::Code(code) => format!("exit code {code}"),
             Exit::Signal(signal) => format!("signal {signal}"),

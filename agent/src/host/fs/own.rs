@@ -1,4 +1,4 @@
-//! Files: our own state files, and paths that a caller names.
+//! Our own small state files, at paths that nobody else chooses.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
