@@ -4,12 +4,13 @@ use alloc::vec::Vec;
 
 use quorate_model::service::DesiredState;
 use quorate_model::{
-    ActionSpec, DurationMs, Epoch, ExecutionId, InstanceId, NodeName, ObligationId, OperationId, ProbeSpec,
-    ServiceSpec, Timestamp,
+    ActionSpec, DurationMs, Epoch, ExecutionId, InstanceId, NodeName, NodeStatus, ObligationId,
+    ObligationState, OperationId, ProbeSpec, ServiceSpec, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::state::State;
+use crate::expand;
+use crate::state::{Execution, Node, Obligation, State};
 
 /// Everything one node should do and know. Level-triggered: sending it twice changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,11 +72,10 @@ pub struct DesiredProbe {
     pub probe: ProbeSpec,
 }
 
-/// The full work set of a node.
+/// The full work set of a node. Pure: every coordinator computes the same from the same state.
 #[must_use]
 pub fn desired(state: &State, node: &NodeName) -> Desired {
-    let _ = state;
-    Desired {
+    let mut work = Desired {
         node: node.clone(),
         generation: 0,
         epoch: Epoch(0),
@@ -83,5 +83,89 @@ pub fn desired(state: &State, node: &NodeName) -> Desired {
         services: Vec::new(),
         probes: Vec::new(),
         discharge: Vec::new(),
+    };
+    // A removed node has no work at all.
+    if state.nodes.present(node).is_some() {
+        work.executions = state.open_executions(node).map(|e| execution(state, e)).collect();
+        // By epoch: an agent refuses one older than it has seen.
+        work.executions.sort_by_key(|e| e.epoch);
+        work.epoch =
+            state.executions.values().filter(|e| e.node == *node).map(|e| e.epoch).max().unwrap_or_default();
+        for service in state.services.values() {
+            services(state, &service.spec, node, &mut work);
+        }
+        work.discharge = discharge(state, node);
     }
+    work.generation = crate::hash::canonical(&work).short();
+    work
+}
+
+fn execution(state: &State, execution: &Execution) -> DesiredExecution {
+    let service = execution.instance.as_ref().and_then(|i| state.services.get(&i.service));
+    let action = match service {
+        Some(service) => expand::action(&execution.action, &service.spec, &execution.node),
+        None => execution.action.clone(),
+    };
+    // One whose operation has ended must not begin any more; what it did is still asked for.
+    let over = state.operations.get(&execution.operation).is_none_or(|o| o.state.is_terminal());
+    DesiredExecution {
+        id: execution.id.clone(),
+        operation: execution.operation.clone(),
+        epoch: execution.epoch,
+        action,
+        service: service.map(|service| expand::service(&service.spec, &execution.node)),
+        begin_before: execution.begin_before,
+        granted: execution.disruptive,
+        deadline: execution.deadline,
+        cancel: execution.cancel || over,
+    }
+}
+
+/// The nodes that carry an instance, READY ones only, in order.
+fn carriers<'a>(state: &'a State, spec: &'a ServiceSpec) -> impl Iterator<Item = &'a Node> {
+    state.nodes.all_present().filter(|n| spec.nodes.matches(n.name.as_str(), &n.labels))
+}
+
+/// Who looks at an instance from outside: the next READY node in order, any node of the fleet, so that even a service with
+/// one instance has a peer. None when there is no other.
+#[must_use]
+pub fn peer_of<'a>(state: &'a State, node: &NodeName) -> Option<&'a NodeName> {
+    let ready = || state.nodes.all_present().filter(|n| n.status == NodeStatus::Ready && n.name != *node);
+    ready().find(|n| n.name > *node).or_else(|| ready().next()).map(|n| &n.name)
+}
+
+fn services(state: &State, spec: &ServiceSpec, node: &NodeName, work: &mut Desired) {
+    let from_peers: Vec<&ProbeSpec> = spec.probes.iter().filter(|probe| probe.from_peer).collect();
+    for carrier in carriers(state, spec) {
+        let instance = InstanceId { node: carrier.name.clone(), service: spec.name.clone() };
+        let filled = |probe: &ProbeSpec| DesiredProbe {
+            instance: instance.clone(),
+            probe: expand::probe(probe, spec, &carrier.name),
+        };
+        if carrier.name == *node {
+            let desired = state.instances.get(&instance).map_or(DesiredState::Running, |i| i.desired);
+            work.services.push(DesiredService { spec: expand::service(spec, node), desired });
+            work.probes.extend(spec.probes.iter().map(filled));
+        } else if !from_peers.is_empty() && peer_of(state, &carrier.name) == Some(node) {
+            work.probes.extend(from_peers.iter().map(|probe| filled(probe)));
+        }
+    }
+}
+
+/// Undos to do now: the execution that owes them has ended, or its operation has.
+fn discharge(state: &State, node: &NodeName) -> Vec<ObligationId> {
+    let ended = |id: &ExecutionId| {
+        state.executions.get(id).is_none_or(|e| {
+            e.state.is_final() || state.operations.get(&e.operation).is_none_or(|o| o.state.is_terminal())
+        })
+    };
+    let owed = |o: &&Obligation| matches!(o.state, ObligationState::Open | ObligationState::Failed);
+    state
+        .obligations
+        .values()
+        .filter(|o| o.node == *node)
+        .filter(owed)
+        .filter(|o| ended(&o.execution))
+        .map(|o| o.id.clone())
+        .collect()
 }

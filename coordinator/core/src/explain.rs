@@ -1,13 +1,19 @@
 //! Why something waits or was refused, and who holds what.
 
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use quorate_model::{Refusal, Timestamp};
+use quorate_model::{
+    ExecutionId, GroupName, NodeName, ObligationState, OperationId, OperationState, Refusal, StepState,
+    Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
+use crate::apply::step::{begins, guard, in_order};
 use crate::observations::Observations;
-use crate::state::State;
+use crate::safety::{Evidence, availability, fence, gate};
+use crate::state::{Execution, Group, Node, Obligation, Operation, State};
 
 /// An answer to "why?".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,9 +32,203 @@ pub struct Explanation {
     pub hint: String,
 }
 
-/// Why the thing with this id waits; none when there is no such thing. `id` may be the last part of a resource name.
+/// Why the thing with this id waits, or how it ended; none when there is no such thing. `id` may be the last part of a
+/// resource name: an operation, execution, node or group.
 #[must_use]
 pub fn explain(state: &State, obs: &Observations, id: &str, now: Timestamp) -> Option<Explanation> {
-    let _ = (state, obs, id, now);
-    None
+    let id = id.rsplit('/').next().unwrap_or(id);
+    let found = OperationId::new(id).ok().and_then(|id| state.operations.get(&id));
+    if let Some(found) = found {
+        return Some(operation(state, obs, found, now));
+    }
+    if let Some(found) = ExecutionId::new(id).ok().and_then(|id| state.executions.get(&id)) {
+        return Some(execution(state, found));
+    }
+    if let Some(found) = GroupName::new(id).ok().and_then(|name| state.groups.get(&name)) {
+        return Some(group(state, obs, found, now));
+    }
+    NodeName::new(id)
+        .ok()
+        .and_then(|name| state.nodes.by_name.get(&name))
+        .map(|found| node(state, obs, found, now))
+}
+
+fn fact(subject: impl Into<String>, text: impl Into<String>) -> (String, String) {
+    (subject.into(), text.into())
+}
+
+fn operation(state: &State, obs: &Observations, found: &Operation, now: Timestamp) -> Explanation {
+    let evidence = Evidence::from_observations(obs);
+    let mut facts = Vec::new();
+    let count = |wanted: StepState| found.steps.iter().filter(|s| s.state == wanted).count();
+    facts.push(fact(
+        "steps",
+        format!(
+            "{} done, {} running, {} to come, {} failed, {} skipped",
+            count(StepState::Succeeded),
+            count(StepState::Running),
+            count(StepState::Pending),
+            count(StepState::Failed),
+            count(StepState::Skipped)
+        ),
+    ));
+    for condition in &found.conditions {
+        let lasting = now.since(condition.since);
+        facts.push(fact(
+            format!("blocked {}", condition.reason),
+            format!("{} (for {lasting})", condition.message),
+        ));
+    }
+    for (index, step) in found.indexed().filter(|(_, s)| s.state == StepState::Running) {
+        facts.push(fact(format!("step {index} on {}", step.node), doing_now(state, obs, found, index, now)));
+    }
+    for grant in state.grants.values().filter(|g| g.operation == found.id) {
+        facts.push(fact("holds", format!("grant {} on {}", grant.epoch, grant.instance)));
+    }
+    for owed in owed(state, &found.id) {
+        facts.push(owed);
+    }
+    let refusal = in_order(found)
+        .into_iter()
+        .filter_map(|index| found.step(index))
+        .filter(|step| begins(found, step).is_ok())
+        .find_map(|step| guard(state, found, step, &evidence, now));
+    if let Some(refusal) = &refusal {
+        facts.push(fact("waits", refusal.what()));
+        facts.extend(refusal.why());
+    }
+    let headline = headline(found, refusal.as_ref());
+    let hint = refusal
+        .as_ref()
+        .map(Refusal::hint)
+        .or_else(|| found.failure.as_ref().map(|failure| failure.reason.what_to_do().to_string()));
+    Explanation {
+        subject: format!("operations/{}", found.id),
+        state: found.state.as_str().to_string(),
+        headline,
+        facts,
+        refusal,
+        hint: hint.unwrap_or_default(),
+    }
+}
+
+fn headline(found: &Operation, refusal: Option<&Refusal>) -> String {
+    let title = &found.title;
+    match (&found.failure, refusal, found.state) {
+        (_, _, OperationState::Succeeded) => format!("{title} has succeeded"),
+        (_, _, OperationState::Canceled) => format!("{title} was canceled"),
+        (Some(failure), _, _) => format!("{title} failed: {}", failure.message),
+        (None, _, OperationState::Paused) => format!("{title} is paused until it is resumed"),
+        (None, _, OperationState::Pausing) => format!("{title} pauses once the node at work is back"),
+        (None, _, OperationState::Canceling) => format!("{title} stops once the action in flight has ended"),
+        (None, Some(refusal), _) => format!("{title} waits: {}", refusal.what()),
+        (None, None, _) if found.has_running_step() => format!("{title} is at work"),
+        (None, None, _) => format!("{title} goes on at the next round"),
+    }
+}
+
+/// What a running step is doing: its execution's state, or what its gate still misses.
+fn doing_now(state: &State, obs: &Observations, found: &Operation, index: u32, now: Timestamp) -> String {
+    let Some(step) = found.step(index) else { return String::new() };
+    let lasting = step.started_at.map(|at| now.since(at)).unwrap_or_default();
+    if let Some(gate) = &step.gate {
+        let since = gate::counts_from(found, index);
+        let missing = gate::missing(state, gate, obs.instances.get(&gate.instance), since, now);
+        let text = missing.unwrap_or_else(|| "everything holds".to_string());
+        return format!("gate, for {lasting}: {text}");
+    }
+    let at = step.execution.as_ref().and_then(|id| state.executions.get(id));
+    match at {
+        Some(execution) => format!("{} is {}, for {lasting}", execution.action.kind(), execution.state),
+        None => format!("for {lasting}"),
+    }
+}
+
+fn owed(state: &State, id: &OperationId) -> Vec<(String, String)> {
+    let open = |o: &&Obligation| {
+        o.operation.as_ref() == Some(id) && matches!(o.state, ObligationState::Open | ObligationState::Failed)
+    };
+    let told = |o: &Obligation| fact(format!("owed by {}", o.node), format!("{} ({})", o.what, o.state));
+    state.obligations.values().filter(open).map(told).collect()
+}
+
+fn execution(state: &State, found: &Execution) -> Explanation {
+    let mut facts = Vec::from([
+        fact("operation", found.operation.as_str()),
+        fact("node", found.node.as_str()),
+        fact("action", found.action.kind().as_str()),
+        fact("epoch", format!("{}", found.epoch)),
+    ]);
+    if let Some(outcome) = &found.outcome {
+        facts.push(fact("outcome", outcome.message.clone()));
+    }
+    if let Some(grant) = state.grants.get(&found.epoch) {
+        facts.push(fact("grant", format!("held on {}", grant.instance)));
+    }
+    let hint = found.reason.map(|reason| reason.what_to_do().to_string()).unwrap_or_default();
+    Explanation {
+        subject: format!("executions/{}", found.id),
+        state: found.state.as_str().to_string(),
+        headline: format!("{} on {} is {}", found.action.kind(), found.node, found.state),
+        facts,
+        refusal: None,
+        hint,
+    }
+}
+
+fn group(state: &State, obs: &Observations, found: &Group, now: Timestamp) -> Explanation {
+    let evidence = Evidence::from_observations(obs);
+    let stand = availability(state, found, &evidence, now);
+    let mut facts = Vec::new();
+    for out in stand.out() {
+        let lasting = out.lasting.map(|d| format!(", for {d}")).unwrap_or_default();
+        facts.push(fact(out.node.as_str(), format!("{}{lasting}", out.why)));
+    }
+    for grant in state.grants.values().filter(|g| g.groups.contains(&found.spec.name)) {
+        facts.push(fact(
+            "grant",
+            format!("{} works on {} under epoch {}", grant.operation, grant.instance, grant.epoch),
+        ));
+    }
+    let (up, required, voters) = (stand.up, stand.required, stand.voters.len());
+    Explanation {
+        subject: format!("groups/{}", found.spec.name),
+        state: stand.state().as_str().to_string(),
+        headline: format!("{up} of {voters} voters up, needs {required}, margin {}", stand.margin()),
+        facts,
+        refusal: None,
+        hint: String::new(),
+    }
+}
+
+fn node(state: &State, obs: &Observations, found: &Node, now: Timestamp) -> Explanation {
+    let mut facts = Vec::new();
+    let status = format!("for {}", now.since(found.status_since));
+    facts.push(fact(found.status.as_str(), status));
+    if let Some(seen) = obs.nodes.get(&found.name) {
+        facts.push(fact("heard", format!("{} ago", now.since(seen.heard))));
+    }
+    if let Some(cordon) = &found.cordon {
+        let lasting = now.since(cordon.since);
+        facts.push(fact("cordoned", format!("by {} for {lasting}: {}", cordon.owner, cordon.reason)));
+    }
+    for execution in state.open_executions(&found.name) {
+        let text = format!("{} of {} is {}", execution.action.kind(), execution.operation, execution.state);
+        facts.push(fact("work", text));
+    }
+    let refusal = fence::reachable(state, &found.name)
+        .or_else(|| fence::eligible(state, &found.name))
+        .or_else(|| fence::free(state, &found.name, None));
+    let headline = match &refusal {
+        None => format!("{} may be worked on", found.name),
+        Some(refusal) => refusal.what(),
+    };
+    Explanation {
+        subject: format!("nodes/{}", found.name),
+        state: found.status.as_str().to_string(),
+        headline,
+        facts,
+        hint: refusal.as_ref().map(Refusal::hint).unwrap_or_default(),
+        refusal,
+    }
 }

@@ -1,10 +1,160 @@
-//! placeholder, growing
-use quorate_model::{Reason, Refusal};
+//! The control plane itself: birth, trust, members, settings.
 
-use super::{Context, Effect};
+use alloc::format;
+use alloc::string::String;
+
+use quorate_model::{DurationMs, MemberId, MemberName, Principal, Reason, Refusal};
+
+use super::{Answer, Context, Effect, identity, validate};
 use crate::command::ClusterCommand;
-use crate::state::State;
+use crate::state::cluster::MEMBERS_MAX;
+use crate::state::{Member, Settings, State};
 
-pub(super) fn apply(_: &mut State, _: &Context<'_>, _: &ClusterCommand) -> Result<Effect, Refusal> {
-    Err(Refusal::new(Reason::Internal, "not built yet"))
+/// CA certificates trusted at once: the old, the new, and one to spare for a rotation that was interrupted.
+const CAS_MAX: usize = 3;
+/// Longest CA certificate, PEM.
+const CA_MAX_BYTES: usize = 16 * 1024;
+
+pub(super) fn apply(
+    state: &mut State,
+    context: &Context<'_>,
+    command: &ClusterCommand,
+) -> Result<Effect, Refusal> {
+    match command {
+        ClusterCommand::Init { .. } => init(state, context, command),
+        ClusterCommand::SetTrust { ca_pems } => {
+            check_cas(ca_pems)?;
+            state.cluster.ca_pems.clone_from(ca_pems);
+            Ok(Effect::changed(context.done(), "cluster", format!("{} CA certificates", ca_pems.len())))
+        }
+        ClusterCommand::SetMember { member, grpc, http } => {
+            validate::text("address", grpc)?;
+            validate::text("address", http)?;
+            let found = present(state, *member)?;
+            found.grpc.clone_from(grpc);
+            found.http.clone_from(http);
+            Ok(Effect::changed(context.done(), format!("members/{member}"), grpc.clone()))
+        }
+        ClusterCommand::AddMember { name, grpc, http } => {
+            let member = admit(state, context, name, grpc, http)?;
+            let answer = Answer::Member { revision: context.revision, member };
+            Ok(Effect::changed(answer, format!("members/{name}"), format!("number {member}")))
+        }
+        ClusterCommand::RemoveMember { member } => remove(state, context, *member),
+        ClusterCommand::SetSettings { settings } => set(state, context, settings),
+    }
+}
+
+fn init(state: &mut State, context: &Context<'_>, command: &ClusterCommand) -> Result<Effect, Refusal> {
+    let ClusterCommand::Init { id, name, ca_pem, member, grpc, http, certificates } = command else {
+        return Err(Refusal::new(Reason::Internal, "not an init"));
+    };
+    if let Some(known) = &state.cluster.id {
+        return Err(Refusal::new(
+            Reason::WrongState,
+            format!("the cluster is initialised already as {known}"),
+        ));
+    }
+    check_cas(core::slice::from_ref(ca_pem))?;
+    validate::text("name", name)?;
+    // On a copy: a bad certificate in the middle must leave nothing behind.
+    let mut draft = state.clone();
+    draft.cluster.id = Some(id.clone());
+    draft.cluster.name.clone_from(name);
+    draft.cluster.ca_pems.push(ca_pem.clone());
+    draft.cluster.created_at = context.now;
+    let number = admit(&mut draft, context, member, grpc, http)?;
+    for certificate in certificates {
+        if let (Principal::User { name }, Some(access)) = (&certificate.principal, certificate.access) {
+            identity::put_user(&mut draft, context, name, access)?;
+        }
+        identity::list(&mut draft, context, certificate)?;
+    }
+    *state = draft;
+    let answer = Answer::Member { revision: context.revision, member: number };
+    Ok(Effect::changed(answer, format!("cluster/{id}"), format!("first member {member}")))
+}
+
+fn check_cas(pems: &[String]) -> Result<(), Refusal> {
+    if pems.is_empty() || pems.len() > CAS_MAX {
+        return Err(validate::bad(format!("expected 1 to {CAS_MAX} CA certificates")));
+    }
+    match pems.iter().find(|pem| pem.is_empty() || pem.len() > CA_MAX_BYTES) {
+        Some(_) => Err(validate::bad("a CA certificate is empty or larger than 16 KiB")),
+        None => Ok(()),
+    }
+}
+
+fn present(state: &mut State, member: MemberId) -> Result<&mut Member, Refusal> {
+    state
+        .members
+        .by_id
+        .get_mut(&member)
+        .filter(|m| m.removed_at.is_none())
+        .ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no member {member}")))
+}
+
+/// Admits a member under the next number.
+pub(super) fn admit(
+    state: &mut State,
+    context: &Context<'_>,
+    name: &MemberName,
+    grpc: &str,
+    http: &str,
+) -> Result<MemberId, Refusal> {
+    validate::text("address", grpc)?;
+    validate::text("address", http)?;
+    if state.members.named(name).is_some() {
+        return Err(Refusal::new(Reason::AlreadyExists, format!("there is a member {name} already"))
+            .with_hint(format!("quorate cluster remove {name}")));
+    }
+    if state.members.present().count() >= MEMBERS_MAX {
+        return Err(Refusal::new(Reason::LimitReached, format!("there are {MEMBERS_MAX} members already")));
+    }
+    let id = state.members.last.next();
+    state.members.last = id;
+    let member = Member {
+        id,
+        name: name.clone(),
+        grpc: grpc.into(),
+        http: http.into(),
+        joined_at: context.now,
+        removed_at: None,
+    };
+    state.members.by_id.insert(id, member);
+    Ok(id)
+}
+
+fn remove(state: &mut State, context: &Context<'_>, member: MemberId) -> Result<Effect, Refusal> {
+    let count = state.members.present().count();
+    let found = present(state, member)?;
+    if count <= 1 {
+        return Err(Refusal::new(Reason::Conflict, "the last member cannot be removed"));
+    }
+    found.removed_at = Some(context.now);
+    let name = found.name.clone();
+    identity::revoke_all(state, context, &Principal::Coordinator { member });
+    Ok(Effect::changed(context.done(), format!("members/{name}"), format!("number {member} is gone")))
+}
+
+fn set(state: &mut State, context: &Context<'_>, settings: &Settings) -> Result<Effect, Refusal> {
+    if settings.level < state.settings.level {
+        return Err(validate::bad(format!("the level is {} and only grows", state.settings.level)));
+    }
+    let spans = [
+        settings.disconnected_after,
+        settings.default_interval,
+        settings.grant_life,
+        settings.gate_deadline,
+        settings.unknown_after,
+        settings.dedupe_life,
+    ];
+    if spans.contains(&DurationMs::ZERO) || settings.down_after <= settings.disconnected_after {
+        return Err(validate::bad("a span is zero, or down_after is not longer than disconnected_after"));
+    }
+    if *settings == state.settings {
+        return Ok(Effect::unchanged(context.done()));
+    }
+    state.settings = settings.clone();
+    Ok(Effect::changed(context.done(), "settings", format!("level {}", settings.level)))
 }

@@ -15,8 +15,8 @@ mod identity;
 mod instance;
 mod node;
 mod obligation;
-mod operation;
-mod step;
+pub(crate) mod operation;
+pub(crate) mod step;
 mod token;
 mod validate;
 
@@ -115,10 +115,7 @@ impl Answer {
     /// # Errors
     /// The refusal.
     pub fn into_result(self) -> Result<Self, Refusal> {
-        match self {
-            Self::Refused(refusal) => Err(refusal),
-            done => Ok(done),
-        }
+        if let Self::Refused(refusal) = self { Err(refusal) } else { Ok(self) }
     }
 
     /// Log index at which it was done; none for a refusal.
@@ -209,7 +206,7 @@ pub fn apply(state: &mut State, index: u64, entry: &Entry) -> Answer {
         }
         Err(refusal) => {
             if is_audited(entry, &refusal) {
-                let note = Note { details: refusal.what(), ..Note::default() };
+                let note = Note { details: in_full(&refusal), ..Note::default() };
                 record(state, entry, now, note, AuditResult::Refused, refusal.reason().as_str().into());
             }
             Answer::Refused(refusal)
@@ -253,6 +250,15 @@ fn append(state: &mut State, context: &Context<'_>, records: &[AuditDraft]) -> R
 fn is_audited(entry: &Entry, refusal: &Refusal) -> bool {
     entry.principal != Principal::System
         || !matches!(refusal.reason(), Reason::WrongState | Reason::NotFound | Reason::AlreadyExists)
+}
+
+/// A refusal with its facts: a denied join tells its caller nothing, the audit holds the cause.
+fn in_full(refusal: &Refusal) -> String {
+    let mut text = refusal.what();
+    for (subject, fact) in refusal.why() {
+        text = alloc::format!("{text}; {subject}: {fact}");
+    }
+    text
 }
 
 fn record(state: &mut State, entry: &Entry, now: Timestamp, note: Note, result: AuditResult, reason: String) {

@@ -1,10 +1,92 @@
-//! placeholder, growing
-use quorate_model::{Reason, Refusal};
+//! Undos that agents owe: told to us, done by them.
 
-use super::{Context, Effect};
+use alloc::format;
+
+use quorate_model::{ObligationId, ObligationState, Reason, Refusal};
+
+use super::{Context, Effect, validate};
 use crate::command::ObligationCommand;
-use crate::state::State;
+use crate::state::execution::OBLIGATIONS_OPEN_MAX;
+use crate::state::{Obligation, State};
 
-pub(super) fn apply(_: &mut State, _: &Context<'_>, _: &ObligationCommand) -> Result<Effect, Refusal> {
-    Err(Refusal::new(Reason::Internal, "not built yet"))
+pub(super) fn apply(
+    state: &mut State,
+    context: &Context<'_>,
+    command: &ObligationCommand,
+) -> Result<Effect, Refusal> {
+    match command {
+        ObligationCommand::Open { id, .. } => open(state, context, id, command),
+        ObligationCommand::Close { id, node, state: reached } => {
+            let found = state
+                .obligations
+                .get_mut(id)
+                .filter(|o| o.node == *node)
+                .ok_or_else(|| Refusal::new(Reason::NotFound, format!("{node} owes no {id}")))?;
+            match (found.state, *reached) {
+                (_, ObligationState::Open) => return Err(validate::bad("state: OPEN closes nothing")),
+                (ObligationState::Discharged | ObligationState::ExpiredDischarged, _) => {
+                    return Ok(Effect::unchanged(context.done()));
+                }
+                (was, new) if was == new => return Ok(Effect::unchanged(context.done())),
+                (_, new) => found.state = new,
+            }
+            found.updated_at = context.now;
+            let effect = Effect::changed(context.done(), format!("obligations/{id}"), reached.as_str());
+            Ok(match &found.operation {
+                Some(operation) => effect.of(operation),
+                None => effect,
+            })
+        }
+    }
+}
+
+fn open(
+    state: &mut State,
+    context: &Context<'_>,
+    id: &ObligationId,
+    command: &ObligationCommand,
+) -> Result<Effect, Refusal> {
+    let ObligationCommand::Open { node, execution, what, due_at, .. } = command else {
+        return Err(Refusal::new(Reason::Internal, "not an opening"));
+    };
+    validate::text("what", what)?;
+    if let Some(known) = state.obligations.get(id) {
+        return if known.node == *node && known.execution == *execution {
+            Ok(Effect::unchanged(context.done()))
+        } else {
+            Err(Refusal::new(Reason::AlreadyExists, format!("obligation {id} belongs to another")))
+        };
+    }
+    if state.nodes.present(node).is_none() {
+        return Err(Refusal::new(Reason::NotFound, format!("there is no node {node}")));
+    }
+    let found = state.executions.get(execution);
+    if found.is_some_and(|e| e.node != *node) {
+        return Err(Refusal::new(Reason::NotAllowed, format!("{execution} does not run on {node}")));
+    }
+    let owed = state.obligations.values().filter(|o| o.state == ObligationState::Open).count();
+    if owed >= OBLIGATIONS_OPEN_MAX {
+        return Err(Refusal::new(Reason::LimitReached, "too many open obligations"));
+    }
+    // One that is told after its operation has ended is owed by the node alone: a terminal operation owes nothing.
+    let operation = found
+        .map(|e| e.operation.clone())
+        .filter(|o| state.operations.get(o).is_some_and(|o| !o.state.is_terminal()));
+    let obligation = Obligation {
+        id: id.clone(),
+        node: node.clone(),
+        execution: execution.clone(),
+        operation: operation.clone(),
+        what: what.clone(),
+        due_at: *due_at,
+        state: ObligationState::Open,
+        opened_at: context.now,
+        updated_at: context.now,
+    };
+    state.obligations.insert(id.clone(), obligation);
+    let effect = Effect::changed(context.done(), format!("obligations/{id}"), what.clone());
+    Ok(match &operation {
+        Some(operation) => effect.of(operation),
+        None => effect,
+    })
 }

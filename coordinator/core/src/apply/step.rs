@@ -1,10 +1,373 @@
-//! placeholder, growing
-use quorate_model::{Reason, Refusal};
+//! Steps: begun only after safety said yes at this very entry, ended by their execution, their gate or their deadline.
 
-use super::{Context, Effect};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use quorate_model::service::DesiredState;
+use quorate_model::{
+    ActionSpec, ExecutionId, ExecutionState, GroupName, InstanceId, InstanceReading, NodeName, OperationId,
+    OperationState, ProbeReading, Reason, Refusal, RiskClass, StepKind, StepState,
+};
+
+use super::{Answer, Context, Effect, backup, validate};
 use crate::command::StepCommand;
-use crate::state::State;
+use crate::safety::{Ask, Evidence, disturb_all, fence, gate};
+use crate::state::operation::{Failure, Operation, Step, is_over};
+use crate::state::{Execution, Grant, State};
 
-pub(super) fn apply(_: &mut State, _: &Context<'_>, _: &StepCommand) -> Result<Effect, Refusal> {
-    Err(Refusal::new(Reason::Internal, "not built yet"))
+mod end;
+
+pub(super) use end::{abandon_node, end, execution_ended, lost_track, release_lanes, tidy};
+
+/// Readings kept with a gate.
+const READINGS_KEPT: usize = 16;
+/// Times a step is begun again after its agent refused it before doing anything.
+const ATTEMPTS_MAX: u32 = 3;
+
+pub(super) fn apply(
+    state: &mut State,
+    context: &Context<'_>,
+    command: &StepCommand,
+) -> Result<Effect, Refusal> {
+    match command {
+        StepCommand::Start { operation, step, execution, evidence } => {
+            start(state, context, (operation, *step), execution, evidence)
+        }
+        StepCommand::OpenGate { operation, step } => open_gate(state, context, operation, *step),
+        StepCommand::PassGate { operation, step, readings } => {
+            pass_gate(state, context, operation, *step, readings)
+        }
+        StepCommand::DeadlinePassed { operation, step, readings, message } => {
+            deadline_passed(state, context, operation, *step, readings, message)
+        }
+    }
+}
+
+fn wrong(what: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::WrongState, what)
+}
+
+fn find<'a>(state: &'a State, id: &OperationId, index: u32) -> Result<(&'a Operation, &'a Step), Refusal> {
+    let operation = state
+        .operations
+        .get(id)
+        .ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no operation {id}")))?;
+    let step = operation
+        .step(index)
+        .ok_or_else(|| Refusal::new(Reason::NotFound, format!("{id} has no step {index}")))?;
+    Ok((operation, step))
+}
+
+/// One node's steps in the wave that is at work.
+#[derive(Default)]
+struct Lane {
+    begun: bool,
+    left: bool,
+    stuck: bool,
+    ready: Option<u32>,
+}
+
+/// The steps that the order of the plan lets begin now: of the first wave that is not over, the next step of every node that
+/// is at work, and of every other node while a lane is free. One pass, because plans reach thousands of steps.
+pub(crate) fn in_order(operation: &Operation) -> Vec<u32> {
+    let Some(wave) = operation.steps.iter().filter(|s| !is_over(s.state)).map(|s| s.wave).min() else {
+        return Vec::new();
+    };
+    let mut lanes: BTreeMap<&NodeName, Lane> = BTreeMap::new();
+    for (index, step) in operation.indexed().filter(|(_, s)| s.wave == wave) {
+        let lane = lanes.entry(&step.node).or_default();
+        lane.begun |= step.started_at.is_some();
+        lane.left |= !is_over(step.state);
+        if !lane.stuck && step.state != StepState::Succeeded {
+            lane.stuck = true;
+            lane.ready = matches!(step.state, StepState::Pending | StepState::Blocked).then_some(index);
+        }
+    }
+    let open = lanes.values().filter(|lane| lane.begun && lane.left).count();
+    let free = u32::try_from(open).is_ok_and(|open| open < operation.parallel);
+    let mut due: Vec<u32> =
+        lanes.values().filter(|lane| lane.begun || free).filter_map(|lane| lane.ready).collect();
+    due.sort_unstable();
+    due
+}
+
+fn check_order(operation: &Operation, index: u32) -> Result<(), Refusal> {
+    if in_order(operation).contains(&index) {
+        Ok(())
+    } else {
+        Err(wrong(format!("it is not the turn of step {index} of {}", operation.id)))
+    }
+}
+
+/// What the step would be called in a refusal.
+pub(crate) const fn doing(kind: StepKind) -> &'static str {
+    match kind {
+        StepKind::Status => "looking at",
+        StepKind::Start => "starting",
+        StepKind::Stop => "stopping",
+        StepKind::Restart => "restarting",
+        StepKind::Reload => "reloading",
+        StepKind::Backup => "backing up",
+        StepKind::Verify => "verifying a backup of",
+        StepKind::Rotate => "rotating the logs of",
+        StepKind::Facts => "reading the facts of",
+        StepKind::Diagnose => "diagnosing",
+        StepKind::Gate => "watching",
+    }
+}
+
+/// Every guard of a step that is due: order is not looked at here.
+pub(crate) fn guard(
+    state: &State,
+    operation: &Operation,
+    step: &Step,
+    evidence: &Evidence<'_>,
+    now: quorate_model::Timestamp,
+) -> Option<Refusal> {
+    if let Some(refusal) = fence::reachable(state, &step.node) {
+        return Some(refusal);
+    }
+    let action = step.action.as_ref()?;
+    match (step.disruptive, action.risk()) {
+        (false, RiskClass::Read) => None,
+        (false, _) => fence::free(state, &step.node, Some(&operation.id)),
+        (true, _) => {
+            let Some(service) = action.service() else {
+                return Some(Refusal::new(Reason::Internal, "a disruptive step without a service"));
+            };
+            let instance = InstanceId { node: step.node.clone(), service: service.clone() };
+            let ask = Ask {
+                doing: doing(step.kind),
+                operation: Some(&operation.id),
+                max_unavailable: Some(operation.parallel),
+            };
+            disturb_all(state, core::slice::from_ref(&instance), &ask, evidence, now)
+        }
+    }
+}
+
+/// Whether the operation's state lets a step begin: a lane that was begun goes on to its end while pausing or failing.
+pub(crate) fn begins(operation: &Operation, step: &Step) -> Result<(), Refusal> {
+    let lane = operation.lane_is_open(step.wave, &step.node);
+    let may = match operation.state {
+        OperationState::Queued | OperationState::Running => lane || operation.failure.is_none(),
+        OperationState::Pausing => lane,
+        OperationState::Pending
+        | OperationState::Planned
+        | OperationState::AwaitingApproval
+        | OperationState::Paused
+        | OperationState::RollingBack
+        | OperationState::Canceling
+        | OperationState::Succeeded
+        | OperationState::Failed
+        | OperationState::Canceled
+        | OperationState::RolledBack => false,
+    };
+    if may {
+        Ok(())
+    } else {
+        Err(wrong(format!("{} is {} and begins nothing", operation.id, operation.state)))
+    }
+}
+
+fn start(
+    state: &mut State,
+    context: &Context<'_>,
+    (id, index): (&OperationId, u32),
+    execution: &ExecutionId,
+    evidence: &[InstanceReading],
+) -> Result<Effect, Refusal> {
+    let (operation, step) = find(state, id, index)?;
+    begins(operation, step)?;
+    if step.state != StepState::Pending && step.state != StepState::Blocked {
+        return Err(wrong(format!("step {index} of {id} is {}", step.state)));
+    }
+    let Some(action) = step.action.clone() else { return Err(wrong("a gate is opened, not started")) };
+    if state.executions.contains_key(execution) {
+        return Err(Refusal::new(
+            Reason::AlreadyExists,
+            format!("there is an execution {execution} already"),
+        ));
+    }
+    check_order(operation, index)?;
+    let evidence = Evidence::from_readings(evidence);
+    if let Some(refusal) = guard(state, operation, step, &evidence, context.now) {
+        return Err(refusal);
+    }
+    let epoch = state.epoch.next();
+    let instance =
+        action.service().map(|service| InstanceId { node: step.node.clone(), service: service.clone() });
+    let made = Execution {
+        id: execution.clone(),
+        operation: id.clone(),
+        step: index,
+        node: step.node.clone(),
+        action,
+        instance,
+        disruptive: step.disruptive,
+        epoch,
+        state: ExecutionState::Pending,
+        created_at: context.now,
+        begin_before: context.now.plus(state.settings.grant_life),
+        deadline: step.deadline,
+        updated_at: context.now,
+        cancel: false,
+        reason: None,
+        outcome: None,
+    };
+    let details = format!("step {index} on {}: {} under epoch {epoch}", made.node, made.action.kind());
+    state.epoch = epoch;
+    want(state, &made);
+    backup::begun(state, context, &made);
+    grant(state, context, &made);
+    mark_started(state, context, &made);
+    state.executions.insert(execution.clone(), made);
+    let answer = Answer::Execution { revision: context.revision, execution: execution.clone(), epoch };
+    Ok(Effect::changed(answer, format!("executions/{execution}"), details).of(id))
+}
+
+/// Starting and stopping on purpose says what the owner wants.
+fn want(state: &mut State, made: &Execution) {
+    let desired = match &made.action {
+        ActionSpec::ServiceStart { .. } | ActionSpec::ServiceRestart { .. } => DesiredState::Running,
+        ActionSpec::ServiceStop { .. } => DesiredState::Stopped,
+        ActionSpec::ServiceStatus { .. }
+        | ActionSpec::ServiceReload { .. }
+        | ActionSpec::BackupCreate { .. }
+        | ActionSpec::BackupVerify { .. }
+        | ActionSpec::LogRotate { .. }
+        | ActionSpec::HostFacts
+        | ActionSpec::HostDiagnose => return,
+    };
+    if let Some(instance) = &made.instance {
+        state.instances.entry(instance).desired = desired;
+    }
+}
+
+fn grant(state: &mut State, context: &Context<'_>, made: &Execution) {
+    let (true, Some(instance)) = (made.disruptive, &made.instance) else { return };
+    let groups: Vec<GroupName> =
+        state.groups_of(&instance.service, &instance.node).map(|g| g.spec.name.clone()).collect();
+    let grant = Grant {
+        epoch: made.epoch,
+        operation: made.operation.clone(),
+        step: made.step,
+        execution: made.id.clone(),
+        instance: instance.clone(),
+        groups,
+        issued_at: context.now,
+        expires_at: made.begin_before,
+    };
+    state.grants.insert(made.epoch, grant);
+}
+
+fn mark_started(state: &mut State, context: &Context<'_>, made: &Execution) {
+    let Some(operation) = state.operations.get_mut(&made.operation) else { return };
+    if operation.state == OperationState::Queued {
+        operation.state = OperationState::Running;
+    }
+    operation.started_at.get_or_insert(context.now);
+    operation.conditions.clear();
+    if let Some(step) = operation.step_mut(made.step) {
+        step.state = StepState::Running;
+        step.started_at = Some(context.now);
+        step.attempts = step.attempts.saturating_add(1);
+        step.execution = Some(made.id.clone());
+        step.grant = made.disruptive.then_some(made.epoch);
+        step.failure = None;
+    }
+    tidy(operation, context);
+}
+
+fn open_gate(
+    state: &mut State,
+    context: &Context<'_>,
+    id: &OperationId,
+    index: u32,
+) -> Result<Effect, Refusal> {
+    let (operation, step) = find(state, id, index)?;
+    if step.gate.is_none() || step.state != StepState::Pending {
+        return Err(wrong(format!("step {index} of {id} is {} or no gate", step.state)));
+    }
+    begins(operation, step)?;
+    check_order(operation, index)?;
+    let node = step.node.clone();
+    let Some(operation) = state.operations.get_mut(id) else { return Err(wrong("gone")) };
+    if let Some(step) = operation.step_mut(index) {
+        step.state = StepState::Running;
+        step.started_at = Some(context.now);
+        step.attempts = step.attempts.saturating_add(1);
+    }
+    tidy(operation, context);
+    let details = format!("gate {index} on {node} looks on");
+    Ok(Effect::changed(context.done(), format!("operations/{id}"), details).of(id))
+}
+
+/// Readings within their limits.
+fn kept(readings: &[ProbeReading]) -> Vec<ProbeReading> {
+    let mut kept: Vec<ProbeReading> = readings.iter().take(READINGS_KEPT).cloned().collect();
+    for reading in &mut kept {
+        validate::cut(&mut reading.detail, 256);
+    }
+    kept
+}
+
+fn pass_gate(
+    state: &mut State,
+    context: &Context<'_>,
+    id: &OperationId,
+    index: u32,
+    readings: &[ProbeReading],
+) -> Result<Effect, Refusal> {
+    let (operation, step) = find(state, id, index)?;
+    let Some(spec) = step.gate.as_ref().filter(|_| step.state == StepState::Running) else {
+        return Err(wrong(format!("step {index} of {id} is {} or no gate", step.state)));
+    };
+    let since = gate::counts_from(operation, index);
+    if let Some(missing) = gate::probes_missing(spec, readings, since) {
+        return Err(wrong(format!("gate {index} of {id} has not passed: {missing}")));
+    }
+    let node = step.node.clone();
+    if let Some(step) = state.operations.get_mut(id).and_then(|o| o.step_mut(index)) {
+        step.readings = kept(readings);
+    }
+    end(state, context, id, index, StepState::Succeeded, None);
+    let details = format!("gate {index} on {node} passed");
+    Ok(Effect::changed(context.done(), format!("operations/{id}"), details).of(id))
+}
+
+fn deadline_passed(
+    state: &mut State,
+    context: &Context<'_>,
+    id: &OperationId,
+    index: u32,
+    readings: &[ProbeReading],
+    message: &str,
+) -> Result<Effect, Refusal> {
+    let (_, step) = find(state, id, index)?;
+    if step.state != StepState::Running {
+        return Err(wrong(format!("step {index} of {id} is {}", step.state)));
+    }
+    let node = step.node.clone();
+    let mut message = String::from(message);
+    validate::cut(&mut message, 512);
+    let details = format!("step {index} on {node}: {message}");
+    if let Some(execution) = step.execution.clone() {
+        if let Some(found) = state.executions.get_mut(&execution).filter(|e| !e.state.is_final()) {
+            found.state = ExecutionState::Unknown;
+            found.reason = Some(Reason::DeadlineExceeded);
+            found.updated_at = context.now;
+            found.cancel = true;
+        }
+        lost_track(state, context, &execution);
+    } else {
+        if let Some(step) = state.operations.get_mut(id).and_then(|o| o.step_mut(index)) {
+            step.readings = kept(readings);
+        }
+        let failure = Failure { reason: Reason::GateFailed, message };
+        end(state, context, id, index, StepState::Failed, Some(failure));
+    }
+    Ok(Effect::changed(context.done(), format!("operations/{id}"), details).of(id))
 }

@@ -1,1 +1,280 @@
-//! Checks of declarations.
+//! Checks of declarations: nothing is stored that contradicts itself, and no text or list is without a limit.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+
+use quorate_model::backup::{BackupPolicy, LogRotation};
+use quorate_model::{
+    Driver, DurationMs, GroupSpec, NodeName, ProbeKind, ProbeSpec, QuorumPolicy, Reason, Refusal, ServiceSpec,
+};
+
+use crate::safety::quorum::required;
+use crate::state::State;
+use crate::state::declared::{GROUP_MEMBERS_MAX, PROBES_MAX, SPEC_TEXT_MAX_BYTES};
+use crate::state::node::{LABEL_MAX_BYTES, LABELS_MAX};
+
+/// Longest free text of a caller, in bytes.
+const TEXT_MAX_BYTES: usize = 1_024;
+/// Paths or globs of one policy.
+const PATHS_MAX: usize = 64;
+/// Longest interval, timeout, deadline of a declaration: a day.
+const SPAN_MAX: DurationMs = DurationMs::from_secs(24 * 3_600);
+
+/// An argument that is wrong; the text begins with the field's name.
+pub(super) fn bad(what: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::InvalidArgument, what)
+}
+
+/// Cuts a text at a character.
+pub(super) fn cut(text: &mut String, limit: usize) {
+    if text.len() > limit {
+        let end = (0..=limit).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        text.truncate(end);
+    }
+}
+
+/// A short text without control characters.
+pub(super) fn text(field: &str, value: &str) -> Result<(), Refusal> {
+    limited(field, value, TEXT_MAX_BYTES)
+}
+
+fn limited(field: &str, value: &str, limit: usize) -> Result<(), Refusal> {
+    if value.len() > limit {
+        return Err(bad(format!("{field}: it is longer than {limit} bytes")));
+    }
+    if value.chars().any(char::is_control) {
+        return Err(bad(format!("{field}: it contains control characters")));
+    }
+    Ok(())
+}
+
+/// Labels within their limits.
+pub(super) fn labels(labels: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    if labels.len() > LABELS_MAX {
+        return Err(bad(format!("labels: more than {LABELS_MAX}")));
+    }
+    for (key, value) in labels {
+        if key.is_empty() {
+            return Err(bad("labels: an empty key"));
+        }
+        limited("labels", key, LABEL_MAX_BYTES)?;
+        limited("labels", value, LABEL_MAX_BYTES)?;
+    }
+    Ok(())
+}
+
+fn span(field: &str, value: DurationMs) -> Result<(), Refusal> {
+    if value == DurationMs::ZERO || value > SPAN_MAX {
+        return Err(bad(format!("{field}: expected more than zero and at most a day")));
+    }
+    Ok(())
+}
+
+/// A service that may be stored.
+pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
+    if spec.nodes.is_empty() {
+        return Err(Refusal::new(Reason::EmptySelector, "nodes: the selector says nothing"));
+    }
+    match &spec.driver {
+        Driver::Systemd { unit } => check_unit(unit)?,
+        Driver::Process { name } => {
+            if name.is_empty() {
+                return Err(bad("driver.name: it is empty"));
+            }
+            text("driver.name", name)?;
+        }
+    }
+    span("stop_timeout", spec.stop_timeout)?;
+    span("start_timeout", spec.start_timeout)?;
+    if spec.probes.len() > PROBES_MAX {
+        return Err(bad(format!("probes: more than {PROBES_MAX}")));
+    }
+    let mut names = BTreeSet::new();
+    for probe in &spec.probes {
+        if !names.insert(&probe.name) {
+            return Err(bad(format!("probes: {} is there twice", probe.name)));
+        }
+        check_probe(probe)?;
+    }
+    if let Some(policy) = &spec.backup {
+        check_backup(policy)?;
+    }
+    if let Some(policy) = &spec.log_rotation {
+        check_rotation(policy)?;
+    }
+    for vars in spec.vars.values() {
+        if vars.len() > LABELS_MAX {
+            return Err(bad(format!("vars: more than {LABELS_MAX} of one node")));
+        }
+        for (key, value) in vars {
+            limited("vars", key, LABEL_MAX_BYTES)?;
+            text("vars", value)?;
+        }
+    }
+    labels(&spec.labels)
+}
+
+/// `^[A-Za-z0-9:_.@-]{1,255}\.(service|timer|socket)$`, no leading `-` (I-30).
+fn check_unit(unit: &str) -> Result<(), Refusal> {
+    let plain = unit.bytes().all(|b| b.is_ascii_alphanumeric() || b":_.@-".contains(&b));
+    let kind =
+        [".service", ".timer", ".socket"].iter().any(|end| unit.len() > end.len() && unit.ends_with(end));
+    if plain && kind && unit.len() <= 255 && !unit.starts_with('-') {
+        Ok(())
+    } else {
+        Err(bad("driver.unit: expected the name of a service, timer or socket unit"))
+    }
+}
+
+fn check_probe(probe: &ProbeSpec) -> Result<(), Refusal> {
+    let field = |part: &str| format!("probes.{}.{part}", probe.name);
+    span(&field("interval"), probe.interval)?;
+    span(&field("timeout"), probe.timeout)?;
+    if probe.passes == 0 || probe.passes > 100 {
+        return Err(bad(format!("{}: expected 1 to 100", field("passes"))));
+    }
+    let long = |part: &str, value: &str| limited(&field(part), value, SPEC_TEXT_MAX_BYTES);
+    match &probe.kind {
+        ProbeKind::Http { url, status, body_contains, json } => {
+            long("url", url)?;
+            long("body_contains", body_contains)?;
+            if !url.starts_with("http://") && !url.starts_with("https://") {
+                return Err(bad(format!("{}: expected http:// or https://", field("url"))));
+            }
+            if status.len() > 16 || json.len() > 16 {
+                return Err(bad(format!("{}: more than 16 conditions", field("kind"))));
+            }
+            for check in json {
+                long("json", &check.path)?;
+                long("json", &check.value)?;
+            }
+        }
+        ProbeKind::Tcp { address } => long("address", address)?,
+        ProbeKind::Exec { argv } => {
+            if argv.is_empty() || argv.len() > 64 || probe.from_peer {
+                return Err(bad(format!("{}: expected 1 to 64 words, never from a peer", field("argv"))));
+            }
+            for word in argv {
+                long("argv", word)?;
+            }
+        }
+        ProbeKind::UnitSoak { min_up } => {
+            span(&field("min_up"), *min_up)?;
+            if probe.from_peer {
+                return Err(bad(format!("{}: a unit cannot be looked at from a peer", field("from_peer"))));
+            }
+        }
+        ProbeKind::Membership { url, paths } => {
+            for value in
+                [url, &paths.members, &paths.key, &paths.this, &paths.role, &paths.serving, &paths.lag]
+            {
+                long("paths", value)?;
+            }
+            if paths.key.is_empty() || paths.this.is_empty() {
+                return Err(bad(format!("{}: key and this are needed", field("paths"))));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_paths(field: &str, paths: &[String]) -> Result<(), Refusal> {
+    if paths.is_empty() || paths.len() > PATHS_MAX {
+        return Err(bad(format!("{field}: expected 1 to {PATHS_MAX}")));
+    }
+    for path in paths {
+        limited(field, path, SPEC_TEXT_MAX_BYTES)?;
+        if !path.starts_with('/') && !path.starts_with("${") {
+            return Err(bad(format!("{field}: {path} is not absolute")));
+        }
+    }
+    Ok(())
+}
+
+fn check_backup(policy: &BackupPolicy) -> Result<(), Refusal> {
+    check_paths("backup.paths", &policy.paths)?;
+    if policy.exclude.len() > PATHS_MAX {
+        return Err(bad(format!("backup.exclude: more than {PATHS_MAX}")));
+    }
+    for glob in &policy.exclude {
+        limited("backup.exclude", glob, SPEC_TEXT_MAX_BYTES)?;
+    }
+    if policy.pause.is_some() != policy.resume.is_some() {
+        return Err(bad("backup.pause: it needs a resume, and the reverse"));
+    }
+    if policy.pause.is_some() {
+        span("backup.pause_limit", policy.pause_limit)?;
+    }
+    if !(1..=19).contains(&policy.level) {
+        return Err(bad("backup.level: expected 1 to 19"));
+    }
+    Ok(())
+}
+
+fn check_rotation(policy: &LogRotation) -> Result<(), Refusal> {
+    check_paths("log_rotation.paths", &policy.paths)?;
+    text("log_rotation.create_owner", &policy.create_owner)?;
+    if policy.keep == 0 || policy.keep > 1_000 {
+        return Err(bad("log_rotation.keep: expected 1 to 1000"));
+    }
+    Ok(())
+}
+
+/// A group that may be stored.
+pub(super) fn group(state: &State, spec: &GroupSpec) -> Result<(), Refusal> {
+    if spec.voters.is_empty()
+        || spec.voters.len() > GROUP_MEMBERS_MAX
+        || spec.learners.len() > GROUP_MEMBERS_MAX
+    {
+        return Err(bad(format!("voters: expected 1 to {GROUP_MEMBERS_MAX}, and no more learners")));
+    }
+    let service = state
+        .services
+        .get(&spec.service)
+        .ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no service {}", spec.service)))?;
+    let mut seen: BTreeSet<&NodeName> = BTreeSet::new();
+    for name in spec.voters.iter().chain(&spec.learners) {
+        if !seen.insert(name) {
+            return Err(bad(format!("voters: {name} is there twice")));
+        }
+        let Some(node) = state.nodes.present(name) else {
+            return Err(Refusal::new(Reason::NotFound, format!("voters: there is no node {name}")));
+        };
+        if !service.spec.nodes.matches(name.as_str(), &node.labels) {
+            return Err(Refusal::new(
+                Reason::Conflict,
+                format!("voters: service {} has no instance on {name}", spec.service),
+            ));
+        }
+    }
+    satisfiable(spec)?;
+    labels(&spec.labels)
+}
+
+fn satisfiable(spec: &GroupSpec) -> Result<(), Refusal> {
+    let voters = u32::try_from(spec.voters.len()).unwrap_or(u32::MAX);
+    match &spec.policy {
+        QuorumPolicy::MinAvailable { count: 0 } => return Err(bad("policy.count: expected at least 1")),
+        QuorumPolicy::MinAvailablePercent { percent } if *percent == 0 || *percent > 100 => {
+            return Err(bad("policy.percent: expected 1 to 100"));
+        }
+        QuorumPolicy::PrimaryStandby if voters != 2 => {
+            return Err(bad("voters: PRIMARY_STANDBY needs two, a primary and its standby"));
+        }
+        QuorumPolicy::Majority
+        | QuorumPolicy::Bft { .. }
+        | QuorumPolicy::MinAvailable { .. }
+        | QuorumPolicy::MinAvailablePercent { .. }
+        | QuorumPolicy::PrimaryStandby
+        | QuorumPolicy::None => {}
+    }
+    let needed = required(&spec.policy, voters);
+    if needed.saturating_add(spec.spare_wanted) > voters {
+        return Err(bad(format!(
+            "policy: {needed} needed and {} to spare can never be had from {voters} voters",
+            spec.spare_wanted
+        )));
+    }
+    Ok(())
+}

@@ -10,6 +10,7 @@ use quorate_model::{
 use serde::{Deserialize, Serialize};
 
 /// Changes of declarations.
+#[expect(clippy::large_enum_variant, reason = "`Command` holds it in a box already")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeclaredCommand {

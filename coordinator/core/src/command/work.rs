@@ -30,6 +30,7 @@ pub struct Report {
 }
 
 /// Changes of executions.
+#[expect(clippy::large_enum_variant, reason = "`Command` holds it in a box already")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExecutionCommand {

@@ -3,6 +3,11 @@
 //! Job: compare state, observations and time, and name the commands that are due. Must never: be called by `apply`, or rely
 //! on a command of the last round having been applied: everything it returns may be proposed twice, or be lost.
 
+mod executions;
+mod instances;
+mod nodes;
+mod operations;
+
 use alloc::vec::Vec;
 
 use quorate_model::Timestamp;
@@ -10,6 +15,9 @@ use quorate_model::Timestamp;
 use crate::command::Command;
 use crate::observations::Observations;
 use crate::state::State;
+
+/// Most commands of one round; what is left is still due in the next one.
+pub const COMMANDS_MAX: usize = 256;
 
 /// Commands worth proposing now, in order. `mint` gives 64 random bits per call.
 #[must_use]
@@ -19,6 +27,11 @@ pub fn next(
     now: Timestamp,
     mint: &mut dyn FnMut() -> u64,
 ) -> Vec<Command> {
-    let _ = (state, obs, now, mint());
-    Vec::new()
+    let mut due = Vec::new();
+    nodes::next(state, obs, now, &mut due);
+    instances::next(state, obs, now, &mut due);
+    executions::next(state, now, &mut due);
+    operations::next(state, obs, now, mint, &mut due);
+    due.truncate(COMMANDS_MAX);
+    due
 }

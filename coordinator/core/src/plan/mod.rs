@@ -3,14 +3,31 @@
 //! Job: compute waves that can be carried out without losing quorum, and say what they do to it. Must never: be called by
 //! `apply`. Heuristics here may differ between releases; what they propose is checked again where it is stored and started.
 
-use quorate_model::{Reason, Refusal, Timestamp};
+mod actions;
+mod draft;
+mod order;
+mod targets;
+mod words;
 
+use alloc::format;
+
+use quorate_model::{ActionSpec, PlanId, Reason, Refusal, RiskClass, Timestamp};
+
+use crate::hash::Hash;
 use crate::observations::Observations;
 use crate::state::State;
+use crate::state::plan::STEPS_MAX;
 pub use crate::state::plan::{
     Change, GateProbe, GateSpec, Goal, HostVerb, Plan, PlanRequest, PlanStep, PlanWave, QuorumLine, Resource,
     Touch, Verb,
 };
+use draft::Draft;
+use targets::{Job, Target};
+
+/// Instances worked on at once by default, where nothing is disturbed.
+const PARALLEL_DEFAULT: u32 = 10;
+/// The most that may be asked for.
+const PARALLEL_MAX: u32 = 500;
 
 /// Computes a plan. `mint` gives 64 random bits per call.
 ///
@@ -23,6 +40,60 @@ pub fn plan(
     now: Timestamp,
     mint: &mut dyn FnMut() -> u64,
 ) -> Result<Plan, Refusal> {
-    let _ = (state, obs, request, now, mint());
-    Err(Refusal::new(Reason::Internal, "not built yet"))
+    if request.max_unavailable > PARALLEL_MAX {
+        return Err(Refusal::new(
+            Reason::InvalidArgument,
+            format!("max_unavailable: expected at most {PARALLEL_MAX}"),
+        ));
+    }
+    let mut job = targets::of(state, request, mint)?;
+    let mut draft = Draft::new(state, obs, request, now);
+    draft.leave_out_unheard(&mut job)?;
+    draft.check_capabilities(&job)?;
+    order::sort(state, obs, &job.service, &mut job.targets);
+    draft.build(&job)?;
+    finish(state, request, now, mint, job, draft)
+}
+
+fn finish(
+    state: &State,
+    request: &PlanRequest,
+    now: Timestamp,
+    mint: &mut dyn FnMut() -> u64,
+    job: Job,
+    draft: Draft<'_>,
+) -> Result<Plan, Refusal> {
+    let id = PlanId::new(quorate_model::minted("p", mint()))
+        .map_err(|e| Refusal::new(Reason::Internal, format!("{e}")))?;
+    let steps: usize = draft.waves.iter().map(|wave| wave.steps.len()).sum();
+    if steps > STEPS_MAX {
+        return Err(Refusal::new(
+            Reason::LimitReached,
+            format!("the plan has {steps} steps, {STEPS_MAX} is the limit"),
+        ));
+    }
+    let mut plan = Plan {
+        id,
+        hash: Hash::default(),
+        kind: job.kind,
+        request: request.clone(),
+        created_at: now,
+        base: state.revision,
+        touches: draft.touches(&job),
+        parallel: draft.parallel,
+        title: words::title(&request.goal),
+        summary: words::summary(job.targets.len(), draft.skipped),
+        warnings: draft.all_warnings(),
+        waves: draft.waves,
+    };
+    plan.hash = plan.computed_hash();
+    Ok(plan)
+}
+
+/// Whether an action needs a disruption grant.
+fn is_disruptive(action: &ActionSpec) -> bool {
+    match action.risk() {
+        RiskClass::Read | RiskClass::Safe => false,
+        RiskClass::Disruptive | RiskClass::Destructive => true,
+    }
 }

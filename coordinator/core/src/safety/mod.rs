@@ -9,6 +9,7 @@
 pub mod availability;
 pub mod budget;
 pub mod fence;
+pub mod gate;
 pub mod quorum;
 
 pub use availability::{Availability, Evidence, VoterStatus, availability};

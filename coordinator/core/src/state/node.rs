@@ -44,6 +44,8 @@ pub struct Cordon {
     pub reason: String,
     /// Since when.
     pub since: Timestamp,
+    /// Made by a drain, and lifted with it.
+    pub by_drain: bool,
 }
 
 /// One host.

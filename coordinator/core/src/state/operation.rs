@@ -1,5 +1,6 @@
 //! Operations: the durable unit of work, with its waves, steps, conditions and clocks.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -176,6 +177,18 @@ impl Operation {
     #[must_use]
     pub fn has_running_step(&self) -> bool {
         self.steps.iter().any(|step| step.state == StepState::Running)
+    }
+
+    /// Whether any lane was begun and has work left.
+    #[must_use]
+    pub fn has_open_lane(&self) -> bool {
+        let mut lanes: BTreeMap<(u32, &NodeName), (bool, bool)> = BTreeMap::new();
+        for step in &self.steps {
+            let (begun, left) = lanes.entry((step.wave, &step.node)).or_default();
+            *begun |= step.started_at.is_some();
+            *left |= !is_over(step.state);
+        }
+        lanes.values().any(|(begun, left)| *begun && *left)
     }
 
     /// Whether a lane (one node in one wave) was begun and has work left.

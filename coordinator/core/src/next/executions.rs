@@ -1,0 +1,32 @@
+//! Executions that nobody took up, or whose agent is gone.
+
+use alloc::vec::Vec;
+
+use quorate_model::{ExecutionState, NodeStatus, Reason, Timestamp};
+
+use crate::command::{Command, ExecutionCommand};
+use crate::state::State;
+
+pub(super) fn next(state: &State, now: Timestamp, due: &mut Vec<Command>) {
+    for execution in state.executions.values().filter(|e| !e.state.is_final()) {
+        let id = || execution.id.clone();
+        if execution.state == ExecutionState::Pending && now > execution.begin_before && !execution.cancel {
+            due.push(command(ExecutionCommand::Cancel { execution: id() }));
+        }
+        let away = state.nodes.present(&execution.node).is_none_or(|node| match node.status {
+            NodeStatus::Disconnected | NodeStatus::Down => {
+                now.since(node.status_since) >= state.settings.unknown_after
+            }
+            NodeStatus::Ready | NodeStatus::Pending => false,
+            NodeStatus::Removed => true,
+        });
+        if away && execution.state != ExecutionState::Unknown {
+            let reason = Reason::AgentDisconnected;
+            due.push(command(ExecutionCommand::MarkUnknown { execution: id(), reason }));
+        }
+    }
+}
+
+fn command(command: ExecutionCommand) -> Command {
+    Command::Execution(alloc::boxed::Box::new(command))
+}

@@ -1,0 +1,248 @@
+//! Operations: steps that may begin, gates that have passed, deadlines, ends.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use quorate_model::{
+    ConditionReason, ExecutionId, ExecutionState, InstanceId, InstanceReading, NodeName, OperationState,
+    ProbeReading, Reason, Refusal, RiskClass, StepState, Timestamp,
+};
+
+use crate::apply::operation::settle;
+use crate::apply::step::{begins, guard, in_order};
+use crate::command::{Command, OperationCommand, StepCommand};
+use crate::observations::Observations;
+use crate::safety::{Evidence, gate};
+use crate::state::State;
+use crate::state::operation::{Operation, Step};
+
+/// What one round has proposed already: a second step must not rest on a budget that the first one takes.
+struct Round {
+    disturbed: bool,
+    nodes: BTreeSet<NodeName>,
+}
+
+pub(super) fn next(
+    state: &State,
+    obs: &Observations,
+    now: Timestamp,
+    mint: &mut dyn FnMut() -> u64,
+    due: &mut Vec<Command>,
+) {
+    let evidence = Evidence::from_observations(obs);
+    let mut round = Round { disturbed: false, nodes: BTreeSet::new() };
+    let mut open: Vec<&Operation> = state.operations.values().filter(|o| !o.state.is_terminal()).collect();
+    // First come, first served: the older operation gets the budget.
+    open.sort_by_key(|o| (o.created_at, &o.id));
+    for operation in open {
+        one(state, obs, now, mint, operation, &evidence, &mut round, due);
+    }
+}
+
+fn push(due: &mut Vec<Command>, command: OperationCommand) {
+    due.push(Command::Operation(Box::new(command)));
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one round over one operation; a struct would only rename them"
+)]
+fn one(
+    state: &State,
+    obs: &Observations,
+    now: Timestamp,
+    mint: &mut dyn FnMut() -> u64,
+    operation: &Operation,
+    evidence: &Evidence<'_>,
+    round: &mut Round,
+    due: &mut Vec<Command>,
+) {
+    let id = || operation.id.clone();
+    if let Some(reached) = settle::due(state, &operation.id) {
+        push(due, OperationCommand::Settle { id: id(), state: reached });
+        return;
+    }
+    let late = operation.request.deadline.is_some_and(|limit| operation.active.at(now) > limit);
+    if late && operation.failure.is_none() && operation.state != OperationState::Canceling {
+        push(due, OperationCommand::DeadlinePassed { id: id() });
+        return;
+    }
+    for (index, step) in operation.indexed().filter(|(_, step)| step.state == StepState::Running) {
+        due.extend(running(state, obs, now, operation, index, step));
+    }
+    let mut wanted = unresolved(state, operation);
+    let turns = in_order(operation);
+    for (index, step) in turns.iter().filter_map(|index| Some((*index, operation.step(*index)?))) {
+        if begins(operation, step).is_err() {
+            continue;
+        }
+        match begin(state, obs, now, mint, operation, (index, step), evidence, round) {
+            Ok(command) => {
+                due.extend(command);
+                // One new step per operation and round: lanes are counted in the state, and the next round is near.
+                return;
+            }
+            Err(refusal) => wanted = wanted.or_else(|| Some(condition_of(&refusal))),
+        }
+    }
+    match (wanted, operation.conditions.first()) {
+        (Some((reason, message)), held)
+            if held.is_none_or(|c| c.reason != reason || c.message != message) =>
+        {
+            push(due, OperationCommand::SetCondition { id: id(), reason, message });
+        }
+        (None, Some(_)) => push(due, OperationCommand::ClearCondition { id: id() }),
+        (Some(_), _) | (None, None) => {}
+    }
+}
+
+/// What is due of a running step.
+fn running(
+    state: &State,
+    obs: &Observations,
+    now: Timestamp,
+    operation: &Operation,
+    index: u32,
+    step: &Step,
+) -> Option<Command> {
+    let started = step.started_at.unwrap_or(now);
+    let Some(spec) = &step.gate else {
+        let settings = &state.settings;
+        let limit = step.deadline.plus(settings.grant_life).plus(settings.execution_slack);
+        return (now.since(started) > limit).then(|| {
+            Command::Step(StepCommand::DeadlinePassed {
+                operation: operation.id.clone(),
+                step: index,
+                readings: Vec::new(),
+                message: format!("no outcome within {limit}"),
+            })
+        });
+    };
+    let reading = obs.instances.get(&spec.instance);
+    let since = gate::counts_from(operation, index);
+    let readings = || readings_for(reading, spec);
+    match gate::missing(state, spec, reading, since, now) {
+        None => Some(Command::Step(StepCommand::PassGate {
+            operation: operation.id.clone(),
+            step: index,
+            readings: readings(),
+        })),
+        Some(message) if now.since(started.max(fresh_from(obs, started))) > step.deadline => {
+            Some(Command::Step(StepCommand::DeadlinePassed {
+                operation: operation.id.clone(),
+                step: index,
+                readings: readings(),
+                message,
+            }))
+        }
+        Some(_) => None,
+    }
+}
+
+/// A leader that took over after a gate began has seen nothing of it yet: its patience begins with its lead.
+fn fresh_from(obs: &Observations, started: Timestamp) -> Timestamp {
+    obs.leading_since.max(started)
+}
+
+/// The readings that a gate rests on, and no others.
+fn readings_for(reading: Option<&InstanceReading>, spec: &crate::state::plan::GateSpec) -> Vec<ProbeReading> {
+    let Some(reading) = reading else { return Vec::new() };
+    let named = |r: &&ProbeReading| spec.probes.iter().any(|probe| probe.name == r.probe);
+    reading.probes.iter().filter(named).cloned().collect()
+}
+
+/// An execution of this operation whose outcome is not known now.
+fn unresolved(state: &State, operation: &Operation) -> Option<(ConditionReason, String)> {
+    let execution = operation
+        .steps
+        .iter()
+        .filter(|step| step.state == StepState::Running)
+        .filter_map(|step| state.executions.get(step.execution.as_ref()?))
+        .find(|execution| execution.state == ExecutionState::Unknown)?;
+    let text = format!("the outcome of {} on {} is not known", execution.action.kind(), execution.node);
+    Some((ConditionReason::ExecutionUnknown, text))
+}
+
+/// The command that begins a step, none when it has to wait for the next round, or why it may not begin.
+#[expect(clippy::too_many_arguments, reason = "as above")]
+fn begin(
+    state: &State,
+    obs: &Observations,
+    now: Timestamp,
+    mint: &mut dyn FnMut() -> u64,
+    operation: &Operation,
+    (index, step): (u32, &Step),
+    evidence: &Evidence<'_>,
+    round: &mut Round,
+) -> Result<Option<Command>, Refusal> {
+    let id = operation.id.clone();
+    let Some(action) = &step.action else {
+        return Ok(Some(Command::Step(StepCommand::OpenGate { operation: id, step: index })));
+    };
+    if let Some(refusal) = guard(state, operation, step, evidence, now) {
+        return Err(refusal);
+    }
+    let mutating = action.risk() != RiskClass::Read;
+    if (step.disruptive && round.disturbed) || (mutating && !round.nodes.insert(step.node.clone())) {
+        return Ok(None);
+    }
+    round.disturbed |= step.disruptive;
+    let execution = ExecutionId::new(quorate_model::minted("x", mint()))
+        .map_err(|e| Refusal::new(Reason::Internal, format!("{e}")))?;
+    let evidence = if step.disruptive { readings_of(state, obs, step) } else { Vec::new() };
+    Ok(Some(Command::Step(StepCommand::Start { operation: id, step: index, execution, evidence })))
+}
+
+/// The readings of every member of the groups that the step touches, without the probes behind them.
+fn readings_of(state: &State, obs: &Observations, step: &Step) -> Vec<InstanceReading> {
+    let Some(service) = step.action.as_ref().and_then(|a| a.service()) else { return Vec::new() };
+    let mut nodes: BTreeSet<&NodeName> = BTreeSet::new();
+    for group in state.groups_of(service, &step.node) {
+        nodes.extend(group.spec.voters.iter().chain(&group.spec.learners));
+    }
+    let reading = |node: &NodeName| {
+        let id = InstanceId { node: node.clone(), service: service.clone() };
+        let found = obs.instances.get(&id)?;
+        Some(InstanceReading { probes: Vec::new(), ..found.clone() })
+    };
+    nodes.into_iter().filter_map(reading).collect()
+}
+
+/// A refusal as a condition. The text holds no ages: a text that changes every second would be proposed every second.
+#[cfg_attr(
+    not(test),
+    expect(clippy::wildcard_enum_match_arm, reason = "codes of other layers; those of the guards are named")
+)]
+fn condition_of(refusal: &Refusal) -> (ConditionReason, String) {
+    let reason = match refusal.reason() {
+        Reason::QuorumMargin | Reason::MaxUnavailable => ConditionReason::QuorumMargin,
+        Reason::NodeLease => ConditionReason::NodeLease,
+        Reason::EvidenceStale => ConditionReason::EvidenceStale,
+        Reason::NodeCordoned => ConditionReason::NodeCordoned,
+        Reason::AgentDisconnected | Reason::NotFound => ConditionReason::AgentDisconnected,
+        Reason::ExecutionUnknown => ConditionReason::ExecutionUnknown,
+        _ => ConditionReason::Dependency,
+    };
+    let text = match refusal {
+        Refusal::EvidenceStale { node, .. } => format!("nothing fresh is known of {node}"),
+        Refusal::QuorumMargin { already_out, up, required, .. } => {
+            let mut text = format!("{}: {up} up, needs {required}", refusal.what());
+            for out in already_out {
+                text = format!("{text}; {} is {}", out.node, out.why);
+            }
+            text
+        }
+        Refusal::MaxUnavailable { busy, .. } => {
+            let mut text = refusal.what();
+            for node in busy {
+                text = format!("{text}; {node} is being worked on");
+            }
+            text
+        }
+        Refusal::NodeLease { .. } | Refusal::Other { .. } => refusal.what(),
+    };
+    (reason, text)
+}

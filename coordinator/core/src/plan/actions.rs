@@ -1,0 +1,111 @@
+//! One target's steps: the action with its deadline, and the gate that proves the instance is back.
+
+use quorate_model::{DurationMs, InstanceId, ProbeKind, ServiceSpec, StepKind};
+
+use super::Target;
+use crate::safety::availability::has_membership_probe;
+use crate::state::plan::{GateProbe, GateSpec, PlanRequest, PlanStep};
+use crate::state::{Settings, State};
+
+/// Longest default time of a backup or of reading one again.
+const BACKUP_DEADLINE: DurationMs = DurationMs::from_secs(3_600);
+/// Longest default time of a log rotation.
+const ROTATE_DEADLINE: DurationMs = DurationMs::from_secs(600);
+/// Longest default time of anything that only looks.
+const LOOK_DEADLINE: DurationMs = DurationMs::from_secs(60);
+/// On top of a service's own stop and start timeouts.
+const SERVICE_SLACK: DurationMs = DurationMs::from_secs(15);
+
+fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
+    let stop = spec.map_or(LOOK_DEADLINE, |s| s.stop_timeout);
+    let start = spec.map_or(LOOK_DEADLINE, |s| s.start_timeout);
+    match kind {
+        StepKind::Start => start.plus(SERVICE_SLACK),
+        StepKind::Stop => stop.plus(SERVICE_SLACK),
+        StepKind::Restart => stop.plus(start).plus(SERVICE_SLACK),
+        StepKind::Reload => start.plus(SERVICE_SLACK),
+        StepKind::Backup | StepKind::Verify => BACKUP_DEADLINE,
+        StepKind::Rotate => ROTATE_DEADLINE,
+        StepKind::Status | StepKind::Facts | StepKind::Diagnose | StepKind::Gate => LOOK_DEADLINE,
+    }
+}
+
+/// Whether a step of this kind is followed by a gate: it must be seen that the instance serves again.
+fn is_gated(kind: StepKind, disruptive: bool) -> bool {
+    match kind {
+        StepKind::Start | StepKind::Restart | StepKind::Reload => true,
+        StepKind::Backup | StepKind::Rotate => disruptive,
+        StepKind::Stop
+        | StepKind::Status
+        | StepKind::Verify
+        | StepKind::Facts
+        | StepKind::Diagnose
+        | StepKind::Gate => false,
+    }
+}
+
+/// The action's step, without its quorum lines.
+pub(super) fn action(state: &State, request: &PlanRequest, target: &Target) -> PlanStep {
+    let spec = target.action.service().and_then(|s| state.services.get(s)).map(|s| &s.spec);
+    PlanStep {
+        node: target.node.clone(),
+        kind: target.kind,
+        action: Some(target.action.clone()),
+        gate: None,
+        disruptive: super::is_disruptive(&target.action),
+        deadline: request.step_deadline.unwrap_or_else(|| deadline(target.kind, spec)),
+        quorum: alloc::vec::Vec::new(),
+    }
+}
+
+/// The gate after it, where there is one.
+pub(super) fn gate(state: &State, request: &PlanRequest, target: &Target) -> Option<PlanStep> {
+    if !is_gated(target.kind, super::is_disruptive(&target.action)) {
+        return None;
+    }
+    let name = target.action.service()?;
+    let spec = &state.services.get(name)?.spec;
+    let gate = gate_of(spec, InstanceId { node: target.node.clone(), service: name.clone() });
+    let deadline = request.gate_deadline.unwrap_or_else(|| patience(&state.settings, &gate));
+    Some(PlanStep {
+        node: target.node.clone(),
+        kind: StepKind::Gate,
+        action: None,
+        gate: Some(gate),
+        disruptive: false,
+        deadline,
+        quorum: alloc::vec::Vec::new(),
+    })
+}
+
+fn gate_of(spec: &ServiceSpec, instance: InstanceId) -> GateSpec {
+    let soak = spec.probes.iter().map(|probe| match &probe.kind {
+        ProbeKind::UnitSoak { min_up } => *min_up,
+        ProbeKind::Http { .. }
+        | ProbeKind::Tcp { .. }
+        | ProbeKind::Exec { .. }
+        | ProbeKind::Membership { .. } => DurationMs::ZERO,
+    });
+    GateSpec {
+        instance,
+        soak: soak.max().unwrap_or(DurationMs::ZERO),
+        probes: spec
+            .probes
+            .iter()
+            .map(|probe| GateProbe {
+                name: probe.name.clone(),
+                passes: probe.passes,
+                interval: probe.interval,
+                from_peer: probe.from_peer,
+            })
+            .collect(),
+        caught_up: has_membership_probe(spec),
+    }
+}
+
+/// The setting, on top of what the gate needs at the very least when all goes well.
+fn patience(settings: &Settings, gate: &GateSpec) -> DurationMs {
+    let least =
+        gate.probes.iter().map(|p| DurationMs(p.interval.0.saturating_mul(u64::from(p.passes)))).max();
+    settings.gate_deadline.plus(gate.soak).plus(least.unwrap_or(DurationMs::ZERO))
+}

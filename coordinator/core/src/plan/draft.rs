@@ -1,0 +1,327 @@
+//! A plan in the making: who is left out, how wide a wave may be, what each step does to each group.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use quorate_model::{
+    GroupName, NodeName, NodeStatus, OutReason, QuorumPolicy, Reason, Refusal, RiskClass, ServiceName,
+    StepKind, Timestamp,
+};
+
+use super::targets::{Job, Target};
+use super::{PARALLEL_DEFAULT, actions};
+use crate::apply::step::doing;
+use crate::observations::Observations;
+use crate::safety::Evidence;
+use crate::safety::availability::{Availability, availability};
+use crate::state::plan::{PlanRequest, PlanWave, QuorumLine, Resource, Touch};
+use crate::state::{Group, State};
+
+/// A plan in the making.
+pub(super) struct Draft<'a> {
+    state: &'a State,
+    obs: &'a Observations,
+    request: &'a PlanRequest,
+    now: Timestamp,
+    pub(super) waves: Vec<PlanWave>,
+    pub(super) parallel: u32,
+    pub(super) skipped: usize,
+    warnings: Vec<String>,
+}
+
+/// One group as the plan sees it before it begins: who counts.
+struct Stand<'a> {
+    group: &'a Group,
+    now_up: Availability,
+    /// Available, or only out because another lane works on it: that one gives it back.
+    up: BTreeSet<NodeName>,
+}
+
+impl Stand<'_> {
+    fn voters(&self) -> u32 {
+        u32::try_from(self.now_up.voters.len()).unwrap_or(u32::MAX)
+    }
+
+    fn floor(&self) -> u32 {
+        self.now_up.required.saturating_add(self.now_up.spare_wanted)
+    }
+
+    fn up(&self) -> u32 {
+        u32::try_from(self.up.len()).unwrap_or(u32::MAX)
+    }
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(
+        state: &'a State,
+        obs: &'a Observations,
+        request: &'a PlanRequest,
+        now: Timestamp,
+    ) -> Self {
+        Self { state, obs, request, now, waves: Vec::new(), parallel: 1, skipped: 0, warnings: Vec::new() }
+    }
+
+    /// Nodes whose agent is not heard are left out, in words; a plan of nobody is refused. The quorum is looked at first:
+    /// it is the better answer when both hold.
+    pub(super) fn leave_out_unheard(&mut self, job: &mut Job) -> Result<(), Refusal> {
+        if disturbs(job) {
+            self.check_margin(job)?;
+        }
+        let state = self.state;
+        let heard =
+            |node: &NodeName| state.nodes.present(node).is_some_and(|n| n.status == NodeStatus::Ready);
+        let mut gone: Vec<NodeName> = Vec::new();
+        job.targets.retain(|target| {
+            let keep = heard(&target.node);
+            if !keep {
+                gone.push(target.node.clone());
+            }
+            keep
+        });
+        if job.targets.is_empty() {
+            let names: Vec<&str> = gone.iter().map(NodeName::as_str).collect();
+            return Err(Refusal::new(
+                Reason::AgentDisconnected,
+                format!("no agent is heard on {}", names.join(", ")),
+            ));
+        }
+        self.skipped = gone.len();
+        self.warnings.extend(gone.iter().map(|node| format!("{node} is skipped: its agent is not heard")));
+        let cordoned =
+            job.targets.iter().filter_map(|t| state.nodes.present(&t.node)).filter(|n| n.cordon.is_some());
+        if disturbs(job) {
+            self.warnings.extend(
+                cordoned.map(|n| format!("{} is cordoned: its step waits until that is lifted", n.name)),
+            );
+        }
+        Ok(())
+    }
+
+    /// An agent that has told what it can do, and cannot do this, is not asked.
+    pub(super) fn check_capabilities(&self, job: &Job) -> Result<(), Refusal> {
+        for target in &job.targets {
+            let Some(seen) = self.obs.nodes.get(&target.node) else { continue };
+            let kind = target.action.kind();
+            if !seen.capabilities.is_empty() && !seen.capabilities.contains(&kind) {
+                return Err(Refusal::new(
+                    Reason::ActionUnsupported,
+                    format!("the agent {} on {} has no {kind}", seen.agent_version, target.node),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The groups that the job's instances belong to.
+    fn stands(&self, job: &Job) -> Vec<Stand<'a>> {
+        let Some(service) = &job.service else { return Vec::new() };
+        let evidence = Evidence::from_observations(self.obs);
+        let state = self.state;
+        let touched = |group: &&Group| {
+            group.spec.service == *service
+                && job
+                    .targets
+                    .iter()
+                    .any(|t| group.spec.voters.contains(&t.node) || group.spec.learners.contains(&t.node))
+        };
+        state
+            .groups
+            .values()
+            .filter(touched)
+            .map(|group| {
+                let now_up = availability(state, group, &evidence, self.now);
+                let back = |node: &NodeName| {
+                    state.grants.values().any(|g| g.instance.node == *node && g.instance.service == *service)
+                };
+                let counts = now_up.voters.iter().filter(|v| {
+                    v.is_available()
+                        || (v.out.as_ref().is_some_and(|o| o.why == OutReason::Granted) && back(&v.node))
+                });
+                let up = counts.map(|v| v.node.clone()).collect();
+                Stand { group, up, now_up }
+            })
+            .collect()
+    }
+
+    /// Refuses what cannot start at all: a member that is up must be spared, and none can be.
+    fn check_margin(&self, job: &Job) -> Result<(), Refusal> {
+        let Some(kind) = job.targets.first().map(|t| t.kind) else { return Ok(()) };
+        for stand in self.stands(job) {
+            let taken: Vec<NodeName> = job
+                .targets
+                .iter()
+                .filter(|t| super::is_disruptive(&t.action) && stand.up.contains(&t.node))
+                .map(|t| t.node.clone())
+                .collect();
+            if stand.group.spec.policy == QuorumPolicy::PrimaryStandby {
+                let what = format!(
+                    "{} a member of {}, a primary and its standby",
+                    doing(kind),
+                    stand.group.spec.name
+                );
+                return Err(Refusal::new(Reason::PrimaryLease, what));
+            }
+            // What is stopped stays down: all of it counts at once. Anything else comes back before the next wave.
+            let nodes = if kind == StepKind::Stop { taken } else { taken.into_iter().take(1).collect() };
+            let cost = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+            let after = stand.up().saturating_sub(cost);
+            if cost > 0 && after < stand.floor() {
+                return Err(no_margin(&stand, kind, nodes, after));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waves, widest that every group allows.
+    pub(super) fn build(&mut self, job: &Job) -> Result<(), Refusal> {
+        let disruptive = disturbs(job);
+        let wished = match (self.request.max_unavailable, disruptive) {
+            (0, true) => 1,
+            (0, false) => PARALLEL_DEFAULT,
+            (wished, _) => wished,
+        };
+        let stands = self.stands(job);
+        self.parallel = if disruptive { allowed(&stands, job, wished) } else { wished };
+        let mutes = job.targets.iter().all(|t| t.action.risk() == RiskClass::Read);
+        if !disruptive && (mutes || !gated(self.state, self.request, job)) {
+            // Nothing is disturbed: one wave, as many lanes at once as asked for.
+            self.wave(job.targets.iter(), &stands, "", &mut 0);
+            return Ok(());
+        }
+        let width = usize::try_from(self.parallel).unwrap_or(1).max(1);
+        let mut stopped = 0;
+        let is_out =
+            |t: &&Target| disruptive && stands.iter().all(|s| !s.up.contains(&t.node)) && !stands.is_empty();
+        let (out, up): (Vec<&Target>, Vec<&Target>) = job.targets.iter().partition(is_out);
+        for (label, targets) in [("already out", out), ("", up)] {
+            for chunk in targets.chunks(width) {
+                self.wave(chunk.iter().copied(), &stands, label, &mut stopped);
+            }
+        }
+        Ok(())
+    }
+
+    fn wave<'t>(
+        &mut self,
+        targets: impl Iterator<Item = &'t Target> + Clone,
+        stands: &[Stand<'_>],
+        label: &str,
+        stopped: &mut u32,
+    ) {
+        let mut steps = Vec::new();
+        for target in targets.clone() {
+            let mut step = actions::action(self.state, self.request, target);
+            if step.disruptive {
+                step.quorum =
+                    stands.iter().filter_map(|s| line(s, target, targets.clone(), *stopped)).collect();
+            }
+            steps.push(step);
+            steps.extend(actions::gate(self.state, self.request, target));
+        }
+        let gone =
+            targets.filter(|t| t.kind == StepKind::Stop && stands.iter().any(|s| s.up.contains(&t.node)));
+        *stopped = stopped.saturating_add(u32::try_from(gone.count()).unwrap_or(u32::MAX));
+        self.waves.push(PlanWave { label: label.to_string(), steps });
+    }
+
+    /// Everything to be known before, with the sentence about the last failure.
+    pub(super) fn all_warnings(&self) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        let mut tight: BTreeMap<&GroupName, ()> = BTreeMap::new();
+        for line in self.waves.iter().flat_map(|w| &w.steps).flat_map(|s| &s.quorum) {
+            if line.spare == 0 && line.required > 0 && line.up_during < line.voters {
+                tight.insert(&line.group, ());
+            }
+        }
+        warnings.extend(tight.keys().map(|group| {
+            format!("{group}: one more failure during any wave stops writes until that node is back")
+        }));
+        warnings
+    }
+
+    /// What the plan rests on.
+    pub(super) fn touches(&self, job: &Job) -> Vec<Touch> {
+        let state = self.state;
+        let mut touches = Vec::new();
+        let service: Option<&ServiceName> = job.service.as_ref();
+        if let Some(found) = service.and_then(|name| state.services.get(name)) {
+            touches.push(Touch {
+                resource: Resource::Service(found.spec.name.clone()),
+                revision: found.revision,
+            });
+        }
+        let groups = state.groups.values().filter(|group| {
+            job.group.as_ref() == Some(&group.spec.name)
+                || (service == Some(&group.spec.service)
+                    && job.targets.iter().any(|t| group.spec.voters.contains(&t.node)))
+        });
+        touches.extend(groups.map(|group| Touch {
+            resource: Resource::Group(group.spec.name.clone()),
+            revision: group.revision,
+        }));
+        let nodes: BTreeSet<&NodeName> = job.targets.iter().map(|t| &t.node).collect();
+        touches.extend(nodes.into_iter().filter_map(|name| {
+            let node = state.nodes.present(name)?;
+            Some(Touch { resource: Resource::Node(name.clone()), revision: node.revision })
+        }));
+        touches
+    }
+}
+
+fn disturbs(job: &Job) -> bool {
+    job.targets.iter().any(|t| super::is_disruptive(&t.action))
+}
+
+fn gated(state: &State, request: &PlanRequest, job: &Job) -> bool {
+    job.targets.iter().any(|t| actions::gate(state, request, t).is_some())
+}
+
+/// The widest wave that leaves every group its floor, one at least: what is out already can always be worked on.
+fn allowed(stands: &[Stand<'_>], job: &Job, wished: u32) -> u32 {
+    let room = |stand: &Stand<'_>| {
+        let any_up = job.targets.iter().any(|t| stand.up.contains(&t.node));
+        any_up.then(|| stand.up().saturating_sub(stand.floor()))
+    };
+    let narrowest = stands.iter().filter_map(room).min().unwrap_or(wished);
+    wished.min(narrowest).max(1)
+}
+
+/// What the wave does to one group while this target is worked on.
+fn line<'t>(
+    stand: &Stand<'_>,
+    target: &Target,
+    wave: impl Iterator<Item = &'t Target>,
+    stopped: u32,
+) -> Option<QuorumLine> {
+    let spec = &stand.group.spec;
+    if !spec.voters.contains(&target.node) && !spec.learners.contains(&target.node) {
+        return None;
+    }
+    let up_before = stand.up().saturating_sub(stopped);
+    let taken = wave.filter(|t| stand.up.contains(&t.node)).count();
+    let up_during = up_before.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
+    Some(QuorumLine {
+        group: spec.name.clone(),
+        voters: stand.voters(),
+        required: stand.now_up.required,
+        up_before,
+        up_during,
+        spare: up_during.saturating_sub(stand.now_up.required),
+    })
+}
+
+fn no_margin(stand: &Stand<'_>, kind: StepKind, nodes: Vec<NodeName>, after: u32) -> Refusal {
+    Refusal::QuorumMargin {
+        doing: doing(kind).to_string(),
+        nodes,
+        group: stand.group.spec.name.clone(),
+        voters: stand.voters(),
+        up: stand.up(),
+        after,
+        required: stand.now_up.required,
+        spare: stand.now_up.spare_wanted,
+        already_out: stand.now_up.out(),
+    }
+}

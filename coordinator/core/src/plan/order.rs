@@ -1,0 +1,31 @@
+//! Who goes first: what is out already, then learners, then followers by name, the leader last.
+
+use quorate_model::{InstanceId, InstanceRole, NodeName, ServiceName};
+
+use super::Target;
+use crate::observations::Observations;
+use crate::state::State;
+
+/// The rank of one member; lower goes earlier.
+fn rank(state: &State, obs: &Observations, service: &ServiceName, node: &NodeName) -> u8 {
+    let id = InstanceId { node: node.clone(), service: service.clone() };
+    let role = obs
+        .instances
+        .get(&id)
+        .map(|reading| reading.role)
+        .or_else(|| state.instances.get(&id).map(|known| known.role))
+        .unwrap_or(InstanceRole::Unknown);
+    let learns = state.groups_of(service, node).all(|group| !group.spec.voters.contains(node));
+    match role {
+        InstanceRole::Leader | InstanceRole::Primary => 3,
+        _ if learns => 0,
+        InstanceRole::Learner | InstanceRole::Observer => 1,
+        InstanceRole::Unknown | InstanceRole::Voter | InstanceRole::Standby => 2,
+    }
+}
+
+/// Sorts the targets of a service.
+pub(super) fn sort(state: &State, obs: &Observations, service: &Option<ServiceName>, targets: &mut [Target]) {
+    let Some(service) = service else { return };
+    targets.sort_by_cached_key(|target| (rank(state, obs, service, &target.node), target.node.clone()));
+}

@@ -1,0 +1,90 @@
+//! Gates: when has an instance proved that it is back.
+
+use alloc::format;
+use alloc::string::String;
+
+use quorate_model::{DurationMs, InstanceReading, InstanceState, ProbeReading, StepState, Sync, Timestamp};
+
+use super::availability::freshness_limit;
+use crate::state::State;
+use crate::state::operation::Operation;
+use crate::state::plan::{GateProbe, GateSpec};
+
+/// From when readings count for a gate: the end of the last step before it on its node, else its own beginning.
+#[must_use]
+pub fn counts_from(operation: &Operation, index: u32) -> Timestamp {
+    let Some(gate) = operation.step(index) else { return Timestamp::ZERO };
+    let before = operation
+        .indexed()
+        .filter(|(i, s)| *i < index && s.wave == gate.wave && s.node == gate.node)
+        .filter(|(_, s)| s.state == StepState::Succeeded)
+        .filter_map(|(_, s)| s.ended_at)
+        .max();
+    before.or(gate.started_at).unwrap_or(Timestamp::ZERO)
+}
+
+/// Which probe has not passed often enough since then, if any: k consecutive passes, the first of them later than `since`,
+/// from the instance's own node and, where asked, from another one.
+#[must_use]
+pub fn probes_missing(gate: &GateSpec, readings: &[ProbeReading], since: Timestamp) -> Option<String> {
+    gate.probes.iter().find_map(|probe| {
+        let own = |reading: &&ProbeReading| reading.from == gate.instance.node;
+        let of = || readings.iter().filter(|r| r.instance == gate.instance && r.probe == probe.name);
+        if !of().filter(own).any(|reading| is_stable(probe, reading, since)) {
+            return Some(progress(probe, of().find(own), "itself"));
+        }
+        if probe.from_peer && !of().filter(|r| !own(r)).any(|reading| is_stable(probe, reading, since)) {
+            return Some(progress(probe, of().find(|r| !own(r)), "another node"));
+        }
+        None
+    })
+}
+
+fn is_stable(probe: &GateProbe, reading: &ProbeReading, since: Timestamp) -> bool {
+    let spread = probe.interval.0.saturating_mul(u64::from(probe.passes.saturating_sub(1)));
+    reading.ok && reading.passes >= probe.passes && reading.at.minus(DurationMs(spread)) > since
+}
+
+fn progress(probe: &GateProbe, reading: Option<&ProbeReading>, from: &str) -> String {
+    match reading {
+        None => format!("{} has no reading from {from}", probe.name),
+        Some(reading) if reading.ok => {
+            format!(
+                "{} passed {} of {} from {from}",
+                probe.name,
+                reading.passes.min(probe.passes),
+                probe.passes
+            )
+        }
+        Some(reading) => format!("{} fails from {from}: {}", probe.name, reading.detail),
+    }
+}
+
+/// What the gate still misses at `now`, if anything: a fresh reading newer than `since`, healthy, caught up, up for long
+/// enough, and every probe stable.
+#[must_use]
+pub fn missing(
+    state: &State,
+    gate: &GateSpec,
+    reading: Option<&InstanceReading>,
+    since: Timestamp,
+    now: Timestamp,
+) -> Option<String> {
+    let Some(reading) = reading else { return Some(format!("nothing is known of {}", gate.instance)) };
+    if now.since(reading.at) > freshness_limit(state, &gate.instance.service) || reading.at <= since {
+        return Some(format!("no reading of {} since the step", gate.instance));
+    }
+    if let Some(missing) = probes_missing(gate, &reading.probes, since) {
+        return Some(missing);
+    }
+    if reading.observed != InstanceState::Healthy {
+        return Some(format!("{} is {}", gate.instance, reading.observed));
+    }
+    if gate.caught_up && reading.sync != Sync::CaughtUp {
+        return Some(format!("{} is {}", gate.instance, reading.sync));
+    }
+    if reading.up_since == Timestamp::ZERO || now.since(reading.up_since) < gate.soak {
+        return Some(format!("{} has not been up for {} yet", gate.instance, gate.soak));
+    }
+    None
+}
