@@ -3,3 +3,4 @@
 pub mod config;
 pub mod task;
 pub mod telemetry;
+pub mod tls;
