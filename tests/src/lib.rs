@@ -1,1 +1,7 @@
-//! placeholder
+//! What tests across rooms share: waiting for a predicate, finding the workspace, real fleets on loopback.
+//!
+//! Must never: be published, or hold a rule of the product. What is tested lives in its own crate.
+
+pub mod cluster;
+pub mod wait;
+pub mod workspace;

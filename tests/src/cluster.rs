@@ -1,0 +1,1 @@
+//! Real fleets on loopback. Filled by the process tests.

@@ -1,0 +1,35 @@
+//! Where the workspace and its binaries are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Root of the checkout.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+}
+
+/// Folder of the built binaries, built once per test process in the profile of the tests.
+///
+/// # Panics
+/// When the build fails: then nothing that follows means anything.
+#[must_use]
+pub fn binaries() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let mut build = Command::new(env!("CARGO"));
+        build.current_dir(root()).args(["build", "--workspace", "--bins", "--locked"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        let output = build.output().expect("cargo runs");
+        assert!(output.status.success(), "building the binaries: {}", String::from_utf8_lossy(&output.stderr));
+        // A test binary lies in target/PROFILE/deps, the daemons one above.
+        let test = std::env::current_exe().expect("a test knows its own path");
+        test.ancestors()
+            .find(|dir| dir.join("quorate").is_file())
+            .expect("the built binaries lie above the test binary")
+            .to_path_buf()
+    })
+}
