@@ -4,3 +4,4 @@ pub mod config;
 pub mod task;
 pub mod telemetry;
 pub mod tls;
+pub mod wire;

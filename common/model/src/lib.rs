@@ -26,6 +26,7 @@ pub mod reason;
 pub mod refusal;
 pub mod selector;
 pub mod service;
+pub mod session;
 pub mod time;
 
 pub use action::{ActionKind, ActionOutcome, ActionSpec, RiskClass};

@@ -1,0 +1,23 @@
+//! Messages to things and back: the only room where proto types and model types meet.
+//!
+//! Job: take every message apart completely, check each field against its limit, and name the field that is wrong; and
+//! write things as messages. Must never: decide, read a clock, or let a proto type through to the rest.
+//!
+//! One file per resource, with `read_…` (message to thing, may say [`Invalid`]) and `write_…` (thing to message, cannot
+//! fail). Reading destructures the message without `..`, so that a new field does not go unnoticed.
+
+pub mod backup;
+pub mod enums;
+pub mod group;
+pub mod invalid;
+pub mod limits;
+pub mod outcome;
+pub mod probe;
+pub mod selector;
+pub mod service;
+pub mod status;
+pub mod text;
+pub mod time;
+
+pub use invalid::Invalid;
+pub use status::Problem;

@@ -1,0 +1,218 @@
+//! Probes.
+
+use quorate_model::probe::{JsonCheck, MembershipPaths};
+use quorate_model::{Comparison, DurationMs, ProbeKind, ProbeSpec};
+use quorate_proto::v1;
+use v1::probe_spec::Kind;
+
+use super::Invalid;
+use super::invalid::each;
+use super::limits::{ARGV_MAX, CHECKS_MAX, SPEC_TEXT_MAX_BYTES, STATUS_CODES_MAX};
+use super::text::{read_filled, read_name, read_text};
+use super::time::{read_duration_or, write_duration};
+
+/// Time between readings when the message says none (proto).
+const INTERVAL: DurationMs = DurationMs(1_000);
+/// Longest time of one reading when the message says none (proto).
+const TIMEOUT: DurationMs = DurationMs(1_000);
+/// Consecutive passes when the message says none (proto).
+const PASSES: u32 = 3;
+/// Shortest interval: faster than this a probe is load.
+const INTERVAL_MIN: DurationMs = DurationMs(100);
+/// Longest interval: a reading is fresh for two of them, and an older one says nothing.
+const INTERVAL_MAX: DurationMs = DurationMs::from_secs(3_600);
+/// Most passes that may be asked for; with the interval it bounds a gate.
+const PASSES_MAX: u32 = 1_000;
+
+/// A probe of a service.
+///
+/// # Errors
+/// [`Invalid`] with the field.
+pub fn read_probe(message: v1::ProbeSpec) -> Result<ProbeSpec, Invalid> {
+    let v1::ProbeSpec { name, interval, timeout, passes, from_peer, kind } = message;
+    let name = read_name("name", name)?;
+    let interval = read_duration_or("interval", interval, INTERVAL)?;
+    let timeout = read_duration_or("timeout", timeout, TIMEOUT)?;
+    if !(INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) {
+        return Err(Invalid::new("interval", format!("it must be {INTERVAL_MIN} to {INTERVAL_MAX}")));
+    }
+    if timeout > INTERVAL_MAX {
+        return Err(Invalid::new("timeout", format!("it must be at most {INTERVAL_MAX}")));
+    }
+    if passes > PASSES_MAX {
+        return Err(Invalid::new("passes", format!("it must be at most {PASSES_MAX}")));
+    }
+    let kind = match kind.ok_or_else(|| Invalid::missing("kind"))? {
+        Kind::Http(http) => read_http(http).map_err(|i| i.within("http"))?,
+        Kind::Tcp(v1::TcpProbe { address }) => {
+            ProbeKind::Tcp { address: read_filled("tcp.address", address, SPEC_TEXT_MAX_BYTES)? }
+        }
+        Kind::Exec(v1::ExecProbe { argv }) => {
+            if argv.is_empty() {
+                return Err(Invalid::missing("exec.argv"));
+            }
+            let argument = |text| read_text("", text, SPEC_TEXT_MAX_BYTES);
+            ProbeKind::Exec { argv: each("exec.argv", argv, ARGV_MAX, argument)? }
+        }
+        Kind::UnitSoak(v1::UnitSoakProbe { min_up }) => {
+            let min_up = read_duration_or("unit_soak.min_up", min_up, DurationMs::ZERO)?;
+            ProbeKind::UnitSoak { min_up }
+        }
+        Kind::Membership(probe) => read_membership(probe).map_err(|i| i.within("membership"))?,
+    };
+    if from_peer && matches!(kind, ProbeKind::Exec { .. } | ProbeKind::UnitSoak { .. }) {
+        return Err(Invalid::new("from_peer", "this kind of probe runs on the node itself only"));
+    }
+    let passes = if passes == 0 { PASSES } else { passes };
+    Ok(ProbeSpec { name, kind, interval, timeout, passes, from_peer })
+}
+
+fn read_url(field: &str, url: String) -> Result<String, Invalid> {
+    let url = read_filled(field, url, SPEC_TEXT_MAX_BYTES)?;
+    if url.contains(char::is_whitespace) {
+        return Err(Invalid::new(field, "it holds white space"));
+    }
+    if url.starts_with("http://") || url.starts_with("https://") {
+        Ok(url)
+    } else {
+        Err(Invalid::new(field, "it must begin with http:// or https://"))
+    }
+}
+
+fn read_http(message: v1::HttpProbe) -> Result<ProbeKind, Invalid> {
+    let v1::HttpProbe { url, status, body_contains, json } = message;
+    let code = |code: u32| match u16::try_from(code) {
+        Ok(code @ 100..=599) => Ok(code),
+        _ => Err(Invalid::new("", "it is not an HTTP status code")),
+    };
+    Ok(ProbeKind::Http {
+        url: read_url("url", url)?,
+        status: each("status", status, STATUS_CODES_MAX, code)?,
+        body_contains: read_text("body_contains", body_contains, SPEC_TEXT_MAX_BYTES)?,
+        json: each("json", json, CHECKS_MAX, read_check)?,
+    })
+}
+
+fn read_check(message: v1::JsonCheck) -> Result<JsonCheck, Invalid> {
+    let v1::JsonCheck { path, op, value } = message;
+    let op = Comparison::parse(&op).ok_or_else(|| Invalid::new("op", "it must be one of == != < <= > >="))?;
+    let value = read_filled("value", value, SPEC_TEXT_MAX_BYTES)?;
+    if serde_json::from_str::<serde_json::Value>(&value).is_err() {
+        return Err(Invalid::new("value", "it is not JSON text; a string needs its quotes"));
+    }
+    Ok(JsonCheck { path: read_filled("path", path, SPEC_TEXT_MAX_BYTES)?, op, value })
+}
+
+fn read_membership(message: v1::MembershipProbe) -> Result<ProbeKind, Invalid> {
+    let v1::MembershipProbe { url, members, key, this, role, serving, lag, max_lag } = message;
+    let filled = |field, text| read_filled(field, text, SPEC_TEXT_MAX_BYTES);
+    let paths = MembershipPaths {
+        members: filled("members", members)?,
+        key: filled("key", key)?,
+        this: filled("this", this)?,
+        role: filled("role", role)?,
+        serving: read_text("serving", serving, SPEC_TEXT_MAX_BYTES)?,
+        lag: read_text("lag", lag, SPEC_TEXT_MAX_BYTES)?,
+        max_lag,
+    };
+    Ok(ProbeKind::Membership { url: read_url("url", url)?, paths })
+}
+
+/// As a message.
+#[must_use]
+pub fn write_probe(probe: &ProbeSpec) -> v1::ProbeSpec {
+    let ProbeSpec { name, kind, interval, timeout, passes, from_peer } = probe;
+    let kind = match kind {
+        ProbeKind::Http { url, status, body_contains, json } => Kind::Http(v1::HttpProbe {
+            url: url.clone(),
+            status: status.iter().map(|code| u32::from(*code)).collect(),
+            body_contains: body_contains.clone(),
+            json: json.iter().map(write_check).collect(),
+        }),
+        ProbeKind::Tcp { address } => Kind::Tcp(v1::TcpProbe { address: address.clone() }),
+        ProbeKind::Exec { argv } => Kind::Exec(v1::ExecProbe { argv: argv.clone() }),
+        ProbeKind::UnitSoak { min_up } => {
+            Kind::UnitSoak(v1::UnitSoakProbe { min_up: Some(write_duration(*min_up)) })
+        }
+        ProbeKind::Membership { url, paths } => {
+            let MembershipPaths { members, key, this, role, serving, lag, max_lag } = paths.clone();
+            let url = url.clone();
+            Kind::Membership(v1::MembershipProbe { url, members, key, this, role, serving, lag, max_lag })
+        }
+    };
+    v1::ProbeSpec {
+        name: name.as_str().to_owned(),
+        interval: Some(write_duration(*interval)),
+        timeout: Some(write_duration(*timeout)),
+        passes: *passes,
+        from_peer: *from_peer,
+        kind: Some(kind),
+    }
+}
+
+fn write_check(check: &JsonCheck) -> v1::JsonCheck {
+    let JsonCheck { path, op, value } = check;
+    v1::JsonCheck { path: path.clone(), op: op.as_str().to_owned(), value: value.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn http(url: &str) -> v1::ProbeSpec {
+        let probe = v1::HttpProbe { url: url.into(), ..Default::default() };
+        v1::ProbeSpec { name: "serving".into(), kind: Some(Kind::Http(probe)), ..Default::default() }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_proto() {
+        let probe = read_probe(http("http://${node}:8080/health")).unwrap();
+        assert_eq!((probe.interval, probe.timeout, probe.passes), (INTERVAL, TIMEOUT, PASSES));
+    }
+
+    #[test]
+    fn every_kind_comes_back() {
+        let check = v1::JsonCheck { path: "status.0".into(), op: "<=".into(), value: "10".into() };
+        let membership = v1::MembershipProbe {
+            url: "http://h:1/nodes".into(),
+            members: "nodes".into(),
+            key: "id".into(),
+            this: "${node}".into(),
+            role: "role".into(),
+            serving: "serving".into(),
+            lag: "lag".into(),
+            max_lag: 10,
+        };
+        let min_up = Some(write_duration(DurationMs(1_500)));
+        let kinds = [
+            Kind::Http(v1::HttpProbe {
+                url: "http://h:1/x".into(),
+                status: vec![200, 204],
+                body_contains: "ok".into(),
+                json: vec![check],
+            }),
+            Kind::Tcp(v1::TcpProbe { address: "h:1".into() }),
+            Kind::Exec(v1::ExecProbe { argv: vec!["/bin/true".into(), String::new()] }),
+            Kind::UnitSoak(v1::UnitSoakProbe { min_up }),
+            Kind::Membership(membership),
+        ];
+        for kind in kinds {
+            let probe = read_probe(v1::ProbeSpec { kind: Some(kind), ..http("http://h") }).unwrap();
+            assert_eq!(read_probe(write_probe(&probe)), Ok(probe));
+        }
+    }
+
+    #[test]
+    fn bad_probes_name_their_field() {
+        let field = |probe| read_probe(probe).unwrap_err().field;
+        assert_eq!(field(v1::ProbeSpec { kind: None, ..http("http://h") }), "kind");
+        assert_eq!(field(http("file:///etc/shadow")), "http.url");
+        assert_eq!(field(http("http://h/\r\nX: y")), "http.url");
+        assert_eq!(field(v1::ProbeSpec { name: "Bad Name".into(), ..http("http://h") }), "name");
+        assert_eq!(field(v1::ProbeSpec { passes: 1_001, ..http("http://h") }), "passes");
+        let fast = Some(prost_types::Duration { seconds: 0, nanos: 1 });
+        assert_eq!(field(v1::ProbeSpec { interval: fast, ..http("http://h") }), "interval");
+        let exec = Some(Kind::Exec(v1::ExecProbe { argv: vec!["/bin/true".into()] }));
+        assert_eq!(field(v1::ProbeSpec { kind: exec, from_peer: true, ..http("http://h") }), "from_peer");
+    }
+}

@@ -1,0 +1,207 @@
+//! Services as declared.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_model::{Driver, DurationMs, NodeName, ServiceSpec};
+use quorate_proto::v1;
+
+use super::invalid::{at_most, each};
+use super::limits::{PROBES_MAX, SPEC_TEXT_MAX_BYTES, VARS_MAX, VARS_NODES_MAX};
+use super::text::{read_label_key, read_labels, read_name, read_text};
+use super::time::{read_duration_or, write_duration};
+use super::{Invalid, backup, probe, selector};
+
+/// Deadline of a stop when the message says none (proto).
+const STOP_TIMEOUT: DurationMs = DurationMs::from_secs(30);
+/// Deadline of a start when the message says none (proto).
+const START_TIMEOUT: DurationMs = DurationMs::from_secs(60);
+
+/// A service as its owner declares it.
+///
+/// # Errors
+/// [`Invalid`] with the field.
+pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
+    let v1::ServiceSpec {
+        name,
+        driver,
+        nodes,
+        probes,
+        stop_timeout,
+        start_timeout,
+        backup,
+        log_rotation,
+        vars,
+        labels,
+    } = message;
+    let probes = each("probes", probes, PROBES_MAX, probe::read_probe)?;
+    let mut names = BTreeSet::new();
+    if let Some(index) = probes.iter().position(|p| !names.insert(&p.name)) {
+        return Err(Invalid::new(format!("probes[{index}].name"), "another probe has this name"));
+    }
+    Ok(ServiceSpec {
+        name: read_name("name", name)?,
+        driver: read_driver(driver)?,
+        nodes: selector::read_selector("nodes", nodes)?,
+        probes,
+        stop_timeout: read_duration_or("stop_timeout", stop_timeout, STOP_TIMEOUT)?,
+        start_timeout: read_duration_or("start_timeout", start_timeout, START_TIMEOUT)?,
+        backup: backup.map(backup::read_policy).transpose().map_err(|i| i.within("backup"))?,
+        log_rotation: log_rotation
+            .map(backup::read_rotation)
+            .transpose()
+            .map_err(|i| i.within("log_rotation"))?,
+        vars: read_vars(vars)?,
+        labels: read_labels("labels", labels)?,
+    })
+}
+
+/// What keeps an instance running.
+///
+/// # Errors
+/// [`Invalid`] when it is missing, or the unit's or process's name is not one.
+pub fn read_driver(driver: Option<v1::Driver>) -> Result<Driver, Invalid> {
+    use v1::driver::Kind;
+    match driver.and_then(|v1::Driver { kind }| kind) {
+        None => Err(Invalid::missing("driver")),
+        Some(Kind::SystemdUnit(unit)) if is_unit(&unit) => Ok(Driver::Systemd { unit }),
+        Some(Kind::SystemdUnit(_)) => Err(Invalid::new(
+            "driver.systemd_unit",
+            "it must be a unit name that ends in .service, .timer or .socket",
+        )),
+        Some(Kind::Process(name)) => {
+            let name: quorate_model::ServiceName = read_name("driver.process", name)?;
+            Ok(Driver::Process { name: name.into() })
+        }
+    }
+}
+
+/// I-30: `^[A-Za-z0-9:_.@-]{1,255}\.(service|timer|socket)$`, no leading `-`.
+fn is_unit(unit: &str) -> bool {
+    let stem = [".service", ".timer", ".socket"].iter().find_map(|end| unit.strip_suffix(end));
+    stem.is_some_and(|stem| {
+        (1..=240).contains(&stem.len())
+            && !stem.starts_with('-')
+            && stem
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b':' | b'_' | b'.' | b'@' | b'-'))
+    })
+}
+
+fn read_vars(
+    vars: BTreeMap<String, v1::InstanceVars>,
+) -> Result<BTreeMap<NodeName, BTreeMap<String, String>>, Invalid> {
+    at_most("vars", vars.len(), VARS_NODES_MAX)?;
+    let mut read = BTreeMap::new();
+    for (node, v1::InstanceVars { vars }) in vars {
+        let node: NodeName = read_name("vars", node)?;
+        let field = format!("vars.{node}");
+        at_most(&field, vars.len(), VARS_MAX)?;
+        let mut values = BTreeMap::new();
+        for (key, value) in vars {
+            read_label_key(&field, &key)?;
+            values.insert(key, read_text(&field, value, SPEC_TEXT_MAX_BYTES)?);
+        }
+        read.insert(node, values);
+    }
+    Ok(read)
+}
+
+/// As a message.
+#[must_use]
+pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
+    let ServiceSpec {
+        name,
+        driver,
+        nodes,
+        probes,
+        stop_timeout,
+        start_timeout,
+        backup,
+        log_rotation,
+        vars,
+        labels,
+    } = spec;
+    v1::ServiceSpec {
+        name: name.as_str().to_owned(),
+        driver: Some(write_driver(driver)),
+        nodes: Some(selector::write_selector(nodes)),
+        probes: probes.iter().map(probe::write_probe).collect(),
+        stop_timeout: Some(write_duration(*stop_timeout)),
+        start_timeout: Some(write_duration(*start_timeout)),
+        backup: backup.as_ref().map(backup::write_policy),
+        log_rotation: log_rotation.as_ref().map(backup::write_rotation),
+        vars: vars
+            .iter()
+            .map(|(node, vars)| (node.as_str().to_owned(), v1::InstanceVars { vars: vars.clone() }))
+            .collect(),
+        labels: labels.clone(),
+    }
+}
+
+/// As a message.
+#[must_use]
+pub fn write_driver(driver: &Driver) -> v1::Driver {
+    use v1::driver::Kind;
+    let kind = match driver {
+        Driver::Systemd { unit } => Kind::SystemdUnit(unit.clone()),
+        Driver::Process { name } => Kind::Process(name.clone()),
+    };
+    v1::Driver { kind: Some(kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> v1::ServiceSpec {
+        let driver = v1::Driver { kind: Some(v1::driver::Kind::SystemdUnit("scribe-node.service".into())) };
+        let all = v1::Selector { all: true, ..Default::default() };
+        let vars = BTreeMap::from([("port".to_owned(), "8080".to_owned())]);
+        v1::ServiceSpec {
+            name: "ledger".into(),
+            driver: Some(driver),
+            nodes: Some(all),
+            vars: BTreeMap::from([("node1".to_owned(), v1::InstanceVars { vars })]),
+            labels: BTreeMap::from([("tier".to_owned(), "db".to_owned())]),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_service_comes_back() {
+        let spec = read_service(message()).unwrap();
+        assert_eq!((spec.stop_timeout, spec.start_timeout), (STOP_TIMEOUT, START_TIMEOUT));
+        assert_eq!(read_service(write_service(&spec)), Ok(spec));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let field = |message| read_service(message).unwrap_err().field;
+        assert_eq!(field(v1::ServiceSpec { driver: None, ..message() }), "driver");
+        assert_eq!(field(v1::ServiceSpec { nodes: None, ..message() }), "nodes");
+        assert_eq!(field(v1::ServiceSpec { name: String::new(), ..message() }), "name");
+        let bad_vars = BTreeMap::from([("../x".to_owned(), v1::InstanceVars::default())]);
+        assert_eq!(field(v1::ServiceSpec { vars: bad_vars, ..message() }), "vars");
+        let probe = v1::ProbeSpec {
+            name: "up".into(),
+            kind: Some(v1::probe_spec::Kind::Tcp(v1::TcpProbe { address: "h:1".into() })),
+            ..Default::default()
+        };
+        let twice = vec![probe.clone(), probe];
+        assert_eq!(field(v1::ServiceSpec { probes: twice, ..message() }), "probes[1].name");
+        assert_eq!(
+            field(v1::ServiceSpec { probes: vec![v1::ProbeSpec::default(); 17], ..message() }),
+            "probes"
+        );
+    }
+
+    #[test]
+    fn unit_names_hold_no_argument_and_no_path() {
+        for bad in ["-x.service", "a b.service", "a/b.service", "a;b.service", ".service", "a", "a.mount"] {
+            let kind = Some(v1::driver::Kind::SystemdUnit(bad.into()));
+            assert!(read_driver(Some(v1::Driver { kind })).is_err(), "{bad}");
+        }
+        let kind = Some(v1::driver::Kind::Process("ledger".into()));
+        assert!(read_driver(Some(v1::Driver { kind })).is_ok());
+    }
+}
