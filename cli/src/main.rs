@@ -3,30 +3,41 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use quorate_cli::dev;
+use quorate_cli::cli::{Cli, Command, run};
+use quorate_cli::failure::exit;
+use quorate_cli::{dev, render};
 
-/// Quorum-aware operations on a fleet of Linux hosts
-#[derive(Debug, Parser)]
-#[command(name = "quorate", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Command {
-    /// A local fleet on loopback
-    Dev(dev::DevArgs),
-}
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    let Command::Dev(args) = Cli::parse().command;
-    match dev::run(args).await {
-        Ok(code) => code,
+fn main() -> ExitCode {
+    // A second provider cannot be in the build (tidy.rs), so this succeeds; if it were set already, that one is aws-lc too.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
         Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::DONE });
         }
-    }
+    };
+    render::style::set_up(cli.global.color);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime cannot start: {error}");
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    runtime.block_on(async {
+        if let Command::Dev(args) = cli.command {
+            return dev::run(args).await.unwrap_or_else(|error| {
+                eprintln!("error: {error:#}");
+                ExitCode::from(exit::FAILED)
+            });
+        }
+        match run(cli).await {
+            Ok(code) => ExitCode::from(code),
+            Err(failure) => {
+                failure.show();
+                ExitCode::from(failure.code)
+            }
+        }
+    })
 }

@@ -1,0 +1,121 @@
+//! The tree of commands.
+
+use clap::{Parser, Subcommand};
+
+use crate::args::Global;
+use crate::commands::{self, Ctx, Outcome};
+use crate::dev;
+use crate::failure::{Failure, exit};
+use crate::render;
+
+/// Fleet operations that never tip a quorum
+#[derive(Parser, Clone, Debug)]
+#[command(
+    name = "quorate",
+    version,
+    about,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 refused (nothing changed), 4 unreachable, 5 timed out (goes on),\n            6 not found, 7 not allowed, 8 pending, 130 detached"
+)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Every command.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// The whole in one screen, or whatever an id is
+    Status {
+        /// Any id or name
+        id: Option<String>,
+    },
+    #[command(subcommand, alias = "nodes")]
+    Node(commands::node::NodeCommand),
+    #[command(subcommand, alias = "services")]
+    Service(commands::service::ServiceCommand),
+    #[command(subcommand, alias = "groups")]
+    Group(commands::group::GroupCommand),
+    #[command(subcommand)]
+    Quorum(commands::quorum::QuorumCommand),
+    #[command(subcommand, alias = "rollouts")]
+    Rollout(commands::rollout::RolloutCommand),
+    #[command(subcommand, alias = "operations")]
+    Operation(commands::operation::OperationCommand),
+    #[command(subcommand, alias = "actions")]
+    Action(commands::action::ActionCommand),
+    #[command(subcommand, alias = "backups")]
+    Backup(commands::backup::BackupCommand),
+    #[command(subcommand, alias = "logs")]
+    Log(commands::log::LogCommand),
+    #[command(subcommand)]
+    Cluster(commands::cluster::ClusterCommand),
+    #[command(subcommand, alias = "tokens")]
+    Token(commands::token::TokenCommand),
+    #[command(subcommand)]
+    Audit(commands::audit::AuditCommand),
+    /// Declares services and groups from a fleet file
+    Apply(commands::apply::ApplyArgs),
+    /// Why it was refused, why it waits, what to do
+    Explain {
+        /// A reason code or an operation id
+        what: String,
+    },
+    #[command(subcommand, alias = "contexts")]
+    Context(commands::context::ContextCommand),
+    Dev(dev::DevArgs),
+    /// Prints a completion script
+    Completion {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Version of this command line
+    Version,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Why it did not do what was asked.
+pub async fn run(cli: Cli) -> Outcome {
+    let ctx = Ctx { global: cli.global };
+    match cli.command {
+        Command::Status { id } => commands::status::run(&ctx, id).await,
+        Command::Node(command) => commands::node::run(&ctx, command).await,
+        Command::Service(command) => commands::service::run(&ctx, command).await,
+        Command::Group(command) => commands::group::run(&ctx, command).await,
+        Command::Quorum(command) => commands::quorum::run(&ctx, command).await,
+        Command::Rollout(command) => commands::rollout::run(&ctx, command).await,
+        Command::Operation(command) => commands::operation::run(&ctx, command).await,
+        Command::Action(command) => commands::action::run(&ctx, command).await,
+        Command::Backup(command) => commands::backup::run(&ctx, command).await,
+        Command::Log(command) => commands::log::run(&ctx, command).await,
+        Command::Cluster(command) => commands::cluster::run(&ctx, command).await,
+        Command::Token(command) => commands::token::run(&ctx, command).await,
+        Command::Audit(command) => commands::audit::run(&ctx, command).await,
+        Command::Apply(args) => commands::apply::run(&ctx, args, None).await,
+        Command::Explain { what } => commands::explain::run(&ctx, what).await,
+        Command::Context(command) => commands::context::run(&ctx, command),
+        Command::Completion { shell } => completion(shell),
+        Command::Version => {
+            render::print(concat!("quorate ", env!("CARGO_PKG_VERSION")))?;
+            Ok(exit::DONE)
+        }
+        // Handled in main: it has exit codes of its own.
+        Command::Dev(_) => Err(Failure::usage("dev is not a command of a fleet")),
+    }
+}
+
+fn completion(shell: clap_complete::Shell) -> Outcome {
+    let mut text = Vec::new();
+    let mut command = <Cli as clap::CommandFactory>::command();
+    clap_complete::generate(shell, &mut command, "quorate", &mut text);
+    render::print(&String::from_utf8_lossy(&text))?;
+    Ok(exit::DONE)
+}

@@ -1,0 +1,123 @@
+//! `quorate group`.
+
+use clap::Subcommand;
+use quorate_proto::v1;
+use quorate_proto::v1::group_service_client::GroupServiceClient;
+
+use super::{Ctx, Outcome, apply, pages};
+use crate::args::{Change, Page};
+use crate::call;
+use crate::confirm;
+use crate::failure::exit;
+use crate::render::style::{self, safe};
+use crate::render::table::{Columns, dash};
+use crate::render::{self, json};
+
+/// Groups: which instances form one cluster, and its quorum
+#[derive(Subcommand, Clone, Debug)]
+pub enum GroupCommand {
+    /// Every group
+    #[command(alias = "ls")]
+    List {
+        #[command(flatten)]
+        page: Page,
+    },
+    /// One group with its members and its margin
+    Show {
+        /// Its name
+        group: String,
+    },
+    /// Declares groups from a file
+    Apply(apply::ApplyArgs),
+    /// Deletes a group; its service stays
+    #[command(alias = "rm")]
+    Delete {
+        /// Its name
+        group: String,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What the API or the terminal gives.
+pub async fn run(ctx: &Ctx, command: GroupCommand) -> Outcome {
+    match command {
+        GroupCommand::List { page } => list(ctx, page.limit).await,
+        GroupCommand::Show { group } => show(ctx, group).await,
+        GroupCommand::Apply(args) => apply::run(ctx, args, Some("ServiceGroup")).await,
+        GroupCommand::Delete { group, change } => {
+            confirm::ask(
+                &ctx.global,
+                &change,
+                &format!("Delete group {group}: nothing guards its quorum then"),
+            )?;
+            let request = v1::DeleteGroupRequest { name: group.clone(), options: Some(change.options()) };
+            call!(ctx.client()?, GroupServiceClient, delete_group, request)?;
+            render::print(&format!("{} deleted", safe(&group)))?;
+            Ok(exit::DONE)
+        }
+    }
+}
+
+async fn list(ctx: &Ctx, limit: Option<u32>) -> Outcome {
+    let client = ctx.client()?;
+    let consistency = ctx.global.consistency();
+    let (groups, token) = pages(limit, |page_token, page_size| {
+        let client = &client;
+        async move {
+            let request = v1::ListGroupsRequest { page_size, page_token, consistency };
+            let answer = call!(client, GroupServiceClient, list_groups, request)?;
+            Ok((answer.groups, answer.next_page_token))
+        }
+    })
+    .await?;
+    let answer = v1::ListGroupsResponse { groups, next_page_token: token };
+    render::answer(ctx.global.output, &answer, "quorate.v1.ListGroupsResponse", Some("groups"), |_| {
+        group_table(&answer.groups)
+    })?;
+    Ok(exit::DONE)
+}
+
+fn group_table(groups: &[v1::Group]) -> String {
+    let mut columns =
+        Columns::new(&["group", "state", "policy", "voters", "available", "needs", "margin", "service"]);
+    for group in groups {
+        let kind = group.policy.as_ref().map_or(0, |p| p.kind);
+        columns.row([
+            safe(&group.name),
+            style::state(&json::word("quorate.v1.GroupState", group.state)),
+            style::title(&json::word("quorate.v1.QuorumPolicyKind", kind)),
+            group.voters.to_string(),
+            group.available.to_string(),
+            group.required.to_string(),
+            format!("{:+}", group.margin),
+            safe(&group.service),
+        ]);
+    }
+    columns.finish("No groups. `quorate apply -f FILE` declares one.")
+}
+
+async fn show(ctx: &Ctx, name: String) -> Outcome {
+    let request = v1::GetGroupRequest { name, consistency: ctx.global.consistency() };
+    let answer = call!(ctx.client()?, GroupServiceClient, get_group, request)?;
+    let group = answer.group.unwrap_or_default();
+    render::answer(ctx.global.output, &group, "quorate.v1.Group", None, |_| {
+        let mut columns = Columns::new(&["node", "role", "observed", "sync", "counts", "why not", "grant"]);
+        for member in &group.members {
+            columns.row([
+                safe(&member.node),
+                style::title(&json::word("quorate.v1.InstanceRole", member.role)),
+                style::state(&json::word("quorate.v1.InstanceState", member.observed)),
+                style::title(&json::word("quorate.v1.InstanceSync", member.sync)),
+                if member.available { "yes" } else { "no" }.to_owned(),
+                dash(&member.out_reason),
+                dash(&member.grant_holder),
+            ]);
+        }
+        format!("{}\n\n{}", group_table(std::slice::from_ref(&group)), columns.finish("No members."))
+    })?;
+    Ok(exit::DONE)
+}

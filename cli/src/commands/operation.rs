@@ -1,0 +1,275 @@
+//! `quorate operation`, and what every command that starts one shares: confirm, start, follow.
+
+use clap::{Args, Subcommand};
+use quorate_proto::v1;
+use quorate_proto::v1::operation_service_client::OperationServiceClient;
+
+use super::{Ctx, Outcome, explain, pages};
+use crate::args::{Change, Page, Waiting};
+use crate::call;
+use crate::client::Client;
+use crate::confirm;
+use crate::failure::{Failure, exit};
+use crate::render::operation as view;
+use crate::render::style::safe;
+use crate::render::{self, talk};
+use crate::watch::{self, End};
+
+/// Operations: durable units of work
+#[derive(Subcommand, Clone, Debug)]
+pub enum OperationCommand {
+    /// Operations, newest first
+    #[command(alias = "ls")]
+    List {
+        #[command(flatten)]
+        page: Page,
+    },
+    /// One operation with its steps
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Follows an operation until it ends
+    Watch {
+        /// Its id
+        id: String,
+        /// Give up after this time, exit code 5; the operation goes on
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        timeout: Option<std::time::Duration>,
+    },
+    /// Stops at the next safe point
+    Pause(Verb),
+    /// Goes on
+    Resume(Verb),
+    /// Ends it at the next safe point
+    #[command(alias = "abort")]
+    Cancel(Verb),
+    /// Why it waits, who holds what, what to do
+    Explain {
+        /// Its id
+        id: String,
+    },
+}
+
+/// A verb on one operation.
+#[derive(Args, Clone, Debug)]
+pub struct Verb {
+    /// Operation id
+    pub id: String,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What the API or the terminal gives.
+pub async fn run(ctx: &Ctx, command: OperationCommand) -> Outcome {
+    match command {
+        OperationCommand::List { page } => list(ctx, page.limit, v1::OperationKind::Unspecified).await,
+        OperationCommand::Show { id } => show(ctx, id).await,
+        OperationCommand::Watch { id, timeout } => {
+            let waiting = Waiting { wait: true, detach: false, timeout };
+            follow(ctx, &ctx.client()?, &id, &waiting).await
+        }
+        OperationCommand::Pause(verb) => pause(ctx, verb).await,
+        OperationCommand::Resume(verb) => resume(ctx, verb).await,
+        OperationCommand::Cancel(verb) => cancel(ctx, verb).await,
+        OperationCommand::Explain { id } => explain::operation(ctx, id).await,
+    }
+}
+
+/// Plans, asks, starts and follows.
+///
+/// # Errors
+/// A refusal, or what the API or the terminal gives.
+pub async fn start(ctx: &Ctx, work: v1::WorkSpec, change: Change, waiting: Waiting, what: &str) -> Outcome {
+    let client = ctx.client()?;
+    if !change.yes && !change.dry_run {
+        // The plan is what is confirmed: its guards have run, its nodes are counted, and it is started by its id.
+        let request = v1::CreatePlanRequest { work: Some(work), options: Some(change.options()) };
+        let answer = call!(client, OperationServiceClient, create_plan, request)?;
+        let plan = answer.plan.unwrap_or_default();
+        talk(&view::plan(&plan));
+        confirm::ask(&ctx.global, &change, &format!("{what}: {} node(s) to change. Go on?", plan.to_change))?;
+        let change = Change { request_id: None, ..change };
+        let source = v1::create_operation_request::Source::PlanId(plan.plan_id);
+        return create(ctx, &client, source, &change, &waiting).await;
+    }
+    create(ctx, &client, v1::create_operation_request::Source::Work(work), &change, &waiting).await
+}
+
+/// Starts a stored plan and follows it.
+///
+/// # Errors
+/// A refusal, or what the API or the terminal gives.
+pub async fn start_plan(ctx: &Ctx, plan_id: &str, change: Change, waiting: Waiting) -> Outcome {
+    let client = ctx.client()?;
+    if !change.yes && !change.dry_run {
+        let request =
+            v1::GetPlanRequest { plan_id: plan_id.to_owned(), consistency: ctx.global.consistency() };
+        let plan = call!(client, OperationServiceClient, get_plan, request)?.plan.unwrap_or_default();
+        talk(&view::plan(&plan));
+        confirm::ask(&ctx.global, &change, &format!("{} node(s) to change. Go on?", plan.to_change))?;
+    }
+    let source = v1::create_operation_request::Source::PlanId(plan_id.to_owned());
+    create(ctx, &client, source, &change, &waiting).await
+}
+
+async fn create(
+    ctx: &Ctx,
+    client: &Client,
+    source: v1::create_operation_request::Source,
+    change: &Change,
+    waiting: &Waiting,
+) -> Outcome {
+    let request = v1::CreateOperationRequest { source: Some(source), options: Some(change.options()) };
+    let answer = call!(client, OperationServiceClient, create_operation, request)?;
+    if change.dry_run {
+        let plan = answer.plan.unwrap_or_default();
+        render::answer(ctx.global.output, &plan, "quorate.v1.Plan", None, |_| view::plan(&plan))?;
+        return Ok(exit::DONE);
+    }
+    let operation = answer.operation.unwrap_or_default();
+    if !waiting.waits() {
+        render::answer(ctx.global.output, &operation, "quorate.v1.Operation", None, |_| {
+            view::id(&operation).to_owned()
+        })?;
+        talk(&format!("started; quorate rollout watch {}", view::id(&operation)));
+        return Ok(exit::DONE);
+    }
+    talk(&format!("started {}", view::id(&operation)));
+    follow(ctx, client, &operation.name, waiting).await
+}
+
+/// Follows an operation to its end, or says that it goes on.
+///
+/// # Errors
+/// When it cannot be followed.
+pub async fn follow(ctx: &Ctx, client: &Client, name: &str, waiting: &Waiting) -> Outcome {
+    if !waiting.waits() {
+        return show(ctx, name.to_owned()).await;
+    }
+    let live = ctx.global.output.is_table();
+    match watch::to_the_end(client, name, waiting.timeout, live).await? {
+        End::Terminal(operation) => finish(ctx, &operation),
+        End::TimedOut(operation) => {
+            let id = view::id(&operation).to_owned();
+            Err(Failure::failed(format!("{id} has not ended yet; it goes on"))
+                .with_code(exit::TIMED_OUT)
+                .with_hint(format!("quorate rollout watch {id}, or quorate explain {id}")))
+        }
+        End::Detached(id) => {
+            talk(&format!(
+                "detached; {id} goes on. Come back: quorate rollout watch {id}. Stop it: quorate rollout abort {id}"
+            ));
+            Err(Failure::failed("").with_code(exit::DETACHED))
+        }
+    }
+}
+
+fn finish(ctx: &Ctx, operation: &v1::Operation) -> Outcome {
+    render::answer(ctx.global.output, operation, "quorate.v1.Operation", None, |_| view::ending(operation))?;
+    if operation.state() == v1::OperationState::Succeeded {
+        return Ok(exit::DONE);
+    }
+    let mut failure = Failure::failed(format!(
+        "{} {}: {}",
+        view::id(operation),
+        view::state_word(operation).to_ascii_lowercase().replace('_', " "),
+        safe(&operation.message)
+    ));
+    failure.hint = format!("quorate operation show {}", view::id(operation));
+    Err(failure)
+}
+
+/// One page after another.
+///
+/// # Errors
+/// What the API gives.
+pub async fn list(ctx: &Ctx, limit: Option<u32>, kind: v1::OperationKind) -> Outcome {
+    let client = ctx.client()?;
+    let consistency = ctx.global.consistency();
+    let (operations, token) = pages(limit, |page_token, page_size| {
+        let client = &client;
+        async move {
+            let request = v1::ListOperationsRequest { page_size, page_token, consistency, kind: kind.into() };
+            let answer = call!(client, OperationServiceClient, list_operations, request)?;
+            Ok((answer.operations, answer.next_page_token))
+        }
+    })
+    .await?;
+    let answer = v1::ListOperationsResponse { operations, next_page_token: token };
+    render::answer(
+        ctx.global.output,
+        &answer,
+        "quorate.v1.ListOperationsResponse",
+        Some("operations"),
+        |_| view::list(&answer.operations),
+    )?;
+    Ok(exit::DONE)
+}
+
+/// One operation.
+///
+/// # Errors
+/// What the API gives.
+pub async fn show(ctx: &Ctx, name: String) -> Outcome {
+    let request = v1::GetOperationRequest { name, consistency: ctx.global.consistency() };
+    let answer = call!(ctx.client()?, OperationServiceClient, get_operation, request)?;
+    let operation = answer.operation.unwrap_or_default();
+    render::answer(ctx.global.output, &operation, "quorate.v1.Operation", None, |wide| {
+        view::detail(&operation, wide)
+    })?;
+    Ok(exit::DONE)
+}
+
+/// Stops at the next safe point.
+///
+/// # Errors
+/// What the API gives.
+pub async fn pause(ctx: &Ctx, verb: Verb) -> Outcome {
+    let request = v1::PauseOperationRequest { name: verb.id.clone(), options: Some(verb.change.options()) };
+    let answer = call!(ctx.client()?, OperationServiceClient, pause_operation, request)?;
+    told(ctx, &verb, answer.operation, &[v1::OperationState::Paused]).await
+}
+
+/// Goes on.
+///
+/// # Errors
+/// What the API gives.
+pub async fn resume(ctx: &Ctx, verb: Verb) -> Outcome {
+    let request = v1::ResumeOperationRequest { name: verb.id.clone(), options: Some(verb.change.options()) };
+    let answer = call!(ctx.client()?, OperationServiceClient, resume_operation, request)?;
+    told(ctx, &verb, answer.operation, &[v1::OperationState::Running]).await
+}
+
+/// Ends it at the next safe point.
+///
+/// # Errors
+/// What the API gives.
+pub async fn cancel(ctx: &Ctx, verb: Verb) -> Outcome {
+    confirm::ask(&ctx.global, &verb.change, &format!("Abort {} at the next safe point", verb.id))?;
+    let request = v1::CancelOperationRequest { name: verb.id.clone(), options: Some(verb.change.options()) };
+    let answer = call!(ctx.client()?, OperationServiceClient, cancel_operation, request)?;
+    told(ctx, &verb, answer.operation, &[v1::OperationState::Canceled]).await
+}
+
+async fn told(
+    ctx: &Ctx,
+    verb: &Verb,
+    operation: Option<v1::Operation>,
+    wanted: &[v1::OperationState],
+) -> Outcome {
+    let mut operation = operation.unwrap_or_default();
+    if (verb.waiting.wait || verb.waiting.timeout.is_some()) && !verb.change.dry_run {
+        let client = ctx.client()?;
+        operation = watch::until(&client, &operation.name, verb.waiting.timeout, wanted).await?;
+    }
+    render::answer(ctx.global.output, &operation, "quorate.v1.Operation", None, |_| {
+        view::headline(&operation)
+    })?;
+    Ok(exit::DONE)
+}

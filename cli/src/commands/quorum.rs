@@ -1,0 +1,95 @@
+//! `quorate quorum`.
+
+use clap::Subcommand;
+use quorate_proto::v1;
+use quorate_proto::v1::group_service_client::GroupServiceClient;
+
+use super::{Ctx, Outcome};
+use crate::call;
+use crate::failure::{Failure, exit};
+use crate::render::style::{paint, safe};
+use crate::render::table::Columns;
+use crate::render::{self, talk};
+
+/// The arithmetic: who is up, how many are needed, what is spare
+#[derive(Subcommand, Clone, Debug)]
+pub enum QuorumCommand {
+    /// Every quorum, the coordinators' own first
+    Status,
+    /// What would be left with these nodes down; exit code 3 when any quorum would be lost
+    #[command(after_help = "Examples:\n  quorate quorum check --down node1,node2")]
+    Check {
+        /// Nodes to think away
+        #[arg(long, value_delimiter = ',', required = true, value_name = "NODE")]
+        down: Vec<String>,
+    },
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What the API gives.
+pub async fn run(ctx: &Ctx, command: QuorumCommand) -> Outcome {
+    let consistency = ctx.global.consistency();
+    let client = ctx.client()?;
+    match command {
+        QuorumCommand::Status => {
+            let request = v1::GetQuorumRequest { consistency };
+            let answer = call!(client, GroupServiceClient, get_quorum, request)?;
+            render::answer(
+                ctx.global.output,
+                &answer,
+                "quorate.v1.GetQuorumResponse",
+                Some("groups"),
+                |_| lines(&answer.groups, "up"),
+            )?;
+            Ok(exit::DONE)
+        }
+        QuorumCommand::Check { down } => {
+            let request = v1::CheckQuorumRequest { down: down.clone(), consistency };
+            let answer = call!(client, GroupServiceClient, check_quorum, request)?;
+            render::answer(
+                ctx.global.output,
+                &answer,
+                "quorate.v1.CheckQuorumResponse",
+                Some("groups"),
+                |_| lines(&answer.groups, "left"),
+            )?;
+            let lost: Vec<&str> = answer.groups.iter().filter(|g| !g.ok).map(|g| g.name.as_str()).collect();
+            if lost.is_empty() {
+                return Ok(exit::DONE);
+            }
+            let what = format!("with {} down, {} would have no quorum", down.join(", "), lost.join(", "));
+            talk(&format!("error: {}", safe(&what)));
+            Err(Failure::failed("").with_code(exit::REFUSED))
+        }
+    }
+}
+
+fn lines(groups: &[v1::QuorumLine], up: &str) -> String {
+    let mut columns = Columns::new(&["group", "kind", "voters", up, "needs", "spare", "status"]);
+    let mut out = Vec::new();
+    for group in groups {
+        columns.row([
+            safe(&group.name),
+            safe(&group.kind),
+            group.voters.to_string(),
+            group.available.to_string(),
+            group.required.to_string(),
+            group.margin.to_string(),
+            verdict(group),
+        ]);
+        out.extend(group.out.iter().map(|line| format!("{}: {}", safe(&group.name), safe(line))));
+    }
+    let table = columns.finish("No quorum is declared.");
+    if out.is_empty() { table } else { format!("{table}\n\nOut\n  {}", out.join("\n  ")) }
+}
+
+fn verdict(group: &v1::QuorumLine) -> String {
+    use anstyle::AnsiColor;
+    match (group.ok, group.margin) {
+        (true, 1..) => paint("✔ Safe", AnsiColor::Green),
+        (true, _) => paint("! At the limit: no further node may go", AnsiColor::Yellow),
+        (false, _) => paint("✘ Quorum lost", AnsiColor::Red),
+    }
+}

@@ -1,0 +1,52 @@
+//! Builds the planner's input from flags; shared by `service`, `action`, `backup`, `log` and `rollout`.
+
+use quorate_proto::v1;
+use quorate_proto::v1::work_spec::Kind;
+
+use crate::args::Select;
+use crate::failure::Failure;
+
+/// One action on a selector.
+///
+/// # Errors
+/// When no node was chosen.
+pub fn run_spec(
+    action: &str,
+    service: Option<&str>,
+    select: &Select,
+    parallel: u32,
+) -> Result<v1::WorkSpec, Failure> {
+    let run = v1::RunSpec {
+        selector: Some(select.required()?),
+        action: action.to_owned(),
+        service: service.unwrap_or_default().to_owned(),
+        parallelism: parallel,
+    };
+    Ok(v1::WorkSpec { kind: Some(Kind::Run(run)), max_failures: 0 })
+}
+
+/// Backups of a service's instances.
+///
+/// # Errors
+/// When the selector cannot be read.
+pub fn backup_spec(service: &str, select: &Select, parallel: u32) -> Result<v1::WorkSpec, Failure> {
+    let backup = v1::BackupAllSpec {
+        service: service.to_owned(),
+        selector: select.selector()?,
+        parallelism: parallel,
+    };
+    Ok(v1::WorkSpec { kind: Some(Kind::Backup(backup)), max_failures: 0 })
+}
+
+/// Log rotation of a service's instances.
+///
+/// # Errors
+/// When the selector cannot be read.
+pub fn rotate_spec(service: &str, select: &Select, parallel: u32) -> Result<v1::WorkSpec, Failure> {
+    let rotate = v1::RotateAllSpec {
+        service: service.to_owned(),
+        selector: select.selector()?,
+        parallelism: parallel,
+    };
+    Ok(v1::WorkSpec { kind: Some(Kind::Rotate(rotate)), max_failures: 0 })
+}
