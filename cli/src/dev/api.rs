@@ -178,8 +178,9 @@ async fn open(address: &str, tls: Arc<rustls::ClientConfig>) -> anyhow::Result<C
             Ok::<_, std::io::Error>(TokioIo::new(stream))
         }
     });
-    // The scheme is http because the connector speaks TLS itself.
+    // The endpoint says http because the connector speaks TLS itself; the calls carry https.
     Ok(Endpoint::from_shared(format!("http://{address}"))?
+        .origin(format!("https://{address}").parse::<Uri>()?)
         .timeout(CALL_TIMEOUT)
         .connect_timeout(CALL_TIMEOUT)
         .connect_with_connector(connector)

@@ -114,7 +114,7 @@ impl std::fmt::Display for Slot {
 impl Fleet {
     /// A new fleet with free ports, all picked while the sockets of the others are held.
     pub(super) fn plan(layout: &Layout, coordinators: usize, agents: usize) -> anyhow::Result<Self> {
-        let mut ports = Ports::default();
+        let mut ports = Ports::new();
         let coordinators = (1..=coordinators)
             .map(|number| {
                 let name = format!("coord{number}");
@@ -153,7 +153,7 @@ impl Fleet {
     /// Ports that somebody else took meanwhile. A coordinator's address is part of the cluster's membership, so it is
     /// not exchanged: the taken ones are named and nothing is started.
     pub(super) fn repick(&mut self) -> anyhow::Result<()> {
-        let mut ports = Ports::default();
+        let mut ports = Ports::new();
         for member in &self.coordinators {
             for address in [&member.grpc, &member.http] {
                 let port = port_of(address)?;
@@ -258,24 +258,54 @@ fn port_of(address: &str) -> anyhow::Result<u16> {
     port.and_then(Result::ok).with_context(|| format!("fleet.json: {address:?} is no address"))
 }
 
+/// Lowest port picked: below are the ports that people give their own services.
+const LOWEST_PORT: u16 = 15_000;
+/// Ports tried before the kernel is asked for any: far more than a fleet and its neighbours use.
+const MAX_TRIES: u16 = 2_000;
+
 /// Free ports, none given out twice: the sockets are held until all are picked.
-#[derive(Debug, Default)]
+///
+/// They are taken from below the range of outgoing connections. A port inside of it could be taken by any connection
+/// while its owner is being restarted, and a poll of it could connect to itself.
+#[derive(Debug)]
 struct Ports {
     held: Vec<TcpListener>,
+    next: u16,
+    end: u16,
 }
 
 impl Ports {
+    fn new() -> Self {
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+        let end = range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(32_768);
+        let end = u16::max(end, LOWEST_PORT + 1);
+        // Fleets that start at the same time should not try the same ports.
+        let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
+        let offset = u16::try_from(random % u64::from(end - LOWEST_PORT)).unwrap_or(0);
+        Self { held: Vec::new(), next: LOWEST_PORT + offset, end }
+    }
+
     /// The wished port if it is free, else any.
     fn pick(&mut self, wish: Option<u16>) -> std::io::Result<u16> {
-        let socket = match wish {
-            Some(port) => {
-                TcpListener::bind(("127.0.0.1", port)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)))
-            }
-            None => TcpListener::bind(("127.0.0.1", 0)),
-        }?;
+        let wished = wish.and_then(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+        let socket = match wished.or_else(|| self.any()) {
+            Some(socket) => socket,
+            None => TcpListener::bind(("127.0.0.1", 0))?,
+        };
         let port = socket.local_addr()?.port();
         self.held.push(socket);
         Ok(port)
+    }
+
+    fn any(&mut self) -> Option<TcpListener> {
+        for _ in 0..MAX_TRIES.min(self.end - LOWEST_PORT) {
+            let port = self.next;
+            self.next = if port + 1 >= self.end { LOWEST_PORT } else { port + 1 };
+            if let Ok(socket) = TcpListener::bind(("127.0.0.1", port)) {
+                return Some(socket);
+            }
+        }
+        None
     }
 }
 
@@ -310,6 +340,9 @@ mod tests {
         }
         ports.extend(fleet.agents.iter().map(|agent| port_of(&agent.metrics).expect("a port")));
         assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), 3 + 6 + 5);
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("Linux has it");
+        let low: u16 = range.split_whitespace().next().and_then(|low| low.parse().ok()).expect("a number");
+        assert!(low <= LOWEST_PORT || ports.iter().all(|port| *port < low), "{ports:?} below {low}");
     }
 
     #[test]

@@ -89,9 +89,9 @@ enum DevCommand {
     Status {
         #[command(flatten)]
         place: DirArgs,
-        /// How to print it
-        #[arg(short, long, default_value = "table")]
-        output: status::Output,
+        /// Print `DIR/fleet.json`
+        #[arg(long)]
+        json: bool,
     },
     /// End all of it; its data stays
     Stop(DirArgs),
@@ -113,13 +113,13 @@ enum DevCommand {
 pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         None => up(args.up).await,
-        Some(DevCommand::Status { place, output }) => {
+        Some(DevCommand::Status { place, json }) => {
             let dir = place.dir()?;
             if !dir.is_dir() {
                 eprintln!("no fleet was ever started in {}", dir.display());
                 return Ok(ExitCode::FAILURE);
             }
-            status::status(&Layout::open(&dir)?, output)
+            status::status(&Layout::open(&dir)?, json)
         }
         Some(DevCommand::Stop(place)) => stop(&place.dir()?).await,
         Some(DevCommand::Supervise(fleet)) => supervise::background(&fleet.wish()?).await,

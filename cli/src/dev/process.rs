@@ -20,7 +20,7 @@ impl Identity {
     /// The living process with this pid; a zombie is dead.
     pub(super) fn of(pid: u32) -> Option<Self> {
         let stat = procfs::process::Process::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?;
-        (!matches!(stat.state, 'Z' | 'X')).then_some(Self { pid, start: stat.starttime })
+        (!dead(&stat)).then_some(Self { pid, start: stat.starttime })
     }
 
     pub(super) fn alive(self) -> bool {
@@ -34,6 +34,11 @@ impl Identity {
         let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return false };
         self.alive() && rustix::process::pidfd_send_signal(pidfd, signal).is_ok()
     }
+}
+
+/// A zombie whose other threads still end holds its sockets and files: it lives until the last thread is gone.
+fn dead(stat: &procfs::process::Stat) -> bool {
+    matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1
 }
 
 /// This boot; empty when the kernel does not tell.
@@ -56,7 +61,7 @@ impl Snapshot {
             // A process may end between being listed and being read.
             let Ok(stat) = process.and_then(|process| process.stat()) else { continue };
             let (Ok(pid), Ok(parent)) = (u32::try_from(stat.pid), u32::try_from(stat.ppid)) else { continue };
-            if !matches!(stat.state, 'Z' | 'X') {
+            if !dead(&stat) {
                 all.start.insert(pid, stat.starttime);
             }
             all.children.entry(parent).or_default().push(pid);

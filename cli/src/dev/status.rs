@@ -10,21 +10,11 @@ use super::process::Identity;
 /// Not ready yet (contract: exit codes).
 const PENDING: u8 = 8;
 
-/// What `status` prints.
-#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
-pub(super) enum Output {
-    /// One line per process
-    #[default]
-    Table,
-    /// The fleet's file, `DIR/fleet.json`
-    Json,
-}
-
 /// Prints the state. 0: ready and all processes live; 8: starting; 1: anything else.
 ///
 /// # Errors
 /// When `fleet.json` cannot be read.
-pub(super) fn status(layout: &Layout, output: Output) -> anyhow::Result<ExitCode> {
+pub(super) fn status(layout: &Layout, json: bool) -> anyhow::Result<ExitCode> {
     let Some(fleet) = Fleet::load(layout)? else {
         eprintln!("no fleet was ever started in {}", layout.dir().display());
         return Ok(ExitCode::FAILURE);
@@ -50,11 +40,10 @@ pub(super) fn status(layout: &Layout, output: Output) -> anyhow::Result<ExitCode
         .collect();
     let down = slots.iter().filter(|slot| alive(slot).is_none()).count();
     let mut out = std::io::stdout().lock();
-    let printed = match output {
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut out, &fleet).map_err(Into::into).and_then(|()| writeln!(out))
-        }
-        Output::Table => table(&mut out, &fleet, supervisor, &slots, alive),
+    let printed = if json {
+        serde_json::to_writer_pretty(&mut out, &fleet).map_err(Into::into).and_then(|()| writeln!(out))
+    } else {
+        table(&mut out, &fleet, supervisor, &slots, alive)
     };
     match printed {
         // `status | head` ends quietly.

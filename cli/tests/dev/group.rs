@@ -141,16 +141,7 @@ impl Group {
 
     /// Sends bytes as they are and reads the whole answer. `None`: no connection or no HTTP answer.
     pub(crate) fn raw(&self, id: usize, bytes: &[u8]) -> Option<Answer> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.ports[id - 1])).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
-        // The server may answer and close before it has read everything.
-        let _ = stream.write_all(bytes);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some(Answer { status, body: answer[end + 4..].to_vec() })
+        raw(self.ports[id - 1], bytes)
     }
 }
 
@@ -187,4 +178,53 @@ pub(crate) fn serving(view: &Value) -> Vec<u64> {
 
 pub(crate) fn lines(path: &Path) -> usize {
     std::fs::read_to_string(path).map(|text| text.lines().count()).unwrap_or(0)
+}
+
+/// Asks every member who serves, as fast as it can, on a thread of its own.
+pub(crate) struct Watcher {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: std::thread::JoinHandle<(usize, usize)>,
+}
+
+impl Group {
+    pub(crate) fn watcher(&self) -> Watcher {
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (ports, stopped) = (self.ports.clone(), std::sync::Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            let (mut samples, mut worst) = (0, usize::MAX);
+            while !stopped.load(std::sync::atomic::Ordering::SeqCst) {
+                let views = ports.iter().filter_map(|port| ask(*port));
+                worst = worst.min(views.map(|view| serving(&view).len()).min().unwrap_or(0));
+                samples += 1;
+            }
+            (samples, worst)
+        });
+        Watcher { stop, thread }
+    }
+}
+
+impl Watcher {
+    /// How often it asked, and the fewest serving that any answer named.
+    pub(crate) fn stop(self) -> (usize, usize) {
+        self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.thread.join().expect("the watcher ends well")
+    }
+}
+
+fn ask(port: u16) -> Option<Value> {
+    raw(port, b"GET /cluster/nodes HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?.json()
+}
+
+/// Sends bytes as they are and reads the whole answer. `None`: no connection or no HTTP answer.
+fn raw(port: u16, bytes: &[u8]) -> Option<Answer> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    // The server may answer and close before it has read everything.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { status, body: answer[end + 4..].to_vec() })
 }

@@ -269,3 +269,22 @@ fn compaction_and_metrics_speak_the_guides_words() {
         assert!(text.contains(&format!("\n{name}{{node=\"node1\"}} ")), "{name} is missing in\n{text}");
     }
 }
+
+#[test]
+fn a_restart_one_by_one_is_seen_as_two_of_three_by_everybody() {
+    let mut group = Group::started();
+    let watched = group.watcher();
+    for id in [3, 1, 2, 2, 3, 1] {
+        group.signal(id, Signal::TERM);
+        wait_for("it ends", || group.ended(id));
+        group.start(id);
+        // The weakest honest gate: the restarted member's own word, once.
+        wait_for("it says that all serve", || {
+            (serving(&group.get(id, "/cluster/nodes")?.json()?).len() == 3).then_some(())
+        });
+    }
+    let (samples, worst) = watched.stop();
+    assert!(samples > 50, "{samples} samples");
+    assert!(worst >= 2, "an answering member saw only {worst} of 3 serving ({samples} samples)");
+    assert!((1..=3).all(|id| lines(&group.path(id, "starts.log")) == 3));
+}
