@@ -3,11 +3,10 @@
 //! Everything here is what a person with `DIR/config.toml` could do.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use hyper_util::rt::TokioIo;
+use quorate_common::tls::{Address, ChannelLimits, ExpectedServer, LiveTls, Material, channel};
 use quorate_proto::v1::admin_service_client::AdminServiceClient;
 use quorate_proto::v1::fleet_service_client::FleetServiceClient;
 use quorate_proto::v1::group_service_client::GroupServiceClient;
@@ -18,10 +17,7 @@ use quorate_proto::v1::{
     ListMembersRequest, ListNodesRequest, Member, Node, Operation, ServiceSpec, TokenPurpose, WorkSpec,
     create_operation_request,
 };
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::net::TcpStream;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::Channel;
 
 use super::config::CliContext;
 
@@ -44,11 +40,14 @@ impl Api {
     /// # Errors
     /// What the last address said.
     pub(super) async fn connect(context: &CliContext) -> anyhow::Result<Self> {
-        let tls = Arc::new(tls_config(context)?);
+        let material = Material::load(&context.ca, &context.cert, &context.key)
+            .context("the administrator's identity cannot be used")?;
+        let tls = LiveTls::new(material).client(ExpectedServer::AnyCoordinator)?;
+        let limits = ChannelLimits { request_timeout: Some(CALL_TIMEOUT), ..ChannelLimits::default() };
         let mut last = anyhow::anyhow!("no address is configured");
         for address in &context.addresses {
             let answered = async {
-                let channel = open(address, Arc::clone(&tls)).await?;
+                let channel = channel(&address.parse::<Address>()?, &tls, &limits)?;
                 let request = GetStatusRequest { ..Default::default() };
                 let status = AdminServiceClient::new(channel.clone()).get_status(request).await?.into_inner();
                 if status.leader.is_empty() {
@@ -143,46 +142,4 @@ where
         }
         tokio::time::sleep(RETRY).await;
     }
-}
-
-fn tls_config(context: &CliContext) -> anyhow::Result<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    let read = |path: &std::path::Path| {
-        CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .with_context(|| format!("cannot read certificates of {}", path.display()))
-    };
-    for certificate in read(&context.ca)? {
-        roots.add(certificate).with_context(|| format!("{} is no CA", context.ca.display()))?;
-    }
-    let key = PrivateKeyDer::from_pem_file(&context.key)
-        .with_context(|| format!("cannot read the key {}", context.key.display()))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(read(&context.cert)?, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
-}
-
-async fn open(address: &str, tls: Arc<rustls::ClientConfig>) -> anyhow::Result<Channel> {
-    let target: std::net::SocketAddr = address.parse().with_context(|| format!("{address} is no address"))?;
-    let name = ServerName::IpAddress(target.ip().into());
-    let connector = tower::service_fn(move |_: Uri| {
-        let (tls, name) = (Arc::clone(&tls), name.clone());
-        async move {
-            let stream = TcpStream::connect(target).await?;
-            stream.set_nodelay(true)?;
-            let stream = tokio_rustls::TlsConnector::from(tls).connect(name, stream).await?;
-            Ok::<_, std::io::Error>(TokioIo::new(stream))
-        }
-    });
-    // The endpoint says http because the connector speaks TLS itself; the calls carry https.
-    Ok(Endpoint::from_shared(format!("http://{address}"))?
-        .origin(format!("https://{address}").parse::<Uri>()?)
-        .timeout(CALL_TIMEOUT)
-        .connect_timeout(CALL_TIMEOUT)
-        .connect_with_connector(connector)
-        .await?)
 }
