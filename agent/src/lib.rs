@@ -3,4 +3,5 @@
 //! **Architecture Invariant:** an agent never sees `quorate-core`: it carries out, reports and refuses; it never decides.
 
 pub mod actions;
+pub mod facts;
 pub mod host;

@@ -6,6 +6,7 @@
 //! One file per resource, with `read_…` (message to thing, may say [`Invalid`]) and `write_…` (thing to message, cannot
 //! fail). Reading destructures the message without `..`, so that a new field does not go unnoticed.
 
+pub mod agent;
 pub mod backup;
 pub mod enums;
 pub mod group;
