@@ -18,7 +18,7 @@ use crate::options::{Options, SpaceFloor};
 use crate::read;
 use crate::record::Totals;
 use crate::space::{LowSpace, space_use};
-use crate::writer::{self, Committer, Request, Shared};
+use crate::writer::{self, Committer, Done, Request, Shared};
 
 /// An open store. Clones share it; the last one to go waits for the writer, writes the high-water mark and closes.
 #[derive(Clone)]
@@ -111,27 +111,32 @@ impl Durable {
     /// [`StoreError`]. A failed barrier does not return: it ends the process.
     pub async fn commit(&self, batch: Batch) -> Result<u64, StoreError> {
         let (done, answer) = oneshot::channel();
-        match self.submit(Request { batch, done })? {
+        match self.submit(Request { batch, done: Done::Task(done) })? {
             None => {}
             Some((requests, request)) => requests.send(request).await.map_err(|_| StoreError::Closed)?,
         }
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// [`Durable::commit`] for threads outside a runtime.
+    /// [`Durable::commit`] for threads. Blocks the thread for a barrier: not for tasks of a busy runtime.
     ///
     /// # Errors
     /// [`StoreError`].
-    ///
-    /// # Panics
-    /// When called from within an async task.
     pub fn commit_blocking(&self, batch: Batch) -> Result<u64, StoreError> {
-        let (done, answer) = oneshot::channel();
-        match self.submit(Request { batch, done })? {
-            None => {}
-            Some((requests, request)) => requests.blocking_send(request).map_err(|_| StoreError::Closed)?,
+        let (done, answer) = std::sync::mpsc::sync_channel(1);
+        if let Some((requests, mut request)) = self.submit(Request { batch, done: Done::Thread(done) })? {
+            // tokio's own blocking send panics inside a runtime; a full queue is rare, so look again soon.
+            while let Err(error) = requests.try_send(request) {
+                match error {
+                    mpsc::error::TrySendError::Full(back) => request = back,
+                    mpsc::error::TrySendError::Closed(_) => return Err(StoreError::Closed),
+                }
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            // Closing waits for every sender to go.
+            drop(requests);
         }
-        answer.blocking_recv().map_err(|_| StoreError::Closed)?
+        answer.recv().map_err(|_| StoreError::Closed)?
     }
 
     /// Commits at once in inline mode; else gives back where to send the request.

@@ -23,10 +23,26 @@ const GROUP_BATCHES: usize = 256;
 /// Bytes that share one barrier, for the same reason.
 const GROUP_BYTES: usize = 4 << 20;
 
+/// Where the sequence of a batch goes.
+pub(crate) enum Done {
+    Task(oneshot::Sender<Result<u64, StoreError>>),
+    Thread(std::sync::mpsc::SyncSender<Result<u64, StoreError>>),
+}
+
+impl Done {
+    /// A caller that gave up waiting is no error: its write happened all the same.
+    fn send(self, outcome: Result<u64, StoreError>) {
+        match self {
+            Self::Task(sender) => drop(sender.send(outcome)),
+            Self::Thread(sender) => drop(sender.try_send(outcome)),
+        }
+    }
+}
+
 /// A batch and where its sequence goes.
 pub(crate) struct Request {
     pub(crate) batch: Batch,
-    pub(crate) done: oneshot::Sender<Result<u64, StoreError>>,
+    pub(crate) done: Done,
 }
 
 /// What readers see of the writer.
@@ -76,7 +92,7 @@ impl Committer {
         for Request { batch, done } in group {
             match self.apply(batch) {
                 Ok(sequence) => waiting.push((done, sequence)),
-                Err(error) => drop(done.send(Err(error))),
+                Err(error) => done.send(Err(error)),
             }
         }
         if waiting.is_empty() {
@@ -91,8 +107,7 @@ impl Committer {
             }
         }
         for (done, sequence) in waiting {
-            // A caller that gave up waiting is no error: its write happened all the same.
-            drop(done.send(outcome.clone().map(|()| sequence)));
+            done.send(outcome.clone().map(|()| sequence));
         }
     }
 

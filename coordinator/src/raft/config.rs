@@ -59,7 +59,7 @@ impl RaftConfig {
     /// Most entries of one append request: with the byte limit of [`super::log_store`] it stays under 4 MiB.
     const APPEND_ENTRIES: u64 = 256;
 
-    pub(crate) fn openraft(&self, cluster: &str) -> Result<Config, openraft::ConfigError> {
+    pub(crate) fn openraft(&self, cluster: &str) -> Result<Config, Box<openraft::ConfigError>> {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         Config {
             cluster_name: cluster.to_owned(),
@@ -77,5 +77,6 @@ impl RaftConfig {
             ..Config::default()
         }
         .validate()
+        .map_err(Box::new)
     }
 }

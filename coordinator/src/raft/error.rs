@@ -15,7 +15,7 @@ pub enum StartError {
     State(String),
     /// The Raft configuration is contradictory.
     #[error("Raft configuration is not usable")]
-    Config(#[from] openraft::ConfigError),
+    Config(#[from] Box<openraft::ConfigError>),
     /// openraft stopped while starting.
     #[error("Raft did not start: {0}")]
     Raft(String),

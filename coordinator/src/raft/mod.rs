@@ -19,6 +19,7 @@
 
 mod codec;
 mod config;
+mod core;
 mod error;
 mod grpc;
 mod handler;
@@ -44,3 +45,5 @@ pub use node::{RaftNode, StatusWatch};
 pub use service::PeerServer;
 pub use status::{Counters, MemberRole, MemberStatus, RaftStatus};
 pub use transport::{Call, Header, PeerError, PeerReply, PeerRequest, PeerStatus, Refusal, Transport};
+#[cfg(test)]
+mod tests;

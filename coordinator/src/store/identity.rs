@@ -11,7 +11,7 @@ use super::log;
 /// The cluster and the member a store belongs to. Member ids are handed out by the state machine and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// Random id of the cluster.
+    /// Id of the cluster, see [`Identity::of`].
     pub cluster_id: [u8; 16],
     /// Id of the member.
     pub member_id: u64,
@@ -22,6 +22,15 @@ const BYTES: usize = 36;
 const MAGIC: &[u8; 8] = b"QRIDENT\x01";
 
 impl Identity {
+    /// The identity of a member of the cluster with this textual id: the store and the wire keep the first 16 bytes of
+    /// its SHA-256, so that the id may be any text.
+    #[must_use]
+    pub fn of(cluster: &str, member_id: u64) -> Self {
+        use sha2::Digest;
+        let hash: [u8; 32] = sha2::Sha256::digest(cluster.as_bytes()).into();
+        Self { cluster_id: std::array::from_fn(|n| hash[n]), member_id }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(BYTES);
         out.extend_from_slice(MAGIC);
@@ -164,4 +173,26 @@ pub fn format(dirs: &StoreDirs, identity: Identity, options: &StoreOptions) -> R
 /// [`StoreRefused`] when the file system refuses.
 pub fn set_aside(dirs: &StoreDirs) -> Result<PathBuf, StoreRefused> {
     files::quarantine(dirs.root()).map_err(StoreRefused::io("quarantine", dirs.root()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_frozen_and_checked() {
+        let identity = Identity { cluster_id: *b"0123456789abcdef", member_id: 3 };
+        let bytes = identity.encode();
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        // 2026-11-21, format 1.
+        assert!(hex.starts_with("51524944454e5401303132333435363738396162636465660300000000000000"), "{hex}");
+        assert_eq!(Identity::decode(&bytes), Some(identity));
+        for n in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[n] ^= 1;
+            assert_eq!(Identity::decode(&bad), None, "byte {n} went unchecked");
+            assert_eq!(Identity::decode(&bytes[..n]), None);
+        }
+        assert_ne!(Identity::of("a", 1), Identity::of("b", 1));
+    }
 }

@@ -153,9 +153,10 @@ fn check(store: &Durable, marks: &LogMarks, committed: Option<CommittedIndex>) -
     if !marks.contiguous {
         return Err("the log has a hole".to_owned());
     }
-    if marks.vote_term.is_none()
-        && (marks.last.is_some() || marks.purged.is_some() || marks.snapshot.is_some())
-    {
+    // `initialize` writes entry 0 of term 0 before the first vote; a crash in between promised nothing.
+    let promises =
+        marks.last.is_some_and(|last| last != (0, 0)) || marks.purged.is_some() || marks.snapshot.is_some();
+    if marks.vote_term.is_none() && promises {
         return Err("there is a log but no vote".to_owned());
     }
     if let Some((last_term, _)) = marks.last.filter(|(last_term, _)| *last_term > term) {

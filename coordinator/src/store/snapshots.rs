@@ -146,7 +146,7 @@ mod tests {
     fn header_bytes_are_frozen() {
         let hex: String = encode(b"m", b"state").iter().map(|b| format!("{b:02x}")).collect();
         // 2026-11-21, format 1.
-        assert_eq!(hex, "5152534e415000010100000005000000000000000000000006d7374617465");
+        assert_eq!(hex, "5152534e41500001010000000500000000000000645431036d7374617465");
     }
 
     #[test]
