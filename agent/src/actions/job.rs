@@ -29,6 +29,12 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// A job that nothing bounds.
+    #[cfg(test)]
+    pub(super) fn for_tests(context: &ActionContext) -> Self {
+        Self::new(context, context.cancel.clone(), &Task::new("testing"))
+    }
+
     fn new(context: &ActionContext, cancel: CancellationToken, task: &Task) -> Self {
         let now = context.clock.monotonic();
         Self {

@@ -12,6 +12,7 @@ mod context;
 mod error;
 mod job;
 mod ports;
+mod rotate;
 mod service;
 #[cfg(test)]
 mod testing;
@@ -105,9 +106,8 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
             backup::exec::create(context, service, backup, policy).await
         }
         ActionSpec::BackupVerify { backup, sha256 } => backup::exec::check(context, backup, sha256).await,
+        ActionSpec::LogRotate { service, policy } => rotate::exec::rotate(context, service, policy).await,
         // The folders of the others follow one by one; until one is here its kind is refused, never faked.
-        ActionSpec::LogRotate { .. } | ActionSpec::HostFacts | ActionSpec::HostDiagnose => {
-            Err(ActionError::Unsupported(spec.kind()))
-        }
+        ActionSpec::HostFacts | ActionSpec::HostDiagnose => Err(ActionError::Unsupported(spec.kind())),
     }
 }

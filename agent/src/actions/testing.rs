@@ -49,6 +49,8 @@ pub(super) struct FakeUnit {
     pub(super) state: Mutex<UnitStatus>,
     pub(super) misbehave: Mutex<Misbehave>,
     pub(super) calls: Mutex<Vec<&'static str>>,
+    /// What the service does when it is reloaded.
+    pub(super) on_reload: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
     runs: AtomicU64,
 }
 
@@ -123,6 +125,9 @@ impl ServiceDriver for FakeUnit {
     fn reload(&self, _limit: Duration) -> BoxFuture<'_, Result<(), PortError>> {
         async move {
             locked(&self.calls).push("reload");
+            if let Some(reaction) = locked(&self.on_reload).as_ref() {
+                reaction();
+            }
             if *locked(&self.misbehave) == Misbehave::ReloadRestarts {
                 self.run();
             }

@@ -162,9 +162,11 @@ impl Folder {
     /// As `openat2`: `ELOOP` for a link, `EXDEV` for a way out.
     pub fn beneath(&self, relative: &Path) -> io::Result<Self> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-        let fd = rustix::fs::openat2(&self.fd, relative, READ_FOLDER, Mode::empty(), resolve)?;
-        Ok(Self { fd, path: self.path.join(relative) })
+        let is_self = relative.as_os_str().is_empty();
+        let name = if is_self { Path::new(".") } else { relative };
+        let fd = rustix::fs::openat2(&self.fd, name, READ_FOLDER, Mode::empty(), resolve)?;
+        let path = if is_self { self.path.clone() } else { self.path.join(relative) };
+        Ok(Self { fd, path })
     }
 
     /// Opens a folder in this one.
@@ -358,6 +360,15 @@ pub fn set_owner_and_mode(file: &File, uid: u32, gid: u32, mode: u32) -> io::Res
         rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     }
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o7777))?)
+}
+
+/// Gives an open file the time of its last change.
+///
+/// # Errors
+/// As `futimens`; a time before 1970 is kept as 1970.
+pub fn set_modified(file: &File, ns: i128) -> io::Result<()> {
+    let ns = u64::try_from(ns.max(0)).unwrap_or(u64::MAX);
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_nanos(ns))
 }
 
 /// Removes the first `bytes` of a file in one step, while others append to it; `false` when the file system can not, or

@@ -21,6 +21,7 @@ pub mod proc;
 pub mod process;
 pub mod real;
 pub mod systemd;
+pub mod writers;
 
 use std::time::Duration;
 
