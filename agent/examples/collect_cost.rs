@@ -23,7 +23,12 @@ fn main() {
         render(&collector.collect(&[]).samples, &mut text);
     }
     let each = (cpu_us() - began) / ROUNDS;
-    println!("metrics: {samples} samples, {} bytes, {}.{:03} ms CPU each", text.len(), each / 1_000, each % 1_000);
+    println!(
+        "metrics: {samples} samples, {} bytes, {}.{:03} ms CPU each",
+        text.len(),
+        each / 1_000,
+        each % 1_000
+    );
     let began = cpu_us();
     for _ in 0..ROUNDS {
         let _ = host_facts(Path::new("/"));

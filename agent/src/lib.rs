@@ -5,3 +5,4 @@
 pub mod actions;
 pub mod facts;
 pub mod host;
+pub mod probes;

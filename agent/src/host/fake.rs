@@ -161,7 +161,7 @@ impl FakeHost {
         reading.evidence = RunEvidence {
             boot_id: self.boot_id.clone(),
             invocation_id: s.invocation_id.clone(),
-            active_enter_us: unit.starts,
+            active_enter_us: u64::try_from(unit.since.0).unwrap_or(0).saturating_mul(1_000),
             main_pid: s.main_pid,
             start_ticks: unit.starts,
             starts: unit.starts,
@@ -260,6 +260,10 @@ impl Host for FakeHost {
 
     fn now(&self) -> Timestamp {
         Timestamp(i64::try_from(self.clock_ms()).unwrap_or(i64::MAX))
+    }
+
+    fn monotonic_us(&self) -> u64 {
+        self.clock_ms().saturating_mul(1_000)
     }
 
     fn boot_id(&self) -> &str {

@@ -131,6 +131,9 @@ pub trait Host: Send + Sync {
     /// The wall clock.
     fn now(&self) -> Timestamp;
 
+    /// The clock of [`RunEvidence::active_enter_us`], in microseconds.
+    fn monotonic_us(&self) -> u64;
+
     /// The kernel's boot id.
     fn boot_id(&self) -> &str;
 }

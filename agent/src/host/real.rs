@@ -45,6 +45,10 @@ impl Host for RealHost {
         clock::now()
     }
 
+    fn monotonic_us(&self) -> u64 {
+        clock::monotonic_us()
+    }
+
     fn boot_id(&self) -> &str {
         &self.boot_id
     }

@@ -1,0 +1,136 @@
+//! Takes readings.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use quorate_model::service::Driver;
+use quorate_model::{DurationMs, ProbeKind, ProbeSpec};
+use tokio::net::TcpStream;
+
+use super::plan::{self, SoakStart};
+use super::schedule::ProbeKey;
+use super::{Reading, fetch};
+use crate::host::exec::ExecEnd;
+use crate::host::{ExecSpec, Host, HostError};
+
+/// Longest a reading may take, whatever its specification says: one in flight per probe must not be one for ever.
+const TIMEOUT_MAX: Duration = Duration::from_secs(300);
+/// Output kept of a probe program.
+const OUTPUT_MAX_BYTES: usize = 512;
+
+/// What a probe looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeTarget {
+    /// Which instance and probe.
+    pub key: ProbeKey,
+    /// What keeps the instance running here; `None` when it runs on another node.
+    pub driver: Option<Driver>,
+    /// Whether the host's policy lists the program of an `Exec` probe. The caller's verdict; here it is only obeyed.
+    pub exec_allowed: bool,
+}
+
+/// Takes readings of probes; remembers only what soaks need.
+pub struct Prober {
+    host: Arc<dyn Host>,
+    soaks: Mutex<BTreeMap<ProbeKey, SoakStart>>,
+}
+
+impl Prober {
+    /// A prober on a host.
+    #[must_use]
+    pub fn new(host: Arc<dyn Host>) -> Self {
+        Self { host, soaks: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// One reading, within the probe's timeout. Whatever goes wrong is a reading that failed, with the reason.
+    pub async fn read(&self, target: &ProbeTarget, spec: &ProbeSpec) -> Reading {
+        let began = Instant::now();
+        let limit = Duration::from_millis(spec.timeout.0).min(TIMEOUT_MAX);
+        let mut reading = match tokio::time::timeout(limit, self.take(target, spec, limit)).await {
+            Ok(Ok(reading)) => reading,
+            Ok(Err(text)) => Reading::new(false, &text),
+            Err(_) => Reading::new(false, &format!("no answer within {} ms", limit.as_millis())),
+        };
+        reading.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        reading.at = self.host.now();
+        reading
+    }
+
+    /// Forgets a probe that is not run any more.
+    pub fn forget(&self, key: &ProbeKey) {
+        self.soaks().remove(key);
+    }
+
+    fn soaks(&self) -> std::sync::MutexGuard<'_, BTreeMap<ProbeKey, SoakStart>> {
+        self.soaks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn take(&self, target: &ProbeTarget, spec: &ProbeSpec, limit: Duration) -> Result<Reading, String> {
+        match &spec.kind {
+            ProbeKind::Http { url, status, body_contains, json } => {
+                let answer = fetch::get(&plan::http_target(url)?).await.map_err(told)?;
+                Ok(plan::judge_http(status, body_contains, json, &answer))
+            }
+            ProbeKind::Membership { url, paths } => {
+                let answer = fetch::get(&plan::http_target(url)?).await.map_err(told)?;
+                Ok(plan::judge_membership(paths, &answer))
+            }
+            ProbeKind::Tcp { address } => {
+                TcpStream::connect(address.as_str()).await.map_err(told)?;
+                Ok(Reading::new(true, &format!("{address} accepts")))
+            }
+            ProbeKind::Exec { argv } => self.run(target, argv, limit).await,
+            ProbeKind::UnitSoak { min_up } => self.soak(target, *min_up).await,
+        }
+    }
+
+    async fn run(&self, target: &ProbeTarget, argv: &[String], limit: Duration) -> Result<Reading, String> {
+        if !target.exec_allowed {
+            return Err("this host's policy does not list the program".to_owned());
+        }
+        // A little less than the probe's own limit, so that the kill at the deadline is part of the reading.
+        let deadline = limit.mul_f32(0.9);
+        let spec = ExecSpec { argv: argv.to_vec(), deadline, ..ExecSpec::default() };
+        let outcome = self.host.exec(&spec).await.map_err(|e: HostError| e.full_text())?;
+        let (code, how) = match outcome.end {
+            ExecEnd::Code(code) => (Some(code), format!("exit code {code}")),
+            ExecEnd::Signal(signal) => (None, format!("killed by signal {signal}")),
+            ExecEnd::TimedOut => (None, format!("killed after {} ms", deadline.as_millis())),
+        };
+        let stream = if outcome.stderr.total_bytes > 0 { &outcome.stderr } else { &outcome.stdout };
+        Ok(plan::judge_exit(code, &how, &stream.tail_text(OUTPUT_MAX_BYTES)))
+    }
+
+    async fn soak(&self, target: &ProbeTarget, min_up: DurationMs) -> Result<Reading, String> {
+        let driver = target.driver.as_ref().ok_or("a soak is run only by the instance's own node")?;
+        let (service, unit) = self.host.service(driver).map_err(|e| e.full_text())?;
+        let seen = service.status(unit).await.map_err(|e| e.full_text())?;
+        // Monotonic where the driver knows it: a clock that was set must not make a unit look old.
+        let up_ms = match seen.evidence.active_enter_us {
+            0 => self.host.now().since(seen.status.since).0,
+            entered => self.host.monotonic_us().saturating_sub(entered) / 1_000,
+        };
+        let run = (seen.evidence.invocation_id, seen.evidence.start_ticks);
+        let before = self.soaks().get(&target.key).cloned();
+        let (reading, remember) = plan::judge_soak(min_up.0, before.as_ref(), &seen.status, run, up_ms);
+        match remember {
+            Some(start) => self.soaks().insert(target.key.clone(), start),
+            None => self.soaks().remove(&target.key),
+        };
+        Ok(reading)
+    }
+}
+
+/// An error with its causes, in one line.
+fn told(e: io::Error) -> String {
+    let mut text = e.to_string();
+    let mut cause = e.get_ref().and_then(|inner| inner.source());
+    while let Some(e) = cause {
+        text.push_str(": ");
+        text.push_str(&e.to_string());
+        cause = e.source();
+    }
+    text
+}

@@ -1,0 +1,58 @@
+//! Named probes: one measurement of health each.
+//!
+//! Job: take one reading, within its timeout, with at most 1 MiB of answer, and keep the newest reading of each probe
+//! with its run of passes or failures. Must never: follow a redirect, run what the host's policy did not hand over, take
+//! an answer it does not understand for a pass, or act on what it sees (that is the coordinator's work).
+//!
+//! **Architecture Invariant:** `plan.rs` judges (specification and answer in, reading out) and knows neither `host` nor
+//! tokio; `exec.rs` only fetches. So every verdict can be tested without a network.
+
+mod exec;
+mod fetch;
+mod json;
+pub mod plan;
+mod schedule;
+
+#[cfg(test)]
+mod tests;
+
+use quorate_model::{InstanceRole, Timestamp};
+
+pub use exec::{ProbeTarget, Prober};
+pub use schedule::{Latest, PROBES_MAX, ProbeKey, Scheduled, Scheduler};
+
+/// One reading of one probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// It passed.
+    pub ok: bool,
+    /// One line, sanitized, at most 200 characters.
+    pub detail: String,
+    /// What was measured: the status, the JSON value compared, the exit code; empty for none.
+    pub value: String,
+    /// Role of the member, by a membership probe.
+    pub role: InstanceRole,
+    /// Lag of the member, by a membership probe.
+    pub lag: Option<u64>,
+    /// Key of the member that leads, by a membership probe; empty when none does.
+    pub leader: String,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// When it was taken.
+    pub at: Timestamp,
+}
+
+impl Reading {
+    pub(crate) fn new(ok: bool, detail: &str) -> Self {
+        Self {
+            ok,
+            detail: plan::one_line(detail),
+            value: String::new(),
+            role: InstanceRole::Unknown,
+            lag: None,
+            leader: String::new(),
+            took_ms: 0,
+            at: Timestamp::ZERO,
+        }
+    }
+}

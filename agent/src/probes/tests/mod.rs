@@ -1,0 +1,4 @@
+//! Verdicts on made-up answers, and readings from real loopback servers that behave and misbehave.
+
+mod network;
+mod verdicts;

@@ -1,0 +1,247 @@
+//! The fetching half, against servers on loopback.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use quorate_model::probe::MembershipPaths;
+use quorate_model::service::Driver;
+use quorate_model::{DurationMs, InstanceRole, NodeName, ProbeKind, ProbeName, ProbeSpec, ServiceName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::host::RealHost;
+use crate::host::fake::{FakeHost, FakeUnit};
+use crate::probes::{ProbeKey, ProbeTarget, Prober, Reading, Scheduled, Scheduler};
+
+/// A server that does with each connection what `serve` says.
+async fn server<F, T>(serve: F) -> SocketAddr
+where
+    F: Fn(TcpStream) -> T + Send + 'static,
+    T: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let at = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    at
+}
+
+async fn head(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let mut byte = [0_u8; 1];
+    while !text.ends_with(b"\r\n\r\n") && stream.read(&mut byte).await.unwrap_or(0) == 1 {
+        text.push(byte[0]);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// A server that answers every request with these bytes and closes.
+async fn fixed(answer: impl Into<Vec<u8>>) -> SocketAddr {
+    let answer: Arc<Vec<u8>> = Arc::new(answer.into());
+    server(move |mut stream| {
+        let answer = Arc::clone(&answer);
+        async move {
+            head(&mut stream).await;
+            let _ = stream.write_all(&answer).await;
+        }
+    })
+    .await
+}
+
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn key(probe: &str) -> ProbeKey {
+    ProbeKey {
+        node: NodeName::new("node1").expect("a name"),
+        service: ServiceName::new("ledger").expect("a name"),
+        probe: ProbeName::new(probe).expect("a name"),
+    }
+}
+
+fn spec(kind: ProbeKind, timeout_ms: u64) -> ProbeSpec {
+    ProbeSpec {
+        name: ProbeName::new("p").expect("a name"),
+        kind,
+        interval: DurationMs(100),
+        timeout: DurationMs(timeout_ms),
+        passes: 2,
+        from_peer: false,
+    }
+}
+
+fn http(at: SocketAddr) -> ProbeKind {
+    ProbeKind::Http {
+        url: format!("http://{at}/health"),
+        status: Vec::new(),
+        body_contains: String::new(),
+        json: Vec::new(),
+    }
+}
+
+fn target() -> ProbeTarget {
+    ProbeTarget { key: key("p"), driver: Some(Driver::Process { name: "ledger".into() }), exec_allowed: true }
+}
+
+async fn read(kind: ProbeKind, timeout_ms: u64) -> Reading {
+    let host = RealHost::new(None, None).expect("boot id");
+    Prober::new(Arc::new(host)).read(&target(), &spec(kind, timeout_ms)).await
+}
+
+#[tokio::test]
+async fn a_server_that_behaves() {
+    let at = fixed(ok("{\"status\":\"up\"}")).await;
+    let r = read(http(at), 5_000).await;
+    assert!(r.ok && r.at.0 > 0, "{}", r.detail);
+    let chunked = fixed("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n").await;
+    assert!(read(http(chunked), 5_000).await.ok);
+    // Without a length the body ends with the connection.
+    let open_ended = fixed("HTTP/1.1 200 OK\r\n\r\nuntil the end").await;
+    let kind = ProbeKind::Http {
+        url: format!("http://{open_ended}/"),
+        status: vec![],
+        body_contains: "the end".into(),
+        json: vec![],
+    };
+    let r = read(kind, 5_000).await;
+    assert!(r.ok, "{}", r.detail);
+    assert!(read(ProbeKind::Tcp { address: at.to_string() }, 5_000).await.ok);
+}
+
+#[tokio::test]
+async fn servers_that_misbehave_are_failures_in_time() {
+    let silent = server(|mut stream| async move {
+        let _ = stream.read(&mut [0; 1]).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let slow = server(|mut stream| async move {
+        head(&mut stream).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n").await;
+        while stream.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    for at in [silent, slow] {
+        let began = Instant::now();
+        let r = read(http(at), 200).await;
+        assert!(!r.ok && r.detail.contains("200 ms"), "{}", r.detail);
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
+    let huge = server(|mut stream| async move {
+        head(&mut stream).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        while stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
+    })
+    .await;
+    let r = read(http(huge), 20_000).await;
+    assert!(!r.ok && r.detail.contains("larger than"), "{}", r.detail);
+    let big_head = format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "x".repeat(200_000));
+    for garbage in [
+        "",
+        "\u{0}\u{1}\u{2}",
+        "SSH-2.0-x\r\n",
+        "HTTP/1.1 200",
+        "HTTP/1.1 999999 x\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+        &big_head,
+    ] {
+        let at = fixed(garbage).await;
+        let r = read(http(at), 5_000).await;
+        assert!(!r.ok && !r.detail.is_empty(), "{garbage:.40}: {}", r.detail);
+    }
+    let redirect =
+        fixed(format!("HTTP/1.1 302 Found\r\nLocation: http://{silent}/\r\nContent-Length: 0\r\n\r\n")).await;
+    let r = read(http(redirect), 5_000).await;
+    assert_eq!((r.ok, r.value.as_str()), (false, "302"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let free = listener.local_addr().expect("an address");
+    drop(listener);
+    assert!(!read(http(free), 5_000).await.ok);
+    assert!(!read(ProbeKind::Tcp { address: free.to_string() }, 5_000).await.ok);
+    assert!(!read(ProbeKind::Tcp { address: "no port".into() }, 5_000).await.ok);
+}
+
+#[tokio::test]
+async fn membership_programs_and_soaks() {
+    let body = r#"{"nodes":[{"node":"node1","role":"leader","serving":true,"lag":0}]}"#;
+    let at = fixed(ok(body)).await;
+    let paths = MembershipPaths {
+        members: "nodes".into(),
+        key: "node".into(),
+        this: "node1".into(),
+        role: "role".into(),
+        serving: "serving".into(),
+        lag: "lag".into(),
+        max_lag: 0,
+    };
+    let r = read(ProbeKind::Membership { url: format!("http://{at}/cluster/nodes"), paths }, 5_000).await;
+    assert_eq!((r.ok, r.role, r.lag, r.leader.as_str()), (true, InstanceRole::Leader, Some(0), "node1"));
+
+    let sh = |s: &str| ProbeKind::Exec { argv: vec!["/bin/sh".into(), "-c".into(), s.into()] };
+    assert!(read(sh("exit 0"), 10_000).await.ok);
+    let r = read(sh("echo broken >&2; exit 4"), 10_000).await;
+    assert_eq!((r.ok, r.value.as_str(), r.detail.as_str()), (false, "4", "exit code 4: broken"));
+    let r = read(sh("sleep 1000"), 500).await;
+    assert!(!r.ok && (r.detail.contains("killed after") || r.detail.contains("no answer")), "{}", r.detail);
+    let host = Arc::new(RealHost::new(None, None).expect("boot id"));
+    let forbidden = ProbeTarget { exec_allowed: false, ..target() };
+    assert!(!Prober::new(host).read(&forbidden, &spec(sh("exit 0"), 5_000)).await.ok);
+
+    let fake = FakeHost::new(BTreeMap::from([("ledger".to_owned(), FakeUnit::default())]));
+    let prober = Prober::new(Arc::new(fake.clone()));
+    let soak = spec(ProbeKind::UnitSoak { min_up: DurationMs(50) }, 5_000);
+    let end = Instant::now() + Duration::from_secs(10);
+    while !prober.read(&target(), &soak).await.ok {
+        assert!(Instant::now() < end, "it never soaks");
+    }
+    fake.change("ledger", |u| u.starts += 1);
+    assert!(!prober.read(&target(), &soak).await.ok, "another run");
+    fake.change("ledger", |u| u.running = false);
+    assert!(!prober.read(&target(), &soak).await.ok);
+    let elsewhere = ProbeTarget { driver: None, ..target() };
+    assert!(!prober.read(&elsewhere, &soak).await.ok);
+}
+
+#[tokio::test]
+async fn the_scheduler_keeps_one_reading_in_flight_and_the_newest_of_each() {
+    static FLYING: AtomicUsize = AtomicUsize::new(0);
+    static MOST: AtomicUsize = AtomicUsize::new(0);
+    // Slower than the interval, and silent once in a while.
+    let at = server(|mut stream| async move {
+        head(&mut stream).await;
+        MOST.fetch_max(FLYING.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        FLYING.fetch_sub(1, Ordering::SeqCst);
+        let _ = stream.write_all(ok("x").as_bytes()).await;
+    })
+    .await;
+    let host = Arc::new(RealHost::new(None, None).expect("boot id"));
+    let scheduler = Scheduler::new(Arc::new(Prober::new(host)));
+    let mut changes = scheduler.changes();
+    let wanted = vec![Scheduled { target: target(), spec: spec(http(at), 5_000) }];
+    assert_eq!(scheduler.set(wanted.clone()), 0);
+    assert_eq!(scheduler.set(wanted), 0, "the same set again changes nothing");
+    let stable = changes.wait_for(|_| scheduler.latest().values().any(|l| l.is_stable() && l.taken >= 3));
+    tokio::time::timeout(Duration::from_secs(20), stable).await.expect("stable in time").expect("alive");
+    assert_eq!(MOST.load(Ordering::SeqCst), 1);
+    let other = Scheduled {
+        target: ProbeTarget { key: key("q"), ..target() },
+        spec: spec(ProbeKind::Tcp { address: "127.0.0.1:1".into() }, 1_000),
+    };
+    scheduler.set(vec![other]);
+    let mut changes = scheduler.changes();
+    let failed = changes.wait_for(|_| scheduler.latest().get(&key("q")).is_some_and(|l| l.failures >= 2));
+    tokio::time::timeout(Duration::from_secs(20), failed).await.expect("failed in time").expect("alive");
+    assert!(!scheduler.latest().contains_key(&key("p")), "results of probes that are gone are dropped");
+    assert_eq!(scheduler.set(Vec::new()), 0);
+    assert!(scheduler.latest().is_empty());
+}
