@@ -1,7 +1,5 @@
 //! openraft's log storage on our log bytes.
 
-#![expect(clippy::result_large_err, reason = "openraft's own storage error, in the signatures it asks for")]
-
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;

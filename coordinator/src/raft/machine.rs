@@ -1,7 +1,5 @@
 //! The state machine: state, last applied index and membership under one lock, snapshots from a shared copy.
 
-#![expect(clippy::result_large_err, reason = "openraft's own storage error, in the signatures it asks for")]
-
 use std::io::Cursor;
 use std::sync::{Arc, PoisonError, RwLock};
 

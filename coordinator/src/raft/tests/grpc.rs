@@ -24,6 +24,22 @@ impl Dial for Plain {
     }
 }
 
+/// Connections that fail the way a refused certificate does: in a connector of ours, not in tonic's own.
+struct RefusedTls;
+
+impl Dial for RefusedTls {
+    fn channel(&self, _target: u64, address: &str, _purpose: Purpose) -> Result<Channel, String> {
+        let endpoint =
+            Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
+        let connector = tower::service_fn(|_: http::Uri| async {
+            let outcome: Result<hyper_util::rt::TokioIo<tokio::net::TcpStream>, _> =
+                Err(std::io::Error::other("certificate refused"));
+            outcome
+        });
+        Ok(endpoint.connect_with_connector_lazy(connector))
+    }
+}
+
 async fn serve(node: &Node, listener: TcpListener, other: Option<u64>) {
     let service = PeerServer::new(node.handler(), move |_| other).into_service();
     let serving =
@@ -101,6 +117,11 @@ async fn refused(node: &Node, address: &str) {
     let (listener, closed) = listen().await;
     drop(listener);
     let error = transport.call(header, &closed.to_string(), PeerRequest::Status, second).await.unwrap_err();
+    assert!(matches!(error, PeerError::Unreachable(_)), "{error}");
+
+    // A connector of ours that fails is as good as nobody there: nothing was sent.
+    let refusing = GrpcTransport::new(Arc::new(RefusedTls));
+    let error = refusing.call(header, address, PeerRequest::Status, second).await.unwrap_err();
     assert!(matches!(error, PeerError::Unreachable(_)), "{error}");
 
     // A listener that never answers: the deadline ends the call.
