@@ -96,6 +96,10 @@ fn take_report(state: &mut State, context: &Context<'_>, report: &Report) -> Res
             Ok(told(context, found, said.as_str()))
         }
         ExecutionState::Unknown => {
+            if found.state == ExecutionState::Unknown && !step::is_waiting(state, id) {
+                return Ok(Effect::unchanged(context.done()));
+            }
+            let found = open(state, id)?;
             // The agent itself cannot tell, and it never will: the step is over, the instance counts as out until resolved.
             found.state = ExecutionState::Unknown;
             found.reason = Some(reason.unwrap_or(Reason::ExecutionUnknown));

@@ -62,7 +62,11 @@ fn transition(state: &mut State, change: &InstanceChange, said: &mut String) {
     if !said.is_empty() {
         said.push_str(", ");
     }
-    said.push_str(&format!("{instance} {} -> {observed}", entry.observed));
+    if entry.observed == *observed {
+        said.push_str(&format!("{instance} is {role} {sync}"));
+    } else {
+        said.push_str(&format!("{instance} {} -> {observed}", entry.observed));
+    }
     entry.observed = *observed;
     entry.role = *role;
     entry.sync = *sync;

@@ -19,7 +19,7 @@ use crate::state::{Execution, Grant, State};
 
 mod end;
 
-pub(super) use end::{abandon_node, end, execution_ended, lost_track, release_lanes, tidy};
+pub(super) use end::{abandon_node, end, execution_ended, is_waiting, lost_track, release_lanes, tidy};
 
 /// Readings kept with a gate.
 const READINGS_KEPT: usize = 16;

@@ -205,7 +205,7 @@ fn why_out(
     ours: bool,
     now: Timestamp,
 ) -> Out {
-    let Some(node) = state.nodes.present(&id.node) else { return Some((OutReason::Unknown, None)) };
+    let Some(node) = state.nodes.by_name.get(&id.node) else { return Some((OutReason::Unreachable, None)) };
     match node.status {
         NodeStatus::Ready => {}
         NodeStatus::Pending => return Some((OutReason::Unknown, None)),

@@ -181,6 +181,11 @@ fn waiting(state: &State, id: &OperationId, index: u32, execution: &ExecutionId)
     waits.then_some((step.attempts, operation.state == OperationState::Canceling))
 }
 
+/// Whether a running step waits for this execution.
+pub(in crate::apply) fn is_waiting(state: &State, id: &ExecutionId) -> bool {
+    state.executions.get(id).is_some_and(|e| waiting(state, &e.operation, e.step, id).is_some())
+}
+
 /// Back to pending: nothing was done, a fresh grant is needed.
 fn again(state: &mut State, context: &Context<'_>, done: &Execution) {
     let Some(operation) = state.operations.get_mut(&done.operation) else { return };

@@ -1,0 +1,298 @@
+//! Fake hosts: instances that go down and come back, agents that do what `desired` says and report.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_core::command::{Command, Entry, ExecutionCommand, Report};
+use quorate_core::desired::peer_of;
+use quorate_core::next::next;
+use quorate_core::observations::NodeObservation;
+use quorate_core::{Answer, desired};
+use quorate_model::{
+    ActionKind, ActionOutcome, ExecutionId, ExecutionState, InstanceId, InstanceReading, InstanceRole,
+    InstanceState, NodeName, Principal, ProbeName, ProbeReading, Reason, Sync, Timestamp,
+};
+
+use crate::world::{World, node, service};
+
+pub(crate) const TICK_MS: u64 = 500;
+/// How long an action keeps its instance down.
+const ACTION_MS: u64 = 2_000;
+/// How long an instance needs until its probes pass again.
+const RECOVER_MS: u64 = 1_500;
+
+/// The truth about one instance.
+#[derive(Clone)]
+pub(crate) struct Truth {
+    pub(crate) up: bool,
+    up_since: Timestamp,
+    healthy_from: Timestamp,
+    pub(crate) starts: u32,
+}
+
+/// What a host is made to do.
+#[derive(Default)]
+pub(crate) struct Mischief {
+    /// Agents that cannot be heard.
+    pub(crate) deaf: BTreeSet<NodeName>,
+    /// Hosts whose instance does not get healthy after its next restart.
+    pub(crate) sick: BTreeSet<NodeName>,
+    /// Hosts whose actions never end.
+    pub(crate) hang: BTreeSet<NodeName>,
+    /// Agents that lost track of the action in flight.
+    pub(crate) amnesia: BTreeSet<NodeName>,
+    /// Agents that take no new work up.
+    pub(crate) slow: BTreeSet<NodeName>,
+}
+
+pub(crate) struct Fleet {
+    pub(crate) world: World,
+    pub(crate) truth: BTreeMap<InstanceId, Truth>,
+    pub(crate) leader: NodeName,
+    pub(crate) mischief: Mischief,
+    begun: BTreeMap<ExecutionId, Timestamp>,
+    pub(crate) results: BTreeMap<ExecutionId, ExecutionState>,
+    /// The fewest voters that served at once, per group.
+    pub(crate) least: BTreeMap<String, usize>,
+}
+
+impl Fleet {
+    pub(crate) fn new() -> Self {
+        Self {
+            world: World::new(),
+            truth: BTreeMap::new(),
+            leader: node("node1"),
+            mischief: Mischief::default(),
+            begun: BTreeMap::new(),
+            results: BTreeMap::new(),
+            least: BTreeMap::new(),
+        }
+    }
+
+    /// Brings every instance of a service up, long ago.
+    pub(crate) fn bring_up(&mut self, name: &str) {
+        let long_ago = Timestamp(self.world.now.0 - 3_600_000);
+        for node in self.world.state.nodes.by_name.keys() {
+            let id = InstanceId { node: node.clone(), service: service(name) };
+            let truth = Truth { up: true, up_since: long_ago, healthy_from: long_ago, starts: 0 };
+            self.truth.insert(id, truth);
+        }
+    }
+
+    pub(crate) fn set_up(&mut self, node: &str, name: &str, up: bool) {
+        let id = InstanceId { node: crate::world::node(node), service: service(name) };
+        let now = self.world.now;
+        let truth = self.truth.get_mut(&id).unwrap();
+        truth.up = up;
+        if up {
+            truth.up_since = now;
+            truth.healthy_from = now;
+        }
+    }
+
+    /// A new leader: everything observed is gone.
+    pub(crate) fn change_leader(&mut self) {
+        self.world.obs = quorate_core::Observations {
+            leading_since: self.world.now,
+            ..quorate_core::Observations::default()
+        };
+    }
+
+    /// One round: agents work and report, the leader looks, the ticker proposes, everything twice.
+    pub(crate) fn tick(&mut self) {
+        self.world.now = Timestamp(self.world.now.0 + i64::try_from(TICK_MS).unwrap());
+        self.work();
+        self.observe();
+        let (now, mut minted) = (self.world.now, self.world.minted);
+        let due = next(&self.world.state, &self.world.obs, now, &mut || {
+            minted += 1;
+            minted
+        });
+        self.world.minted = minted;
+        for command in due {
+            let first = self.world.system(command.clone());
+            let executions = self.world.state.executions.len();
+            let epoch = self.world.state.epoch;
+            let second = self.world.system(command.clone());
+            // Proposed twice around a leader change: the second time nothing more happens.
+            let harmless = match &second {
+                Answer::Refused(refusal) => {
+                    first.refusal().is_some()
+                        || matches!(refusal.reason(), Reason::WrongState | Reason::AlreadyExists)
+                }
+                Answer::Done { .. } => true,
+                _ => false,
+            };
+            assert!(harmless, "{command:?} twice: {first:?}, {second:?}");
+            assert_eq!((executions, epoch), (self.world.state.executions.len(), self.world.state.epoch));
+        }
+        self.count();
+        self.world.tell();
+    }
+
+    fn count(&mut self) {
+        for group in self.world.state.groups.values() {
+            let serving = |node: &&NodeName| {
+                let id = InstanceId { node: (*node).clone(), service: group.spec.service.clone() };
+                self.truth.get(&id).is_some_and(|t| t.up && t.healthy_from <= self.world.now)
+            };
+            let up = group.spec.voters.iter().filter(serving).count();
+            let least = self.least.entry(group.spec.name.to_string()).or_insert(up);
+            *least = up.min(*least);
+        }
+    }
+
+    /// Agents do what is desired of them.
+    fn work(&mut self) {
+        let nodes: Vec<NodeName> = self.world.state.nodes.all_present().map(|n| n.name.clone()).collect();
+        for name in nodes {
+            let hears = !self.mischief.deaf.contains(&name);
+            self.finish(&name);
+            if !hears {
+                continue;
+            }
+            let wanted = desired(&self.world.state, &name);
+            for execution in wanted.executions {
+                let id = execution.id.clone();
+                let said = if let Some(result) = self.results.get(&id) {
+                    *result
+                } else if self.begun.contains_key(&id) {
+                    ExecutionState::Running
+                } else if execution.cancel {
+                    ExecutionState::Canceled
+                } else if execution.begin_before < self.world.now {
+                    ExecutionState::Rejected
+                } else if self.mischief.slow.contains(&name) {
+                    continue;
+                } else {
+                    self.begun.insert(id.clone(), self.world.now);
+                    self.begin(&name, &execution.action);
+                    ExecutionState::Accepted
+                };
+                let reason = (said == ExecutionState::Rejected).then_some(Reason::GrantExpired);
+                let outcome = said.is_final().then(|| ActionOutcome {
+                    message: said.as_str().to_lowercase(),
+                    backup: (execution.action.kind() == ActionKind::BackupCreate).then(Default::default),
+                    ..ActionOutcome::default()
+                });
+                let report = Report {
+                    execution: id,
+                    node: name.clone(),
+                    epoch: execution.epoch,
+                    state: said,
+                    reason,
+                    outcome,
+                };
+                let command = Command::Execution(Box::new(ExecutionCommand::Report(report)));
+                let principal = Principal::Agent { node: name.clone() };
+                let entry = Entry::new(self.world.now, principal, None, command);
+                let answer = self.world.commit(&entry);
+                assert!(answer.refusal().is_none(), "{answer:?}");
+            }
+        }
+    }
+
+    fn begin(&mut self, name: &NodeName, action: &quorate_model::ActionSpec) {
+        let Some(on) = action.service() else { return };
+        let id = InstanceId { node: name.clone(), service: on.clone() };
+        if matches!(
+            action.kind(),
+            ActionKind::ServiceRestart | ActionKind::ServiceStop | ActionKind::BackupCreate
+        ) {
+            self.truth.get_mut(&id).unwrap().up = false;
+        }
+    }
+
+    /// Actions whose time is over have their effect, whether anybody hears of it or not.
+    fn finish(&mut self, name: &NodeName) {
+        let due: Vec<_> = self
+            .world
+            .state
+            .executions
+            .values()
+            .filter(|e| e.node == *name && !self.results.contains_key(&e.id))
+            .filter(|e| self.begun.get(&e.id).is_some_and(|at| self.world.now.since(*at).0 >= ACTION_MS))
+            .map(|e| (e.id.clone(), e.action.clone()))
+            .collect();
+        for (id, action) in due {
+            if self.mischief.hang.contains(name) {
+                continue;
+            }
+            if self.mischief.amnesia.remove(name) {
+                self.results.insert(id, ExecutionState::Unknown);
+                continue;
+            }
+            self.results.insert(id, ExecutionState::Succeeded);
+            let Some(on) = action.service() else { continue };
+            let instance = InstanceId { node: name.clone(), service: on.clone() };
+            let truth = self.truth.get_mut(&instance).unwrap();
+            if matches!(
+                action.kind(),
+                ActionKind::ServiceRestart | ActionKind::ServiceStart | ActionKind::BackupCreate
+            ) {
+                truth.up = true;
+                truth.starts += 1;
+                truth.up_since = self.world.now;
+                let never = 86_400_000;
+                let wait = if self.mischief.sick.contains(name) { never } else { RECOVER_MS };
+                truth.healthy_from = self.world.now.plus(quorate_model::DurationMs(wait));
+            }
+        }
+    }
+
+    /// The leader takes heartbeats and readings in.
+    fn observe(&mut self) {
+        let now = self.world.now;
+        let names: Vec<NodeName> = self.world.state.nodes.all_present().map(|n| n.name.clone()).collect();
+        for name in names.iter().filter(|n| !self.mischief.deaf.contains(*n)) {
+            let seen = NodeObservation {
+                heard: now,
+                agent_version: "0.1.0".into(),
+                capabilities: ActionKind::ALL.iter().copied().collect(),
+            };
+            self.world.obs.nodes.insert(name.clone(), seen);
+            let on: Vec<_> = self.truth.iter().filter(|(id, _)| id.node == *name).collect();
+            for (id, truth) in on {
+                let reading = self.reading(id, truth, now);
+                self.world.obs.instances.insert(id.clone(), reading);
+            }
+        }
+    }
+
+    fn reading(&self, id: &InstanceId, truth: &Truth, now: Timestamp) -> InstanceReading {
+        let healthy = truth.up && truth.healthy_from <= now;
+        let passes = now.since(truth.healthy_from).0 / TICK_MS + 1;
+        let role = if id.node == self.leader { InstanceRole::Leader } else { InstanceRole::Voter };
+        let probe = |name: &str, from: &NodeName| ProbeReading {
+            instance: id.clone(),
+            from: from.clone(),
+            probe: ProbeName::new(name).unwrap(),
+            ok: healthy,
+            passes: if healthy { u32::try_from(passes).unwrap_or(u32::MAX) } else { 0 },
+            failures: u32::from(!healthy),
+            detail: if healthy { "200".into() } else { "503".into() },
+            role,
+            lag: Some(0),
+            at: now,
+        };
+        let mut probes = vec![probe("health", &id.node), probe("member", &id.node)];
+        if let Some(peer) = peer_of(&self.world.state, &id.node)
+            && !self.mischief.deaf.contains(peer)
+        {
+            probes.push(probe("health", peer));
+        }
+        let observed = match (truth.up, healthy) {
+            (false, _) => InstanceState::Stopped,
+            (true, false) => InstanceState::Running,
+            (true, true) => InstanceState::Healthy,
+        };
+        InstanceReading {
+            instance: id.clone(),
+            observed,
+            role,
+            sync: if healthy { Sync::CaughtUp } else { Sync::Unknown },
+            up_since: if truth.up { truth.up_since } else { Timestamp::ZERO },
+            at: now,
+            probes,
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Tests of the heart across its rooms: transcripts, properties, frozen bytes.
+
+mod agents;
+mod budget;
+mod doors;
+mod frozen;
+mod samples;
+mod sequences;
+mod transcripts;
+mod world;
