@@ -142,6 +142,7 @@ impl HostError {
             Self::UnitNotAllowed { .. } | Self::PathOutsideRoot { .. } => Reason::PolicyDenied,
             Self::NotFound { .. } => Reason::NotFound,
             Self::Timeout { .. } => Reason::DeadlineExceeded,
+            Self::Job { result, .. } if result == "timeout" => Reason::DeadlineExceeded,
             Self::Unavailable { .. } => Reason::ActionUnsupported,
             Self::Io { source, .. }
                 if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>

@@ -106,6 +106,8 @@ impl SystemdDriver {
             }
         }
         let unit = self.bus.reading(unit).await?;
+        // systemd's own TimeoutStopSec may be shorter than our deadline: then the SIGKILL was its.
+        let escalated = escalated || unit.status.result == "timeout";
         Ok(Effect { unit, escalated, took_ms: millis(began.elapsed()), ..Effect::default() })
     }
 

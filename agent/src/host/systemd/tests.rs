@@ -21,6 +21,8 @@ struct Unit {
     invocation: u8,
     /// Stops only when killed.
     stubborn: bool,
+    /// systemd's own stop limit is the shorter one: it kills.
+    killed_by_systemd: bool,
     /// Result word of the next start.
     result: Option<&'static str>,
     can_reload: bool,
@@ -61,7 +63,9 @@ impl Mock {
             (Some("Unit"), "CanReload") => Variant::from(u.can_reload),
             (Some("Service"), "MainPID") => Variant::from(if up { 4242_u32 } else { 0 }),
             (Some("Service"), "NRestarts") => Variant::from(2_u32),
-            (Some("Service"), "Result") => Variant::from("success"),
+            (Some("Service"), "Result") => {
+                Variant::from(if u.killed_by_systemd && !up { "timeout" } else { "success" })
+            }
             (Some("Service"), "ExecMainStatus") => Variant::from(0_i32),
             _ => return None,
         };
@@ -245,6 +249,10 @@ async fn a_stubborn_unit_is_killed_and_that_is_recorded() {
     let (d, mock, _task) = pair(&[("x.service", stubborn.clone()), ("y.service", stubborn)]).await;
     assert!(d.stop("x.service", SHORT).await.expect("stops").escalated);
     assert_eq!(calls(&mock), ["StopUnit x.service", "KillUnit x.service 9"]);
+    let killed = Unit { killed_by_systemd: true, ..unit("loaded", "active") };
+    mock.lock().expect("mock").units.insert("z.service".into(), killed);
+    assert!(d.stop("z.service", LONG).await.expect("stops").escalated, "whoever killed it");
+    calls(&mock);
     assert!(d.restart("y.service", SHORT, LONG).await.expect("restarts").escalated);
     assert_eq!(calls(&mock), ["RestartUnit y.service", "KillUnit y.service 9"]);
 }
@@ -271,7 +279,7 @@ async fn failures_are_typed() {
         panic!("a job failed")
     };
     assert_eq!(result, "failed");
-    assert!(matches!(d.start("slow.service", LONG).await, Err(HostError::Timeout { .. })));
+    assert!(matches!(d.start("slow.service", LONG).await, Err(HostError::Job { .. })));
     // Skipped by a condition: the job is fine and the unit is not up.
     assert!(matches!(d.start("skipping.service", LONG).await, Err(HostError::NotStarted { .. })));
     d.reload("good.service", LONG).await.expect("reloads");

@@ -64,9 +64,6 @@ pub(super) fn job_result(verb: &'static str, unit: &str, result: &str) -> Result
         // "skipped": the unit was in the wanted state, or a condition of its own kept it from running; the reading
         // that follows tells which.
         "done" | "skipped" => Ok(()),
-        "timeout" => {
-            Err(HostError::Timeout { what: format!("{verb} of {unit} by its unit's own limit"), after_ms: 0 })
-        }
         other => Err(HostError::Job { verb, unit: unit.to_owned(), result: clean(other) }),
     }
 }
@@ -90,7 +87,8 @@ mod tests {
         for word in ["done", "skipped"] {
             assert!(job_result("start", "x.service", word).is_ok());
         }
-        assert!(matches!(job_result("stop", "x.service", "timeout"), Err(HostError::Timeout { .. })));
+        let late = job_result("stop", "x.service", "timeout").expect_err("the unit's own limit passed");
+        assert_eq!(late.reason(), quorate_model::Reason::DeadlineExceeded);
         for word in
             ["failed", "canceled", "dependency", "invalid", "assert", "unsupported", "collected", "once", ""]
         {
