@@ -125,8 +125,7 @@ pub fn open(
     let committed = CommittedFile::open(&path).map_err(StoreRefused::io("read", &path))?;
     let path = dirs.snapshots();
     let snapshots = Snapshots::open(&path).map_err(StoreRefused::io("read", &path))?;
-    let log = LogBytes { store, appended: Arc::new(AtomicU64::new(0)) };
-    log.finish_purge()?;
+    let log = LogBytes::new(store)?;
     let outcome = marks(&log, &snapshots).and_then(|marks| {
         let committed = committed.ok_or("the committed index is missing or damaged")?;
         check(&log.store, &marks, committed.1)?;
@@ -185,6 +184,17 @@ fn check(store: &Durable, marks: &LogMarks, committed: Option<CommittedIndex>) -
 }
 
 impl LogBytes {
+    /// The log in a store that was opened elsewhere, for instance on a disk in memory that a simulator makes lose
+    /// unsynced writes. Members on disk come from [`open`].
+    ///
+    /// # Errors
+    /// [`StoreError`] when an interrupted purge cannot be finished.
+    pub fn new(store: Durable) -> Result<Self, StoreError> {
+        let log = Self { store, appended: Arc::new(AtomicU64::new(0)) };
+        log.finish_purge()?;
+        Ok(log)
+    }
+
     /// The stored vote.
     ///
     /// # Errors
@@ -342,4 +352,80 @@ fn removal(from: u64, to: u64) -> Result<Batch, StoreError> {
         batch.delete(&entry_key(index)).map_err(|error| too_large(&error))?;
     }
     Ok(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_durable::MemoryDisk;
+
+    use super::*;
+
+    fn open(disk: &MemoryDisk) -> LogBytes {
+        LogBytes::new(Durable::open_engine(disk.engine(), false, true).unwrap()).unwrap()
+    }
+
+    fn indexes(log: &LogBytes) -> Vec<u64> {
+        log.entries(0, u64::MAX, usize::MAX).unwrap().into_iter().map(|(index, _)| index).collect()
+    }
+
+    #[tokio::test]
+    async fn a_crash_after_any_change_keeps_it_and_leaves_no_hole() {
+        let disk = MemoryDisk::new();
+        let log = open(&disk);
+        log.save_vote(4, b"vote").await.unwrap();
+        log.append((0..3000u64).map(|n| (n, n.to_be_bytes().to_vec())).collect()).await.unwrap();
+        disk.crash();
+        let log = open(&disk);
+        assert_eq!(log.vote().unwrap().unwrap(), b"vote");
+        assert_eq!(indexes(&log), (0..3000).collect::<Vec<_>>());
+
+        let before = log.durable().counters();
+        log.truncate(1800).await.unwrap();
+        let after = log.durable().counters();
+        // 1,200 keys in batches of at most 1,024, each with the store's own record.
+        assert_eq!((after.commits - before.commits, after.records - before.records), (2, 1200 + 2));
+        disk.crash();
+        let log = open(&disk);
+        assert_eq!(indexes(&log), (0..1800).collect::<Vec<_>>());
+
+        log.purge(1499, b"mark").await.unwrap();
+        disk.crash();
+        let log = open(&disk);
+        assert_eq!(log.purged().unwrap().unwrap(), b"mark");
+        assert_eq!((log.first_index().unwrap(), log.last().unwrap().unwrap().0), (Some(1500), 1799));
+        // Beyond the end, as after a snapshot was installed.
+        log.purge(5000, b"far").await.unwrap();
+        assert_eq!((log.first_index().unwrap(), log.last().unwrap()), (None, None));
+    }
+
+    #[tokio::test]
+    async fn a_purge_cut_short_is_finished_at_the_next_start() {
+        let disk = MemoryDisk::new();
+        let log = open(&disk);
+        log.append((0..100).map(|n| (n, vec![1])).collect()).await.unwrap();
+        // What a crash leaves between the mark and the removals.
+        let mut batch = Batch::new();
+        put(&mut batch, PURGED, &[60u64.to_be_bytes().as_slice(), b"mark"].concat()).unwrap();
+        log.durable().commit(batch).await.unwrap();
+        disk.crash();
+        assert_eq!(open(&disk).first_index().unwrap(), Some(61));
+    }
+
+    #[tokio::test]
+    async fn an_entry_larger_than_a_record_comes_back_whole() {
+        let disk = MemoryDisk::new();
+        let log = open(&disk);
+        let large: Vec<u8> = (0..1_048_576u32).map(|n| n.to_le_bytes()[0]).collect();
+        log.append(vec![(0, large.clone()), (1, vec![2])]).await.unwrap();
+        disk.crash();
+        let log = open(&disk);
+        assert_eq!(log.entries(0, 9, 9).unwrap(), vec![(0, large), (1, vec![2])]);
+        assert!(log.appended_bytes() == 0);
+        log.truncate(0).await.unwrap();
+        assert_eq!(
+            disk.engine().scan(vec![0xFE]..=vec![0xFE; 20], 10).unwrap(),
+            Vec::new(),
+            "chunks were left"
+        );
+    }
 }
