@@ -149,6 +149,23 @@ pub fn channel(address: &Address, tls: &ClientTls, limits: &ChannelLimits) -> Re
     Ok(endpoint.connect_with_connector_lazy(connector))
 }
 
+/// Whether a failed call never left this process, so that even a mutation without a request id may be sent again. The
+/// usual cause is a connection that the server retired (its age limit) at the moment the call was queued.
+///
+/// Every other transport failure leaves the outcome unknown.
+#[must_use]
+pub fn was_never_sent(status: &tonic::Status) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(status);
+    while let Some(error) = cause {
+        // hyper's "canceled" means: still in the queue when the connection went away.
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// TCP and TLS within one deadline; the wanted protocol must have been agreed on.
 pub(super) async fn dial(
     address: &Address,

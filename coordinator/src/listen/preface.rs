@@ -1,0 +1,84 @@
+//! The HTTP/2 preface, read under the handshake's deadline: hyper waits for it without one.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+/// What every HTTP/2 client sends first (RFC 9113 §3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The kind of the error that says so; TLS and sockets do not use it.
+pub(super) const NOT_HTTP2: io::ErrorKind = io::ErrorKind::Unsupported;
+
+/// A stream whose preface was read; it gives the preface again, then the rest.
+#[derive(Debug)]
+pub(super) struct Prefaced<S> {
+    inner: S,
+    given: usize,
+}
+
+/// Reads the preface. Anything else, HTTP/1.1 too, is an error.
+pub(super) async fn read_preface<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Prefaced<S>> {
+    let mut got = [0_u8; PREFACE.len()];
+    let mut length = 0;
+    while length < got.len() {
+        let count = stream.read(&mut got[length..]).await?;
+        length += count;
+        if count == 0 || got[..length] != PREFACE[..length] {
+            return Err(io::Error::new(NOT_HTTP2, "no HTTP/2 preface"));
+        }
+    }
+    Ok(Prefaced { inner: stream, given: 0 })
+}
+
+impl<S> Prefaced<S> {
+    /// The stream below.
+    pub(super) const fn inner(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Prefaced<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let rest = &PREFACE[self.given..];
+        if rest.is_empty() {
+            return Pin::new(&mut self.inner).poll_read(cx, buf);
+        }
+        let count = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..count]);
+        self.given += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prefaced<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
