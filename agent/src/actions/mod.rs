@@ -9,6 +9,7 @@
 
 mod backup;
 mod context;
+mod diagnose;
 mod error;
 mod job;
 mod ports;
@@ -107,7 +108,30 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         }
         ActionSpec::BackupVerify { backup, sha256 } => backup::exec::check(context, backup, sha256).await,
         ActionSpec::LogRotate { service, policy } => rotate::exec::rotate(context, service, policy).await,
-        // The folders of the others follow one by one; until one is here its kind is refused, never faked.
-        ActionSpec::HostFacts | ActionSpec::HostDiagnose => Err(ActionError::Unsupported(spec.kind())),
+        ActionSpec::HostFacts => diagnose::exec::facts(context).await,
+        ActionSpec::HostDiagnose => diagnose::exec::diagnose(context).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_in_the_catalogue_once_and_its_class_is_the_highest_a_request_can_have() {
+        let all = catalogue();
+        assert_eq!(all.iter().map(|info| info.kind).collect::<Vec<_>>(), ActionKind::ALL);
+        let service = testing::service_name();
+        let requests = [
+            ActionSpec::ServiceStart { service: service.clone() },
+            ActionSpec::ServiceRestart { service },
+            ActionSpec::HostDiagnose,
+        ];
+        for spec in requests {
+            assert!(spec.risk() <= info(spec.kind()).risk, "{spec:?}");
+        }
+        assert!(
+            all.iter().all(|info| info.version > 0 && !info.input.is_empty() && info.summary.ends_with('.'))
+        );
     }
 }
