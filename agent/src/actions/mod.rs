@@ -23,7 +23,7 @@ pub use context::{
     ServiceDriver, ServiceHandle, Services, Stopped, Undo,
 };
 pub use error::{ActionError, PortError};
-pub use ports::{HostClock, HostServices};
+pub use ports::{HostClock, HostFacts, HostServices};
 use quorate_model::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
 
 /// One line of the catalogue that an agent advertises.

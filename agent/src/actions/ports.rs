@@ -1,16 +1,19 @@
 //! The ports of an action over the real host.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use quorate_model::node::Facts;
 use quorate_model::service::UnitStatus;
-use quorate_model::{Driver, DurationMs, ServiceName, ServiceSpec, Timestamp};
+use quorate_model::{Driver, DurationMs, Reason, ServiceName, ServiceSpec, Timestamp};
 
-use super::context::{Clock, ServiceDriver, ServiceHandle, Services, Stopped};
+use super::context::{Clock, FactsSource, ServiceDriver, ServiceHandle, Services, Stopped};
 use super::error::PortError;
+use crate::facts::host_facts;
 use crate::host::{Host, HostError, clock};
 
 impl From<HostError> for PortError {
@@ -102,5 +105,20 @@ impl Clock for HostClock {
 
     fn monotonic(&self) -> DurationMs {
         DurationMs(clock::uptime_ms())
+    }
+}
+
+/// The facts of this host.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostFacts;
+
+impl FactsSource for HostFacts {
+    fn facts(&self) -> BoxFuture<'_, Result<Facts, PortError>> {
+        async {
+            let collected = tokio::task::spawn_blocking(|| host_facts(Path::new("/"))).await;
+            collected
+                .map_err(|e| PortError::new(Reason::Internal, format!("collecting facts ended early: {e}")))
+        }
+        .boxed()
     }
 }

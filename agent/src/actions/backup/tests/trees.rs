@@ -149,7 +149,7 @@ async fn leftovers_of_a_crash_are_removed_and_parts_in_use_are_not() {
 #[tokio::test]
 async fn every_level_gives_an_archive_that_verifies() {
     let place = Place::new();
-    let text: Vec<u8> = (0..200_000_u32).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+    let text: Vec<u8> = (0..20_000_u32).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
     place.put("log", &text);
     for level in [1, 9, 12, 19] {
         let id = format!("b-{level}");
