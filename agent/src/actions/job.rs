@@ -29,12 +29,6 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// A job that nothing bounds.
-    #[cfg(test)]
-    pub(super) fn for_tests(context: &ActionContext) -> Self {
-        Self::new(context, context.cancel.clone(), &Task::new("testing"))
-    }
-
     fn new(context: &ActionContext, cancel: CancellationToken, task: &Task) -> Self {
         let now = context.clock.monotonic();
         Self {
@@ -137,4 +131,12 @@ pub(super) async fn on_thread<T: Send + 'static>(
         let source = std::io::Error::other("the thread ended without a result");
         Err(ActionError::io("waiting for", doing, source))
     })
+}
+
+#[cfg(test)]
+impl Job {
+    /// A job that nothing bounds.
+    pub(super) fn for_tests(context: &ActionContext) -> Self {
+        Self::new(context, context.cancel.clone(), &Task::new("testing"))
+    }
 }
