@@ -4,18 +4,27 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
 use crate::actions::testing::locked;
 
-const LINES: u64 = 60_000;
+/// The writer writes at least this many lines.
+const LINES_MIN: u64 = 40_000;
+/// The writer gives up after this many lines without enough rotations: the test then fails by its own count.
+const LINES_MAX: u64 = 5_000_000;
+/// Rotations that must happen while it writes.
+const ROTATIONS: u64 = 3;
 
 /// Every line is there once and in order; names the first that is not.
-fn assert_whole(log: &Path) {
+fn assert_whole(log: &Path, lines: u64) {
     let found = numbers(&history(log));
-    let wrong = (0..LINES).zip(&found).find(|(wanted, got)| wanted != *got);
-    assert!(wrong.is_none() && found.len() as u64 == LINES, "{} lines, first wrong: {wrong:?}", found.len());
+    let wrong = (0..lines).zip(&found).find(|(wanted, got)| wanted != *got);
+    assert!(
+        wrong.is_none() && found.len() as u64 == lines,
+        "{} of {lines} lines, first wrong: {wrong:?}",
+        found.len()
+    );
 }
 
 fn open(path: &Path) -> File {
@@ -24,35 +33,40 @@ fn open(path: &Path) -> File {
 
 /// Writes numbered lines, one system call each, as fast as it can; reopens its log when told.
 struct Writer {
-    thread: std::thread::JoinHandle<()>,
+    /// Ends with the number of lines.
+    thread: std::thread::JoinHandle<u64>,
     reopen: Arc<AtomicBool>,
+    rotations: Arc<AtomicU64>,
 }
 
 fn writer(path: PathBuf) -> Writer {
-    let reopen = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&reopen);
+    let (reopen, rotations) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (told, seen) = (Arc::clone(&reopen), Arc::clone(&rotations));
     let mut file = open(&path);
     let thread = std::thread::spawn(move || {
-        for n in 0..LINES {
+        let mut n = 0;
+        while n < LINES_MIN || n < LINES_MAX && seen.load(Ordering::SeqCst) < ROTATIONS {
             if told.swap(false, Ordering::SeqCst) {
                 file = open(&path);
             }
             file.write_all(format!("{n}\n").as_bytes()).expect("write");
+            n += 1;
         }
+        n
     });
-    Writer { thread, reopen }
+    Writer { thread, reopen, rotations }
 }
 
-/// Rotates until the writer has ended; how often something was rotated.
-async fn rotate_until_done(bench: &Bench, policy: &LogRotation, writer: Writer) -> (usize, Vec<String>) {
-    let (mut times, mut messages) = (0, Vec::new());
+/// Rotates until the writer has ended; how many lines it wrote, and what each rotation said.
+async fn rotate_until_done(bench: &Bench, policy: &LogRotation, writer: Writer) -> (u64, Vec<String>) {
+    let mut messages = Vec::new();
     while !writer.thread.is_finished() {
         let outcome = rotate(bench, policy).await.expect("rotated");
-        times += outcome.rotated.len();
+        writer.rotations.fetch_add(outcome.rotated.len() as u64, Ordering::SeqCst);
         messages.push(outcome.message);
     }
-    writer.thread.join().expect("the writer");
-    (times, messages)
+    assert!(writer.rotations.load(Ordering::SeqCst) >= ROTATIONS, "too few rotations: {messages:?}");
+    (writer.thread.join().expect("the writer"), messages)
 }
 
 #[tokio::test]
@@ -63,9 +77,8 @@ async fn renaming_loses_no_line_of_a_writer_that_reopens() {
     let writer = writer(log.clone());
     let told = Arc::clone(&writer.reopen);
     *locked(&bench.unit.on_reload) = Some(Box::new(move || told.store(true, Ordering::SeqCst)));
-    let (times, _) = rotate_until_done(&bench, &policy(&log), writer).await;
-    assert!(times >= 2, "only {times} rotations happened");
-    assert_whole(&log);
+    let (lines, _) = rotate_until_done(&bench, &policy(&log), writer).await;
+    assert_whole(&log, lines);
 }
 
 #[tokio::test]
@@ -80,9 +93,10 @@ async fn a_writer_that_never_reopens_keeps_its_file_under_a_name() {
     while !writer.thread.is_finished() {
         // Refused once its file is the oldest to go.
         let _ = rotate(&bench, &policy).await;
+        writer.rotations.fetch_add(1, Ordering::SeqCst);
     }
-    writer.thread.join().expect("the writer");
-    assert_whole(&log);
+    let lines = writer.thread.join().expect("the writer");
+    assert_whole(&log, lines);
 }
 
 #[tokio::test]
@@ -91,13 +105,12 @@ async fn copying_loses_no_line_where_the_file_system_can_cut() {
     let log = temp.path().join("x.log");
     let bench = bench(temp.path(), true);
     let policy = LogRotation { copy_truncate: true, reload: false, ..policy(&log) };
-    let (times, messages) = rotate_until_done(&bench, &policy, writer(log.clone())).await;
+    let (lines, messages) = rotate_until_done(&bench, &policy, writer(log.clone())).await;
     if messages.iter().any(|m| m.contains("cannot cut")) {
         // The guarantee does not hold here, and the outcome says so; that much is what can be tested.
         return;
     }
-    assert!(times >= 2, "only {times} rotations happened");
-    assert_whole(&log);
+    assert_whole(&log, lines);
 }
 
 #[tokio::test]
