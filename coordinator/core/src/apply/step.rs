@@ -13,7 +13,7 @@ use quorate_model::{
 
 use super::{Answer, Context, Effect, backup, validate};
 use crate::command::StepCommand;
-use crate::safety::{Ask, Evidence, disturb_all, fence, gate};
+use crate::safety::{Ask, Evidence, budget, disturb_all, fence, gate};
 use crate::state::operation::{Failure, Operation, Step, is_over};
 use crate::state::{Execution, Grant, State};
 
@@ -106,7 +106,7 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
     match kind {
         StepKind::Status => "looking at",
         StepKind::Start => "starting",
-        StepKind::Stop => "stopping",
+        StepKind::Stop => budget::STOPPING,
         StepKind::Restart => "restarting",
         StepKind::Reload => "reloading",
         StepKind::Backup => "backing up",

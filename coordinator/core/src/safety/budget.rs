@@ -5,12 +5,15 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use quorate_model::{
-    GroupName, InstanceId, NodeName, OperationId, OutReason, QuorumPolicy, Reason, Refusal, Timestamp,
+    Drain, GroupName, InstanceId, NodeName, OperationId, OutReason, QuorumPolicy, Reason, Refusal, Timestamp,
 };
 
 use super::availability::{Availability, Evidence, availability, freshness_limit, is_ours};
 use super::fence;
 use crate::state::{Group, State};
+
+/// What a stop is called in [`Ask::doing`].
+pub(crate) const STOPPING: &str = "stopping";
 
 /// Who wants to disturb, and how.
 #[derive(Clone, Copy, Debug)]
@@ -136,13 +139,23 @@ pub fn disturb_all(
     for instance in instances {
         let node = &instance.node;
         let guard = fence::reachable(state, node)
-            .or_else(|| fence::eligible(state, node))
+            .or_else(|| fence::eligible(state, node).filter(|_| !empties(state, node, ask)))
             .or_else(|| fence::free(state, node, ask.operation));
         if guard.is_some() {
             return guard;
         }
     }
     within_budgets(state, instances, ask, evidence, now)
+}
+
+/// Stopping what is left on a draining node is what the drain is for: its cordon does not stand in the way, and its voters
+/// are out of every count already.
+fn empties(state: &State, node: &NodeName, ask: &Ask<'_>) -> bool {
+    let drained = state.nodes.present(node).is_some_and(|found| match found.drain {
+        Drain::Draining | Drain::Drained => true,
+        Drain::None => false,
+    });
+    drained && ask.doing == STOPPING
 }
 
 /// Each group that any of these instances belongs to is within its budget.
