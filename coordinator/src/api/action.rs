@@ -1,0 +1,62 @@
+//! ActionService: the catalogue.
+
+use quorate_model::{ActionKind, RiskClass};
+use quorate_proto::v1;
+use quorate_proto::v1::action_service_server::ActionService;
+use tonic::{Request, Response, Status};
+
+use super::context::{Api, Served};
+
+/// Risk at its worst and one line, for the catalogue.
+const fn about(kind: ActionKind) -> (RiskClass, &'static str) {
+    match kind {
+        ActionKind::ServiceStatus => (RiskClass::Read, "State of a service's unit."),
+        ActionKind::ServiceStart => (RiskClass::Safe, "Start a service and wait until its unit is active."),
+        ActionKind::ServiceStop => {
+            (RiskClass::Disruptive, "Stop a service; SIGKILL only after its deadline.")
+        }
+        ActionKind::ServiceRestart => (RiskClass::Disruptive, "Stop and start a service."),
+        ActionKind::ServiceReload => (RiskClass::Disruptive, "Make a service read its configuration again."),
+        ActionKind::BackupCreate => {
+            (RiskClass::Disruptive, "Store a hashed copy; disruptive when writes are paused for it.")
+        }
+        ActionKind::BackupVerify => (RiskClass::Safe, "Read a stored copy again and check every file."),
+        ActionKind::LogRotate => {
+            (RiskClass::Disruptive, "Rotate logs; disruptive when the service is reloaded after it.")
+        }
+        ActionKind::HostFacts => (RiskClass::Read, "Facts about the host."),
+        ActionKind::HostDiagnose => (RiskClass::Read, "Findings about the host."),
+    }
+}
+
+#[tonic::async_trait]
+impl ActionService for Api {
+    async fn list_actions(
+        &self,
+        request: Request<v1::ListActionsRequest>,
+    ) -> Result<Response<v1::ListActionsResponse>, Status> {
+        self.serve(request, |api, _, m| async move {
+            let v1::ListActionsRequest {} = m;
+            Ok(api.look_around(|state, obs, _| {
+                let nodes = |kind: &ActionKind| {
+                    obs.nodes.values().filter(|node| node.capabilities.contains(kind)).count()
+                };
+                let mut actions: Vec<v1::Action> = ActionKind::ALL
+                    .iter()
+                    .map(|kind| {
+                        let (risk, description) = about(*kind);
+                        v1::Action {
+                            name: kind.as_str().to_owned(),
+                            risk: risk.as_str().to_owned(),
+                            description: description.to_owned(),
+                            nodes: u32::try_from(nodes(kind)).unwrap_or(u32::MAX),
+                        }
+                    })
+                    .collect();
+                actions.sort_by(|a, b| a.name.cmp(&b.name));
+                Served { message: v1::ListActionsResponse { actions }, index: state.revision.0 }
+            }))
+        })
+        .await
+    }
+}

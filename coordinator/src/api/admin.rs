@@ -1,0 +1,168 @@
+//! AdminService: the coordinators themselves.
+
+use std::collections::BTreeMap;
+
+use quorate_common::wire::text::read_name;
+use quorate_common::wire::time::write_timestamp;
+use quorate_core::Command;
+use quorate_core::command::ClusterCommand;
+use quorate_core::safety::{Evidence, availability};
+use quorate_model::{MemberName, ObligationState};
+use quorate_proto::v1;
+use quorate_proto::v1::admin_service_server::AdminService;
+use tonic::{Request, Response, Status};
+
+use super::backend::RaftRole;
+use super::caller::Caller;
+use super::context::{Api, Served};
+use super::status::Failure;
+use super::view::member::members as show;
+
+impl Api {
+    /// Every member as this one sees it.
+    pub(crate) async fn member_list(&self) -> (Vec<v1::Member>, u64) {
+        let views = self.backend().members().await;
+        self.look(|state| (show(state, &views), state.revision.0))
+    }
+
+    /// The whole in one answer.
+    pub(crate) async fn whole(&self) -> (v1::GetStatusResponse, u64) {
+        let views = self.backend().members().await;
+        let up = views.iter().filter(|v| v.role != RaftRole::Down).count();
+        let leader = self.health().leader;
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        self.look_around(|state, obs, now| {
+            let mut nodes: BTreeMap<String, u32> = BTreeMap::new();
+            for node in state.nodes.all_present() {
+                *nodes.entry(node.status.as_str().to_owned()).or_default() += 1;
+            }
+            let evidence = Evidence::from_observations(obs);
+            let mut groups: BTreeMap<String, u32> = BTreeMap::new();
+            for group in state.groups.values() {
+                let word = availability(state, group, &evidence, now).state().as_str();
+                *groups.entry(word.to_owned()).or_default() += 1;
+            }
+            let open = |s: ObligationState| matches!(s, ObligationState::Open | ObligationState::Failed);
+            let message = v1::GetStatusResponse {
+                cluster_id: state.cluster.id.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default(),
+                cluster_name: state.cluster.name.clone(),
+                leader: leader
+                    .and_then(|id| state.members.by_id.get(&id))
+                    .map(|m| m.name.as_str().to_owned())
+                    .unwrap_or_default(),
+                members_up: count(up),
+                members: count(state.members.present().count()),
+                nodes,
+                groups,
+                operations_active: count(
+                    state.operations.values().filter(|o| !o.state.is_terminal()).count(),
+                ),
+                obligations_open: count(state.obligations.values().filter(|o| open(o.state)).count()),
+                index: state.revision.0,
+                time: write_timestamp(now),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                level: state.settings.level,
+            };
+            (message, state.revision.0)
+        })
+    }
+
+    async fn remove_member(
+        &self,
+        caller: &Caller,
+        request: v1::RemoveMemberRequest,
+    ) -> Result<Served<v1::RemoveMemberResponse>, Failure> {
+        let v1::RemoveMemberRequest { name, options } = request;
+        let change = self.change(caller, options)?;
+        let name: MemberName = read_name("name", name)?;
+        self.backend().linearize().await?;
+        let found = self.look(|state| state.members.named(&name).map(|m| m.id));
+        let member = found.ok_or_else(|| Failure::not_found("member", name.as_str()))?;
+        let command = || Command::Cluster(ClusterCommand::RemoveMember { member });
+        if !change.validate_only {
+            // Out of the Raft group first: its certificates must not be refused while it still counts as a voter. What
+            // stops half way is finished by the same call again.
+            self.backend().retire_member(member).await?;
+        }
+        let (index, _) = self.propose(caller, &change, command()).await?;
+        let (members, _) = self.member_list().await;
+        Ok(Served { message: v1::RemoveMemberResponse { members }, index })
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Api {
+    async fn list_members(
+        &self,
+        request: Request<v1::ListMembersRequest>,
+    ) -> Result<Response<v1::ListMembersResponse>, Status> {
+        self.serve(request, |api, _, m| async move {
+            let v1::ListMembersRequest { consistency } = m;
+            api.fresh(consistency).await?;
+            let (members, index) = api.member_list().await;
+            Ok(Served { message: v1::ListMembersResponse { members }, index })
+        })
+        .await
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<v1::RemoveMemberRequest>,
+    ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
+        self.serve(request, |api, caller, m| async move { api.remove_member(&caller, m).await }).await
+    }
+
+    async fn trigger_snapshot(
+        &self,
+        request: Request<v1::TriggerSnapshotRequest>,
+    ) -> Result<Response<v1::TriggerSnapshotResponse>, Status> {
+        self.serve(request, |api, caller, m| async move {
+            let v1::TriggerSnapshotRequest { options } = m;
+            let change = api.change(&caller, options)?;
+            let revision = api.look(|state| state.revision.0);
+            let index = if change.validate_only { revision } else { api.backend().snapshot().await? };
+            // A snapshot changes nothing that is replicated; that somebody asked for one is in the audit like a read.
+            let ledger = api.ledger();
+            ledger.count(&super::ledger::Event {
+                event_type: "read",
+                principal: &caller.principal,
+                client_ip: &caller.client_ip,
+                action: "AdminService/TriggerSnapshot",
+                reason: "",
+                details: &change.reason,
+            });
+            Ok(Served { message: v1::TriggerSnapshotResponse { index }, index: revision })
+        })
+        .await
+    }
+
+    async fn get_status(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        self.serve(request, |api, _, m| async move {
+            let v1::GetStatusRequest { consistency } = m;
+            api.fresh(consistency).await?;
+            let (message, index) = api.whole().await;
+            Ok(Served { message, index })
+        })
+        .await
+    }
+
+    async fn get_caller(
+        &self,
+        request: Request<v1::GetCallerRequest>,
+    ) -> Result<Response<v1::GetCallerResponse>, Status> {
+        self.serve(request, |api, caller, m| async move {
+            let v1::GetCallerRequest {} = m;
+            let message = v1::GetCallerResponse {
+                principal: caller.principal.to_string(),
+                access_role: caller.access.map(|a| a.as_str().to_owned()).unwrap_or_default(),
+                serial: caller.serial.as_str().to_owned(),
+                expires: write_timestamp(caller.not_after),
+            };
+            Ok(Served { message, index: api.look(|state| state.revision.0) })
+        })
+        .await
+    }
+}

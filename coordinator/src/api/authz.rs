@@ -1,0 +1,287 @@
+//! Who may call what: one table, exact paths, default deny.
+//!
+//! A method without a row is refused for everybody, and the test below fails for it, because the table is compared with the
+//! compiled descriptor of every service (I-24).
+
+use quorate_model::{AccessRole, Principal};
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// Users with at least this role.
+    Users(AccessRole),
+    /// Agents only (I-25).
+    Agents,
+    /// Coordinators only.
+    Coordinators,
+    /// Nobody on the gRPC port; the HTTPS port serves it to callers without a certificate.
+    Enrolment,
+}
+
+/// Where a method is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// By any coordinator: it needs the replicated state only.
+    Any,
+    /// By the leader: it needs what only the leader's memory holds. Followers pass it on.
+    Leader,
+}
+
+/// What a method does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Reads; counted in the audit in batches.
+    Read,
+    /// Changes something; every call is in the audit by itself.
+    Change,
+    /// A stream that lives long; no deadline of ours.
+    Stream,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// `/package.Service/Method`.
+    pub path: &'static str,
+    /// Who.
+    pub allow: Allow,
+    /// What.
+    pub effect: Effect,
+    /// Where.
+    pub place: Place,
+}
+
+impl Rule {
+    /// `Service/Method`, as the audit and metrics show it.
+    #[must_use]
+    pub fn short(&self) -> &'static str {
+        let path = self.path.trim_start_matches('/');
+        let service = path.split('/').next().unwrap_or_default();
+        let package = service.rfind('.').map_or(0, |dot| dot + 1);
+        path.get(package..).unwrap_or(path)
+    }
+
+    /// Whether a caller may.
+    #[must_use]
+    pub fn permits(&self, principal: &Principal, access: Option<AccessRole>) -> bool {
+        match (self.allow, principal) {
+            (Allow::Users(least), Principal::User { .. }) => access.is_some_and(|role| role >= least),
+            (Allow::Agents, Principal::Agent { .. }) => true,
+            (Allow::Coordinators, Principal::Coordinator { .. }) => true,
+            (
+                Allow::Users(_) | Allow::Agents | Allow::Coordinators | Allow::Enrolment,
+                Principal::System
+                | Principal::User { .. }
+                | Principal::Agent { .. }
+                | Principal::Coordinator { .. },
+            ) => false,
+        }
+    }
+}
+
+const VIEWER: Allow = Allow::Users(AccessRole::Viewer);
+const OPERATOR: Allow = Allow::Users(AccessRole::Operator);
+const ADMIN: Allow = Allow::Users(AccessRole::Admin);
+
+macro_rules! rules {
+    ($($service:literal { $($method:literal: $allow:expr, $effect:ident, $place:ident;)+ })+) => {
+        &[$($(Rule {
+            path: concat!("/", $service, "/", $method),
+            allow: $allow,
+            effect: Effect::$effect,
+            place: Place::$place,
+        }),+),+]
+    };
+}
+
+/// Every method there is.
+pub const RULES: &[Rule] = rules! {
+    "quorate.v1.FleetService" {
+        "ListNodes": VIEWER, Read, Leader;
+        "GetNode": VIEWER, Read, Leader;
+        "CordonNode": OPERATOR, Change, Leader;
+        "UncordonNode": OPERATOR, Change, Leader;
+        "DrainNode": OPERATOR, Change, Leader;
+        "UndrainNode": OPERATOR, Change, Leader;
+        "UpdateNodeLabels": OPERATOR, Change, Leader;
+        "RemoveNode": ADMIN, Change, Leader;
+        "CreateToken": ADMIN, Change, Any;
+        "ListTokens": ADMIN, Read, Any;
+        "RevokeToken": ADMIN, Change, Any;
+    }
+    "quorate.v1.GroupService" {
+        "ListServices": VIEWER, Read, Leader;
+        "GetService": VIEWER, Read, Leader;
+        "ApplyService": OPERATOR, Change, Leader;
+        "DeleteService": OPERATOR, Change, Any;
+        "ListGroups": VIEWER, Read, Leader;
+        "GetGroup": VIEWER, Read, Leader;
+        "ApplyGroup": OPERATOR, Change, Leader;
+        "DeleteGroup": OPERATOR, Change, Any;
+        "GetQuorum": VIEWER, Read, Leader;
+        "CheckQuorum": VIEWER, Read, Leader;
+    }
+    "quorate.v1.OperationService" {
+        "CreatePlan": OPERATOR, Change, Leader;
+        "GetPlan": VIEWER, Read, Any;
+        "ListPlans": VIEWER, Read, Any;
+        "CreateOperation": OPERATOR, Change, Leader;
+        "GetOperation": VIEWER, Read, Any;
+        "ListOperations": VIEWER, Read, Any;
+        "WatchOperation": VIEWER, Stream, Any;
+        "PauseOperation": OPERATOR, Change, Any;
+        "ResumeOperation": OPERATOR, Change, Any;
+        "CancelOperation": OPERATOR, Change, Any;
+        "ExplainOperation": VIEWER, Read, Leader;
+    }
+    "quorate.v1.ActionService" {
+        "ListActions": VIEWER, Read, Leader;
+    }
+    "quorate.v1.BackupService" {
+        "ListBackups": VIEWER, Read, Any;
+        "GetBackup": VIEWER, Read, Any;
+    }
+    "quorate.v1.AuditService" {
+        "ListAuditRecords": VIEWER, Read, Any;
+        "WatchAuditRecords": VIEWER, Stream, Any;
+        "VerifyAudit": VIEWER, Read, Any;
+    }
+    "quorate.v1.AdminService" {
+        "ListMembers": VIEWER, Read, Any;
+        "RemoveMember": ADMIN, Change, Leader;
+        "TriggerSnapshot": ADMIN, Change, Any;
+        "GetStatus": VIEWER, Read, Any;
+        "GetCaller": VIEWER, Read, Any;
+    }
+    "quorate.v1.EnrollService" {
+        "Enroll": Allow::Enrolment, Change, Any;
+    }
+    "quorate.agent.v1.AgentService" {
+        "Session": Allow::Agents, Stream, Any;
+        "RenewCertificate": Allow::Agents, Change, Any;
+    }
+    "quorate.peer.v1.PeerService" {
+        "AppendEntries": Allow::Coordinators, Stream, Any;
+        "RequestVote": Allow::Coordinators, Stream, Any;
+        "InstallSnapshot": Allow::Coordinators, Stream, Any;
+        "Propose": Allow::Coordinators, Stream, Any;
+        "ReadIndex": Allow::Coordinators, Stream, Any;
+        "ReportObservations": Allow::Coordinators, Stream, Any;
+        "GetPeerStatus": Allow::Coordinators, Stream, Any;
+    }
+    "grpc.health.v1.Health" {
+        "Check": VIEWER, Read, Any;
+        "Watch": VIEWER, Stream, Any;
+    }
+    "grpc.reflection.v1.ServerReflection" {
+        "ServerReflectionInfo": VIEWER, Stream, Any;
+    }
+};
+
+/// The row of a path. Compared whole: no prefix, no wildcard, no case folding (class C6).
+#[must_use]
+pub fn rule(path: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.path == path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message;
+    use quorate_model::{MemberId, NodeName, UserName};
+
+    use super::*;
+
+    /// Every method of every service in the descriptor.
+    fn methods() -> BTreeSet<String> {
+        let set = prost_types::FileDescriptorSet::decode(quorate_proto::DESCRIPTOR_SET).unwrap();
+        let mut all = BTreeSet::new();
+        for file in &set.file {
+            for service in &file.service {
+                for method in &service.method {
+                    all.insert(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_method_has_exactly_one_row_and_every_row_a_method() {
+        let methods = methods();
+        assert!(methods.len() > 45, "the descriptor holds all services");
+        for method in &methods {
+            let rows = RULES.iter().filter(|r| r.path == method).count();
+            assert_eq!(rows, 1, "{method} has {rows} rows");
+        }
+        for row in RULES.iter().filter(|r| !r.path.starts_with("/grpc.")) {
+            assert!(methods.contains(row.path), "{} is no method", row.path);
+        }
+    }
+
+    fn callers() -> Vec<(&'static str, Principal, Option<AccessRole>)> {
+        let user = Principal::User { name: UserName::new("u").unwrap() };
+        let mut all = vec![
+            ("system", Principal::System, None),
+            ("coordinator", Principal::Coordinator { member: MemberId(1) }, None),
+            ("agent", Principal::Agent { node: NodeName::new("n").unwrap() }, None),
+            ("user without a role", user.clone(), None),
+        ];
+        all.extend(AccessRole::ALL.iter().map(|role| (role.as_str(), user.clone(), Some(*role))));
+        all
+    }
+
+    #[test]
+    fn the_role_matrix_is_default_deny() {
+        for rule in RULES {
+            for (word, principal, access) in callers() {
+                let expected = match rule.allow {
+                    Allow::Agents => word == "agent",
+                    Allow::Coordinators => word == "coordinator",
+                    Allow::Enrolment => false,
+                    Allow::Users(least) => access.is_some_and(|role| role >= least),
+                };
+                assert_eq!(rule.permits(&principal, access), expected, "{} as {word}", rule.path);
+            }
+        }
+        // A role on a certificate that is not a user's gives nothing.
+        let agent = Principal::Agent { node: NodeName::new("n").unwrap() };
+        assert!(
+            !rule("/quorate.v1.FleetService/ListNodes").unwrap().permits(&agent, Some(AccessRole::Admin))
+        );
+    }
+
+    #[test]
+    fn agents_reach_agent_methods_only_and_coordinators_peer_methods_only() {
+        for rule in RULES {
+            let package = rule.path.split('.').nth(1).unwrap();
+            assert_eq!(rule.allow == Allow::Agents, package == "agent", "{}", rule.path);
+            assert_eq!(rule.allow == Allow::Coordinators, package == "peer", "{}", rule.path);
+        }
+    }
+
+    #[test]
+    fn changes_need_more_than_a_viewer() {
+        for rule in RULES.iter().filter(|r| r.effect == Effect::Change) {
+            assert_ne!(rule.allow, VIEWER, "{}", rule.path);
+        }
+    }
+
+    #[test]
+    fn only_the_exact_path_has_a_row() {
+        for path in [
+            "",
+            "/",
+            "/quorate.v1.FleetService/",
+            "/quorate.v1.FleetService/listnodes",
+            "/quorate.v1.FleetService/ListNodes/",
+            "//quorate.v1.FleetService/ListNodes",
+            "/quorate.v1.FleetService/ListNodes/../CreateToken",
+            "/quorate.v1.FleetService/List%4eodes",
+        ] {
+            assert_eq!(rule(path), None, "{path}");
+        }
+        assert_eq!(rule("/quorate.v1.FleetService/ListNodes").unwrap().short(), "FleetService/ListNodes");
+    }
+}

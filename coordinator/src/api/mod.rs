@@ -1,0 +1,43 @@
+//! The automation API: gRPC services over the replicated state, and the gate in front of them.
+//!
+//! Job: let callers in, take their messages apart, read or propose, show what came of it. Must never: change anything but
+//! through [`backend::Backend::propose`], decide what safety decides, or serve a request that did not come through
+//! [`gate::Gate`].
+//!
+//! **Architecture Invariant:** a service sees only an authenticated, authorised [`caller::Caller`]; without one it answers
+//! UNAUTHENTICATED. Who may call what stands in one table, [`authz::RULES`]; what an error becomes stands in one map,
+//! [`status`].
+
+pub mod authz;
+pub mod backend;
+pub mod caller;
+pub mod gate;
+pub mod ledger;
+pub mod signer;
+pub mod status;
+pub mod watch;
+
+mod action;
+mod admin;
+mod audit;
+mod backup;
+mod context;
+mod drain;
+mod dryrun;
+mod enroll;
+mod fleet;
+mod group;
+mod operation;
+mod page;
+mod planning;
+mod rate;
+mod routes;
+mod tokens;
+pub(crate) mod view;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+pub use context::{Api, ApiOptions};
+pub use routes::{DECODE_LIMIT_BYTES, enrolment_routes, routes};

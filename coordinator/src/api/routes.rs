@@ -1,0 +1,59 @@
+//! The services with their limits, as one set of routes for [`super::gate::Gate`].
+
+use quorate_proto::v1::action_service_server::ActionServiceServer;
+use quorate_proto::v1::admin_service_server::AdminServiceServer;
+use quorate_proto::v1::audit_service_server::AuditServiceServer;
+use quorate_proto::v1::backup_service_server::BackupServiceServer;
+use quorate_proto::v1::enroll_service_server::EnrollServiceServer;
+use quorate_proto::v1::fleet_service_server::FleetServiceServer;
+use quorate_proto::v1::group_service_server::GroupServiceServer;
+use quorate_proto::v1::operation_service_server::OperationServiceServer;
+use tonic::service::{Routes, RoutesBuilder};
+
+use super::context::Api;
+
+/// Largest request (reliability.md 5.3).
+pub const DECODE_LIMIT_BYTES: usize = 1024 * 1024;
+/// Largest answer: what gRPC clients take by default. A page of 1,000 nodes and an operation of 10,000 steps fit.
+const ENCODE_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+/// Largest enrolment: a token of 4 KiB and a certificate request of 16 KiB.
+const ENROL_LIMIT_BYTES: usize = 32 * 1024;
+
+macro_rules! limited {
+    ($server:ident, $api:expr) => {
+        $server::new($api.clone())
+            .max_decoding_message_size(DECODE_LIMIT_BYTES)
+            .max_encoding_message_size(ENCODE_LIMIT_BYTES)
+    };
+}
+
+/// Every service of users, with reflection and health. The shell adds the services of agents and peers to the builder.
+///
+/// # Errors
+/// When the descriptor that was compiled in cannot be read, which is a defect.
+pub fn routes(api: &Api) -> Result<RoutesBuilder, tonic_reflection::server::Error> {
+    let mut builder = Routes::builder();
+    builder
+        .add_service(limited!(FleetServiceServer, api))
+        .add_service(limited!(GroupServiceServer, api))
+        .add_service(limited!(OperationServiceServer, api))
+        .add_service(limited!(ActionServiceServer, api))
+        .add_service(limited!(BackupServiceServer, api))
+        .add_service(limited!(AuditServiceServer, api))
+        .add_service(limited!(AdminServiceServer, api));
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(quorate_proto::DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    builder.add_service(reflection);
+    Ok(builder)
+}
+
+/// The one service of the HTTPS port.
+#[must_use]
+pub fn enrolment_routes(api: &Api) -> Routes {
+    let server = EnrollServiceServer::new(api.clone())
+        .max_decoding_message_size(ENROL_LIMIT_BYTES)
+        .max_encoding_message_size(ENROL_LIMIT_BYTES);
+    Routes::new(server)
+}

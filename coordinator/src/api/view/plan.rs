@@ -1,0 +1,123 @@
+//! Plans.
+
+use std::collections::BTreeMap;
+
+use quorate_common::wire::enums::{write_operation_kind, write_step_kind};
+use quorate_common::wire::time::{write_duration, write_timestamp};
+use quorate_core::state::Plan;
+use quorate_core::state::plan::{PlanStep, PlanWave, QuorumLine};
+use quorate_model::StepKind;
+use quorate_proto::v1;
+
+use crate::api::work::write_work;
+
+/// A plan as stored.
+pub(crate) fn plan(plan: &Plan) -> v1::Plan {
+    let Plan {
+        id,
+        hash,
+        kind,
+        request,
+        created_at,
+        base,
+        touches: _,
+        waves,
+        parallel: _,
+        title,
+        warnings,
+        summary,
+    } = plan;
+    let actions = waves.iter().flat_map(|w| &w.steps).filter(|s| s.kind != StepKind::Gate);
+    let mut notes = warnings.clone();
+    notes.push(summary.clone());
+    let mut index = 0;
+    let mut numbered = Vec::new();
+    for (number, one) in (1_u32..).zip(waves) {
+        numbered.push(wave(number, one, &mut index));
+    }
+    v1::Plan {
+        plan_id: id.as_str().to_owned(),
+        hash: hash.to_string(),
+        revision: base.0,
+        kind: write_operation_kind(*kind) as i32,
+        work: Some(write_work(request)),
+        waves: numbered,
+        created: write_timestamp(*created_at),
+        created_by: request.principal.to_string(),
+        title: title.clone(),
+        to_change: u32::try_from(actions.count()).unwrap_or(u32::MAX),
+        to_skip: skipped(summary),
+        notes,
+    }
+}
+
+fn wave(number: u32, wave: &PlanWave, index: &mut u32) -> v1::Wave {
+    let PlanWave { label, steps } = wave;
+    // The least spare of any step is what the wave does to the group.
+    let mut lines: BTreeMap<&str, &QuorumLine> = BTreeMap::new();
+    for line in steps.iter().flat_map(|step| &step.quorum) {
+        lines
+            .entry(line.group.as_str())
+            .and_modify(|kept| {
+                if line.up_during < kept.up_during {
+                    *kept = line;
+                }
+            })
+            .or_insert(line);
+    }
+    v1::Wave {
+        number,
+        steps: steps
+            .iter()
+            .map(|one| {
+                let shown = step(number, *index, one);
+                *index = index.saturating_add(1);
+                shown
+            })
+            .collect(),
+        quorum: lines.into_values().map(quorum).collect(),
+        label: label.clone(),
+    }
+}
+
+fn step(wave: u32, index: u32, step: &PlanStep) -> v1::Step {
+    v1::Step {
+        node: step.node.as_str().to_owned(),
+        kind: write_step_kind(step.kind) as i32,
+        state: v1::StepState::Pending as i32,
+        wave,
+        index,
+        deadline: Some(write_duration(step.deadline)),
+        ..Default::default()
+    }
+}
+
+fn quorum(line: &QuorumLine) -> v1::WaveQuorum {
+    let QuorumLine { group, voters, required, up_before: _, up_during, spare: _ } = line;
+    let spare = i64::from(*up_during) - i64::from(*required);
+    v1::WaveQuorum {
+        group: group.as_str().to_owned(),
+        voters: *voters,
+        up: *up_during,
+        required: *required,
+        spare: i32::try_from(spare).unwrap_or(i32::MIN),
+    }
+}
+
+/// The stored plan holds only what it will do; how many nodes it leaves alone stands in its last, countable sentence.
+fn skipped(summary: &str) -> u32 {
+    let words: Vec<&str> = summary.split_whitespace().collect();
+    let place = words.windows(3).find(|w| w[1..] == ["to", "skip"]);
+    place.and_then(|w| w[0].parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_countable_sentence_is_counted() {
+        assert_eq!(skipped("3 to change, 2 to skip"), 2);
+        assert_eq!(skipped(""), 0);
+    }
+}
