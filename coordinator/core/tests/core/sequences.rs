@@ -15,12 +15,12 @@ use quorate_core::state::audit;
 use quorate_core::state::plan::{Change, Goal, PlanRequest};
 use quorate_model::service::DesiredState;
 use quorate_model::{
-    Epoch, ExecutionId, ExecutionState, InstanceId, InstanceState, NodeId, NodeStatus, ObligationId,
-    ObligationState, OperationId, OperationState, Reason, RequestId, StepState,
+    Epoch, ExecutionId, ExecutionState, InstanceId, InstanceState, NodeId, NodeName, NodeStatus,
+    ObligationId, ObligationState, OperationId, OperationState, Reason, RequestId, StepState,
 };
 
 use crate::agents::Fleet;
-use crate::world::{admin, group, node, policy, service, spec};
+use crate::world::{START, admin, group, node, policy, service, spec};
 
 /// What must hold of any state (I-5, I-7, I-13, I-15, I-18, I-32 as far as the core carries them).
 pub(crate) fn check(state: &State) {
@@ -262,6 +262,10 @@ proptest! {
             if matches!(answer, Answer::Refused(_)) {
                 prop_assert!(untouched(&before, &fleet.world.state), "a refusal changed something: {entry:?}");
             }
+            if let (Answer::Execution { execution, .. }, true) = (&answer, before.epoch < fleet.world.state.epoch) {
+                let node = &fleet.world.state.executions[execution].node;
+                prop_assert!(affordable(&before, &fleet, node), "{node} was disturbed below the quorum");
+            }
             prop_assert!(fleet.world.state.epoch >= epoch && fleet.world.state.nodes.last >= last);
             epoch = fleet.world.state.epoch;
             last = fleet.world.state.nodes.last;
@@ -269,6 +273,22 @@ proptest! {
         }
         fleet.world.replicas_agree();
     }
+}
+
+/// Whether the group of `before` could spare this node: counted anew, from the truth that the readings rest on.
+fn affordable(before: &State, fleet: &Fleet, node: &NodeName) -> bool {
+    let counts = |node: &NodeName| {
+        let id = InstanceId { node: node.clone(), service: service("ledger") };
+        let host = &before.nodes.by_name[node];
+        let ours = before.grants.values().any(|g| g.instance == id)
+            || before.executions.values().any(|e| e.instance.as_ref() == Some(&id) && !e.state.is_final());
+        let seen =
+            fleet.world.obs.instances[&id].at > before.instances.get(&id).map_or(START, |i| i.disturbed_at);
+        host.status == NodeStatus::Ready && host.drain == quorate_model::Drain::None && !ours && seen
+    };
+    let voters = &before.groups[&group("ledger")].spec.voters;
+    let left = voters.iter().filter(|voter| *voter != node && counts(voter)).count();
+    !counts(node) || left >= 2
 }
 
 /// Equal but for clock, revision, kept answers and the audit.
