@@ -1,9 +1,16 @@
 //! What the leader knows from its agents. It lives in memory only; the shell fills it, `plan` and `next` read it.
 
+mod fold;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 
-use quorate_model::{ActionKind, InstanceId, InstanceReading, NodeName, Timestamp};
+use alloc::vec::Vec;
+
+use quorate_model::{ActionKind, InstanceId, InstanceReading, NodeName, NodeStatus, Timestamp};
+
+use crate::state::State;
+pub use fold::fold;
 
 /// Everything observed, on the leader's clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +21,36 @@ pub struct Observations {
     pub nodes: BTreeMap<NodeName, NodeObservation>,
     /// Per instance, folded; `probes` holds the readings of the node itself and of its peer.
     pub instances: BTreeMap<InstanceId, InstanceReading>,
+}
+
+impl Observations {
+    /// What the state itself recorded, as if it were seen now: for a coordinator that does not lead and shows what it knows.
+    /// Never for a decision.
+    #[must_use]
+    pub fn recorded(state: &State, now: Timestamp) -> Self {
+        let mut recorded = Self { leading_since: now, ..Self::default() };
+        for node in state.nodes.all_present().filter(|node| node.status == NodeStatus::Ready) {
+            recorded
+                .nodes
+                .insert(node.name.clone(), NodeObservation { heard: now, ..NodeObservation::default() });
+        }
+        for (node, services) in &state.instances.0 {
+            for (service, known) in services {
+                let instance = InstanceId { node: node.clone(), service: service.clone() };
+                let reading = InstanceReading {
+                    instance: instance.clone(),
+                    observed: known.observed,
+                    role: known.role,
+                    sync: known.sync,
+                    up_since: known.since,
+                    at: now,
+                    probes: Vec::new(),
+                };
+                recorded.instances.insert(instance, reading);
+            }
+        }
+        recorded
+    }
 }
 
 /// What is known of one agent.

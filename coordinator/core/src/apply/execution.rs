@@ -138,6 +138,7 @@ pub(super) fn conclude(
     found.outcome = outcome.map(trimmed);
     found.updated_at = context.now;
     let done = found.clone();
+    state.open.remove(id);
     if done.disruptive
         && reached != ExecutionState::Rejected
         && let Some(instance) = &done.instance
@@ -157,8 +158,7 @@ fn supersede(state: &mut State, context: &Context<'_>, done: &Execution) {
         return;
     }
     let older: Vec<ExecutionId> = state
-        .executions
-        .values()
+        .all_open_executions()
         .filter(|e| e.state == ExecutionState::Unknown && e.epoch < done.epoch && e.instance == done.instance)
         .filter(|e| state.operations.get(&e.operation).is_none_or(|o| o.state.is_terminal()))
         .map(|e| e.id.clone())
@@ -167,6 +167,7 @@ fn supersede(state: &mut State, context: &Context<'_>, done: &Execution) {
         if let Some(found) = state.executions.get_mut(&id) {
             found.state = ExecutionState::Lost;
             found.updated_at = context.now;
+            state.open.remove(&id);
         }
     }
 }

@@ -8,7 +8,7 @@ use super::Answer;
 use crate::command::Entry;
 use crate::hash::Hash;
 use crate::state::dedupe::{DEDUPE_MAX, Dedupe, Given};
-use crate::state::execution::OBLIGATIONS_KEPT;
+use crate::state::execution::{EXECUTIONS_MAX, OBLIGATIONS_KEPT};
 use crate::state::operation::TERMINAL_MAX;
 use crate::state::plan::PLANS_MAX;
 use crate::state::{State, backup::BACKUPS_MAX};
@@ -114,12 +114,12 @@ pub(super) fn prune(state: &mut State, now: Timestamp) {
 /// known stays, because its instance still counts as out.
 fn prune_operations(state: &mut State) {
     let terminal = state.operations.values().filter(|o| o.state.is_terminal()).count();
-    if terminal <= TERMINAL_MAX {
+    let many = state.executions.len() > EXECUTIONS_MAX;
+    if terminal <= TERMINAL_MAX && !many {
         return;
     }
-    let unresolved = |id: &OperationId| {
-        state.executions.values().any(|execution| execution.operation == *id && !execution.state.is_final())
-    };
+    let unresolved =
+        |id: &OperationId| state.all_open_executions().any(|execution| execution.operation == *id);
     let mut old: Vec<_> = state
         .operations
         .values()
@@ -127,7 +127,12 @@ fn prune_operations(state: &mut State) {
         .map(|o| (o.ended_at, o.id.clone()))
         .collect();
     old.sort();
-    for (_, id) in old.into_iter().take(terminal.saturating_sub(TERMINAL_MAX)) {
+    let mut over = terminal.saturating_sub(TERMINAL_MAX);
+    for (_, id) in old {
+        if over == 0 && state.executions.len() <= EXECUTIONS_MAX {
+            break;
+        }
+        over = over.saturating_sub(1);
         state.operations.remove(&id);
         state.executions.retain(|_, execution| execution.operation != id);
     }

@@ -223,6 +223,7 @@ fn start(
     backup::begun(state, context, &made);
     grant(state, context, &made);
     mark_started(state, context, &made);
+    state.open.insert(execution.clone());
     state.executions.insert(execution.clone(), made);
     let answer = Answer::Execution { revision: context.revision, execution: execution.clone(), epoch };
     Ok(Effect::changed(answer, format!("executions/{execution}"), details).of(id))

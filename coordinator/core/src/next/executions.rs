@@ -1,4 +1,5 @@
-//! Executions that nobody took up, or whose agent is gone.
+//! Executions whose agent is gone. One that nobody took up in time needs no command: its agent refuses it, because its grant
+//! has expired, and only the agent can say that nothing was done.
 
 use alloc::vec::Vec;
 
@@ -8,11 +9,8 @@ use crate::command::{Command, ExecutionCommand};
 use crate::state::State;
 
 pub(super) fn next(state: &State, now: Timestamp, due: &mut Vec<Command>) {
-    for execution in state.executions.values().filter(|e| !e.state.is_final()) {
+    for execution in state.all_open_executions() {
         let id = || execution.id.clone();
-        if execution.state == ExecutionState::Pending && now > execution.begin_before && !execution.cancel {
-            due.push(command(ExecutionCommand::Cancel { execution: id() }));
-        }
         let away = state.nodes.present(&execution.node).is_none_or(|node| match node.status {
             NodeStatus::Disconnected | NodeStatus::Down => {
                 now.since(node.status_since) >= state.settings.unknown_after

@@ -37,9 +37,16 @@ struct Stand<'a> {
     now_up: Availability,
     /// Available, or only out because another lane works on it: that one gives it back.
     up: BTreeSet<NodeName>,
+    /// Voters that are known not to serve: work on them costs nothing.
+    spent: BTreeSet<NodeName>,
 }
 
 impl Stand<'_> {
+    /// A voter that serves, or may serve for all that is known.
+    fn takes(&self, node: &NodeName) -> bool {
+        self.group.spec.voters.contains(node) && !self.spent.contains(node)
+    }
+
     fn voters(&self) -> u32 {
         u32::try_from(self.now_up.voters.len()).unwrap_or(u32::MAX)
     }
@@ -139,8 +146,10 @@ impl<'a> Draft<'a> {
                     v.is_available()
                         || (v.out.as_ref().is_some_and(|o| o.why == OutReason::Granted) && back(&v.node))
                 });
-                let up = counts.map(|v| v.node.clone()).collect();
-                Stand { group, up, now_up }
+                let up: BTreeSet<NodeName> = counts.map(|v| v.node.clone()).collect();
+                let idle = now_up.voters.iter().filter(|v| v.spent && !up.contains(&v.node));
+                let spent = idle.map(|v| v.node.clone()).collect();
+                Stand { group, up, spent, now_up }
             })
             .collect()
     }
@@ -152,7 +161,7 @@ impl<'a> Draft<'a> {
             let taken: Vec<NodeName> = job
                 .targets
                 .iter()
-                .filter(|t| super::is_disruptive(&t.action) && stand.up.contains(&t.node))
+                .filter(|t| super::is_disruptive(&t.action) && stand.takes(&t.node))
                 .map(|t| t.node.clone())
                 .collect();
             if stand.group.spec.policy == QuorumPolicy::PrimaryStandby {
@@ -165,9 +174,9 @@ impl<'a> Draft<'a> {
             }
             // What is stopped stays down: all of it counts at once. Anything else comes back before the next wave.
             let nodes = if kind == StepKind::Stop { taken } else { taken.into_iter().take(1).collect() };
-            let cost = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
-            let after = stand.up().saturating_sub(cost);
-            if cost > 0 && after < stand.floor() {
+            let cost = nodes.iter().filter(|node| stand.up.contains(*node)).count();
+            let after = stand.up().saturating_sub(u32::try_from(cost).unwrap_or(u32::MAX));
+            if !nodes.is_empty() && after < stand.floor() {
                 return Err(no_margin(&stand, kind, nodes, after));
             }
         }
@@ -192,8 +201,11 @@ impl<'a> Draft<'a> {
         }
         let width = usize::try_from(self.parallel).unwrap_or(1).max(1);
         let mut stopped = 0;
-        let is_out =
-            |t: &&Target| disruptive && stands.iter().all(|s| !s.up.contains(&t.node)) && !stands.is_empty();
+        let is_out = |t: &&Target| {
+            disruptive
+                && stands.iter().any(|s| s.spent.contains(&t.node))
+                && stands.iter().all(|s| !s.takes(&t.node))
+        };
         let (out, up): (Vec<&Target>, Vec<&Target>) = job.targets.iter().partition(is_out);
         for (label, targets) in [("already out", out), ("", up)] {
             for chunk in targets.chunks(width) {
@@ -281,7 +293,7 @@ fn gated(state: &State, request: &PlanRequest, job: &Job) -> bool {
 /// The widest wave that leaves every group its floor, one at least: what is out already can always be worked on.
 fn allowed(stands: &[Stand<'_>], job: &Job, wished: u32) -> u32 {
     let room = |stand: &Stand<'_>| {
-        let any_up = job.targets.iter().any(|t| stand.up.contains(&t.node));
+        let any_up = job.targets.iter().any(|t| stand.takes(&t.node));
         any_up.then(|| stand.up().saturating_sub(stand.floor()))
     };
     let narrowest = stands.iter().filter_map(room).min().unwrap_or(wished);

@@ -56,6 +56,9 @@ pub struct VoterStatus {
     pub out: Option<OutMember>,
     /// We work on it, or do not know whether we do: it counts against `max_unavailable`.
     pub ours: bool,
+    /// Disturbing it costs nothing: a fresh reading shows that it does not serve, or the budget has paid for it already. One
+    /// of which nothing fresh is known is not spent: it counts as out, and may serve all the same.
+    pub spent: bool,
     /// Role in its reading.
     pub role: InstanceRole,
     /// State in its reading.
@@ -151,7 +154,7 @@ pub fn is_disturbing(execution: &Execution) -> bool {
 #[must_use]
 pub fn is_ours(state: &State, instance: &InstanceId) -> bool {
     state.grants.values().any(|grant| grant.instance == *instance)
-        || state.executions.values().any(|e| is_disturbing(e) && e.instance.as_ref() == Some(instance))
+        || state.all_open_executions().any(|e| is_disturbing(e) && e.instance.as_ref() == Some(instance))
 }
 
 /// Every declared voter of a group, available or out, and the count.
@@ -186,14 +189,30 @@ pub fn member(state: &State, id: &InstanceId, evidence: &Evidence<'_>, now: Time
         why,
         lasting: since.filter(|at| *at > Timestamp::ZERO).map(|at| now.since(at)),
     });
+    let paid = state.grants.values().any(|grant| grant.instance == *id);
+    let shown = reading.is_some_and(|r| {
+        is_ready(state, &id.node) && is_current(state, r, now) && unhealthy(state, id, r).is_some()
+    });
     VoterStatus {
         node: id.node.clone(),
+        spent: out.is_some() && (paid || shown),
         out,
         ours,
         role: reading.map_or(InstanceRole::Unknown, |r| r.role),
         observed: reading.map_or(InstanceState::Unknown, |r| r.observed),
         sync: reading.map_or(Sync::Unknown, |r| r.sync),
     }
+}
+
+fn is_ready(state: &State, node: &NodeName) -> bool {
+    state.nodes.present(node).is_some_and(|found| found.status == NodeStatus::Ready)
+}
+
+/// Fresh, and newer than the last action that disturbed its instance.
+fn is_current(state: &State, reading: &InstanceReading, now: Timestamp) -> bool {
+    let id = &reading.instance;
+    let is_fresh = now.since(reading.at) <= freshness_limit(state, &id.service);
+    is_fresh && state.instances.get(id).is_none_or(|instance| reading.at > instance.disturbed_at)
 }
 
 type Out = Option<(OutReason, Option<Timestamp>)>;
@@ -222,9 +241,7 @@ fn why_out(
     }
     let Some(reading) = reading else { return Some((OutReason::Unknown, None)) };
     let decided = state.instances.get(id);
-    let is_fresh = now.since(reading.at) <= freshness_limit(state, &id.service);
-    let is_newer = decided.is_none_or(|instance| reading.at > instance.disturbed_at);
-    if !is_fresh || !is_newer {
+    if !is_current(state, reading, now) {
         return Some((OutReason::Stale, Some(reading.at)));
     }
     // Since when: the last recorded transition into the very state that the reading shows.
@@ -242,6 +259,15 @@ fn unhealthy(state: &State, id: &InstanceId, reading: &InstanceReading) -> Optio
         | InstanceState::Soaking
         | InstanceState::Unhealthy
         | InstanceState::Failed => return Some(OutReason::Unhealthy),
+    }
+    match reading.role {
+        // A declared voter that serves as a learner has not got its vote back yet.
+        InstanceRole::Learner | InstanceRole::Observer => return Some(OutReason::Lagging),
+        InstanceRole::Unknown
+        | InstanceRole::Leader
+        | InstanceRole::Voter
+        | InstanceRole::Primary
+        | InstanceRole::Standby => {}
     }
     match reading.sync {
         Sync::CaughtUp => None,

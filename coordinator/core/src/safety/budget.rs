@@ -30,7 +30,8 @@ pub struct Ask<'a> {
 /// the guards on nodes.
 ///
 /// The available ones among them are taken from those that are up; what is left must hold quorum and the spare wanted. A
-/// member that is out already costs nothing.
+/// member that a fresh reading shows to be out costs nothing. One of which nothing is known is neither up nor free to take:
+/// it may serve, so those that are known to be up must be enough without it.
 #[must_use]
 pub fn disturb(
     state: &State,
@@ -51,7 +52,8 @@ pub fn disturb(
     let cost = now_up.voters.iter().filter(|v| v.is_available() && nodes.contains(&v.node)).count();
     let cost = u32::try_from(cost).unwrap_or(u32::MAX);
     let after = now_up.up.saturating_sub(cost);
-    if cost == 0 || after >= now_up.required.saturating_add(group.spec.spare_wanted) {
+    let is_free = now_up.voters.iter().all(|v| v.spent || !nodes.contains(&v.node));
+    if is_free || after >= now_up.required.saturating_add(group.spec.spare_wanted) {
         return None;
     }
     Some(no_margin(state, group, nodes, ask, &now_up, after, evidence, now))

@@ -3,7 +3,9 @@
 use alloc::format;
 use alloc::string::String;
 
-use quorate_model::{DurationMs, InstanceReading, InstanceState, ProbeReading, StepState, Sync, Timestamp};
+use quorate_model::{
+    DurationMs, InstanceReading, InstanceRole, InstanceState, ProbeReading, StepState, Sync, Timestamp,
+};
 
 use super::availability::freshness_limit;
 use crate::state::State;
@@ -82,6 +84,11 @@ pub fn missing(
     }
     if gate.caught_up && reading.sync != Sync::CaughtUp {
         return Some(format!("{} is {}", gate.instance, reading.sync));
+    }
+    let votes = |group: &crate::state::Group| group.spec.voters.contains(&gate.instance.node);
+    let declared = state.groups_of(&gate.instance.service, &gate.instance.node).any(votes);
+    if declared && matches!(reading.role, InstanceRole::Learner | InstanceRole::Observer) {
+        return Some(format!("{} is {}, not a voter again", gate.instance, reading.role));
     }
     if reading.up_since == Timestamp::ZERO || now.since(reading.up_since) < gate.soak {
         return Some(format!("{} has not been up for {} yet", gate.instance, gate.soak));

@@ -4,7 +4,8 @@
 //! and the evidence handed in; `apply` calls it on every replica.
 //!
 //! **Architecture Invariant:** the floor rests on declared voters, never on the members seen now. A voter of whom nothing is
-//! known counts as out, and work on a voter that is already out costs nothing.
+//! known counts as out. Work on a voter that is known to be out costs nothing; one of whom nothing is known may serve all the
+//! same, so it is not free to take.
 
 pub mod availability;
 pub mod budget;

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// Discharged obligations kept as history.
 pub const OBLIGATIONS_KEPT: usize = 1_000;
+/// Executions kept; beyond it the oldest finished operations go before their time. About 1 KiB each.
+pub const EXECUTIONS_MAX: usize = 20_000;
 /// Most open obligations.
 pub const OBLIGATIONS_OPEN_MAX: usize = 10_000;
 

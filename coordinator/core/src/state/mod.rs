@@ -16,7 +16,7 @@ pub mod operation;
 pub mod plan;
 pub mod settings;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use quorate_model::{
     BackupId, Epoch, ExecutionId, GroupName, NodeName, ObligationId, OperationId, PlanId, Revision, Serial,
@@ -70,6 +70,8 @@ pub struct State {
     pub operations: BTreeMap<OperationId, Operation>,
     /// Executions; those of operations that are kept.
     pub executions: BTreeMap<ExecutionId, Execution>,
+    /// Those that are not final: most look-ups want only these, and history is long.
+    pub open: BTreeSet<ExecutionId>,
     /// Disruption grants that are held; a released one lives on in its step.
     pub grants: BTreeMap<Epoch, Grant>,
     /// Undos that are owed, and the newest discharged ones.
@@ -105,8 +107,13 @@ impl State {
         })
     }
 
+    /// The executions that may still have an effect.
+    pub fn all_open_executions(&self) -> impl Iterator<Item = &Execution> {
+        self.open.iter().filter_map(|id| self.executions.get(id))
+    }
+
     /// The executions on a node that may still have an effect.
     pub fn open_executions<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = &'a Execution> {
-        self.executions.values().filter(move |e| e.node == *node && !e.state.is_final())
+        self.all_open_executions().filter(move |e| e.node == *node)
     }
 }

@@ -23,6 +23,7 @@ enum Stand {
     Soaking,
     Lagging,
     SyncUnknown,
+    Learning,
     NoReading,
     OldReading,
     ReadBeforeWork,
@@ -35,7 +36,7 @@ enum Stand {
     RunningWork,
 }
 
-const STANDS: [Stand; 17] = [
+const STANDS: [Stand; 18] = [
     Stand::Up,
     Stand::Stopped,
     Stand::Unhealthy,
@@ -43,6 +44,7 @@ const STANDS: [Stand; 17] = [
     Stand::Soaking,
     Stand::Lagging,
     Stand::SyncUnknown,
+    Stand::Learning,
     Stand::NoReading,
     Stand::OldReading,
     Stand::ReadBeforeWork,
@@ -100,7 +102,7 @@ fn reading(name: &NodeName, stand: Stand, now: Timestamp) -> Option<InstanceRead
     Some(InstanceReading {
         instance: instance(name),
         observed,
-        role: InstanceRole::Voter,
+        role: if stand == Stand::Learning { InstanceRole::Learner } else { InstanceRole::Voter },
         sync,
         up_since: START,
         at: now.minus(DurationMs(age)),
@@ -153,6 +155,7 @@ fn case(stands: &[Stand], policy: &QuorumPolicy, spare: u32) -> Case {
         };
         if let Some(reached) = work {
             let made = execution(name, number, reached);
+            state.open.insert(made.id.clone());
             state.executions.insert(made.id.clone(), made);
         }
         if *stand == Stand::ReadBeforeWork {
@@ -219,6 +222,12 @@ fn stands() -> impl Strategy<Value = Vec<Stand>> {
     proptest::collection::vec(one, 1..=9)
 }
 
+/// A fresh reading shows that it does not serve, or its budget is paid.
+fn is_spent(stand: Stand) -> bool {
+    use Stand::{Failed, Granted, Lagging, Learning, Soaking, Stopped, SyncUnknown, Unhealthy};
+    matches!(stand, Failed | Granted | Lagging | Learning | Soaking | Stopped | SyncUnknown | Unhealthy)
+}
+
 fn is_ours(stand: Stand) -> bool {
     matches!(stand, Stand::Granted | Stand::UnknownWork | Stand::RunningWork)
 }
@@ -243,7 +252,7 @@ proptest! {
         let voters = u32::try_from(stands.len()).unwrap();
         let up: Vec<usize> = (0..stands.len()).filter(|i| stands[*i] == Stand::Up).collect();
         let left = up.iter().filter(|i| !picked(**i)).count();
-        let touches_up = up.iter().any(|i| picked(*i));
+        let touches_up = (0..stands.len()).any(|i| picked(i) && !is_spent(stands[i]));
         let needed = usize::try_from(naive_required(&policy, voters) + spare).unwrap();
         let ours = (0..stands.len()).filter(|i| is_ours(stands[*i])).count();
         let fresh = (0..stands.len()).filter(|i| picked(*i) && !is_ours(stands[*i])).count();
@@ -285,6 +294,7 @@ proptest! {
             let nodes = [name.clone()];
             if disturb(&case.state, &declared, &nodes, &ask, &evidence, case.now).is_none() {
                 let made = execution(&name, 100 + u64::try_from(pick).unwrap(), ExecutionState::Pending);
+                case.state.open.insert(made.id.clone());
                 case.state.executions.insert(made.id.clone(), made);
                 let after = availability(&case.state, &declared, &evidence, case.now);
                 // By our hand nothing falls below what is required.
@@ -302,5 +312,6 @@ fn every_voter_out_for_every_single_cause_is_told_apart() {
         let found = availability(&case.state, &case.state.groups[&group("ledger")], &evidence, case.now);
         assert_eq!(found.voters[1].is_available(), stand == Stand::Up, "{stand:?}");
         assert_eq!(found.voters[1].ours, is_ours(stand), "{stand:?}");
+        assert_eq!(found.voters[1].spent, is_spent(stand), "{stand:?}");
     }
 }

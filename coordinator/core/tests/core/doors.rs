@@ -399,3 +399,43 @@ fn variables_are_filled_in_once_and_unknown_ones_stay() {
     }
     assert_eq!(service("ledger"), declared.name);
 }
+
+#[test]
+fn a_gate_counts_only_passes_that_are_newer_than_its_step() {
+    use quorate_core::plan::{GateProbe, GateSpec};
+    use quorate_core::safety::gate;
+    use quorate_model::{InstanceId, InstanceRole, ProbeName, ProbeReading};
+
+    let instance = InstanceId { node: node("node1"), service: service("ledger") };
+    let name = ProbeName::new("health").unwrap();
+    let probe = GateProbe { name: name.clone(), passes: 3, interval: DurationMs(1_000), from_peer: true };
+    let spec = GateSpec {
+        instance: instance.clone(),
+        soak: DurationMs::ZERO,
+        probes: vec![probe],
+        caught_up: false,
+    };
+    let since = crate::world::START;
+    // A reading of a probe after some passes, so many milliseconds after the step.
+    let reading = |from: &str, passes, after: u64| ProbeReading {
+        instance: instance.clone(),
+        from: node(from),
+        probe: name.clone(),
+        ok: true,
+        passes,
+        failures: 0,
+        detail: String::new(),
+        role: InstanceRole::Unknown,
+        lag: None,
+        at: since.plus(DurationMs(after)),
+    };
+    let passes = |readings: &[ProbeReading]| gate::probes_missing(&spec, readings, since).is_none();
+    // The third of three passes, one second apart: the first of them must be later than the step.
+    assert!(passes(&[reading("node1", 3, 2_001), reading("node2", 9, 2_001)]));
+    assert!(!passes(&[reading("node1", 3, 2_000), reading("node2", 9, 2_001)]));
+    assert!(!passes(&[reading("node1", 3, 2_001), reading("node2", 900, 1_500)]), "the peer's are older");
+    assert!(!passes(&[reading("node1", 2, 9_000), reading("node2", 9, 9_000)]));
+    assert!(!passes(&[reading("node1", 3, 9_000)]), "no peer has agreed");
+    let failing = ProbeReading { ok: false, ..reading("node1", 3, 9_000) };
+    assert!(!passes(&[failing, reading("node2", 9, 9_000)]));
+}

@@ -67,10 +67,8 @@ pub(crate) fn due(state: &State, id: &OperationId) -> Option<OperationState> {
         | OperationState::Canceled
         | OperationState::RolledBack => return None,
     };
-    let at_work = state
-        .executions
-        .values()
-        .any(|e| e.operation == *id && !e.state.is_final() && e.state != ExecutionState::Unknown);
+    let at_work =
+        state.all_open_executions().any(|e| e.operation == *id && e.state != ExecutionState::Unknown);
     (!at_work && !owes(state, id)).then_some(reached)
 }
 
