@@ -1,1 +1,129 @@
-fn main() {}
+//! The `quorate-coordinator` binary: one member of the control plane.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use quorate_common::telemetry::{self, Format};
+use quorate_coordinator::config::Config;
+use quorate_coordinator::member;
+use quorate_model::UserName;
+
+/// One member of Quorate's Raft-replicated control plane
+#[derive(Parser)]
+#[command(name = "quorate-coordinator", version)]
+struct Cli {
+    /// Configuration file
+    #[arg(long, global = true, default_value = "/etc/quorate/coordinator.toml")]
+    config: PathBuf,
+    /// Check the configuration and exit: 0, or 2 with file, line and caret
+    #[arg(long)]
+    check_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes the CA, the cluster and its first member; once
+    Init {
+        /// Directory for the first administrator's ca.pem, cert.pem and key.pem
+        #[arg(long)]
+        admin_out: PathBuf,
+        /// Name of the first administrator
+        #[arg(long, default_value = "admin")]
+        admin: String,
+    },
+    /// Joins a cluster by token as a new member
+    Join {
+        /// File with the token, mode 0600
+        #[arg(long)]
+        token_file: PathBuf,
+        /// Move what a lost member left here to one side first; the new member gets a new number
+        #[arg(long)]
+        set_aside: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == quorate_durable::PROBE_ARGUMENT) {
+        return quorate_durable::probe_main(args);
+    }
+    quorate_common::tls::install();
+    let cli = Cli::parse();
+    let config = match Config::load(&cli.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if cli.check_config {
+        println!("{}: ok", cli.config.display());
+        return ExitCode::SUCCESS;
+    }
+    let filter = if config.log_filter.is_empty() { "info" } else { &config.log_filter };
+    let format = if config.log_json { Format::Json } else { Format::Auto };
+    if let Err(error) = telemetry::init(format, filter) {
+        eprintln!("error: {error}");
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        match cli.command {
+            None => serve(config).await,
+            Some(Command::Init { admin_out, admin }) => init(&config, &admin_out, admin).await,
+            Some(Command::Join { token_file, set_aside }) => join(&config, &token_file, set_aside).await,
+        }
+    })
+}
+
+async fn serve(config: Config) -> ExitCode {
+    match member::serve(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, error.exit_code()),
+    }
+}
+
+async fn init(config: &Config, admin_out: &Path, admin: String) -> ExitCode {
+    let admin = match UserName::new(admin) {
+        Ok(admin) => admin,
+        Err(error) => return fail(&error, 2),
+    };
+    match member::init(config, admin_out, admin).await {
+        Ok(cluster) => {
+            println!("cluster {cluster} is initialised; administrator's identity in {}", admin_out.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, error.exit_code()),
+    }
+}
+
+async fn join(config: &Config, token_file: &Path, set_aside: bool) -> ExitCode {
+    match member::join(config, token_file, set_aside).await {
+        Ok(member) => {
+            println!("admitted as member {member}; start the daemon to take part");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, error.exit_code()),
+    }
+}
+
+/// One sentence with its sources, and the exit code.
+fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    eprintln!("error: {text}");
+    ExitCode::from(code)
+}

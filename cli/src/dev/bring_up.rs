@@ -148,7 +148,7 @@ impl BringUp<'_> {
         let config = self.write_coordinator(member, Some(first))?;
         remove_unfinished(member)?;
         let token = api
-            .create_token(TokenPurpose::Coordinator, &member.name)
+            .create_token(TokenPurpose::Coordinator, "")
             .await
             .with_context(|| format!("cannot get a join token for {}", member.name))?;
         let token_file = member.dir.join("join.token");

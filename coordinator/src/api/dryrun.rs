@@ -23,6 +23,7 @@ pub(crate) fn try_out(state: &State, mut entry: Entry) -> Answer {
         plans: state.plans.clone(),
         operations: state.operations.clone(),
         executions: state.executions.clone(),
+        open: state.open.clone(),
         grants: state.grants.clone(),
         obligations: state.obligations.clone(),
         backups: state.backups.clone(),

@@ -94,8 +94,6 @@ async fn not_found() -> Response {
 }
 
 /// Only callers on this machine.
-// The error is the answer itself; it is made once per refused request.
-#[expect(clippy::result_large_err, reason = "the error is the HTTP answer")]
 fn local(ip: Option<Extension<ClientIp>>) -> Result<(), Response> {
     match ip {
         Some(Extension(ip)) if ip.to_canonical().is_loopback() => Ok(()),

@@ -1,0 +1,103 @@
+//! What the leader checks about a write that a follower passed on: the original principal, authorised anew.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use quorate_core::command::{
+    AuditCommand, ExecutionCommand, IdentityCommand, ObligationCommand, TokenCommand,
+};
+use quorate_core::{Command, Entry, State};
+use quorate_model::{AccessRole, Principal};
+
+use crate::observe::{Report, Table};
+use crate::raft::{Hooks, RaftNode, Refusal};
+
+/// Hooks of the Raft handler.
+#[derive(Default)]
+pub(super) struct Admit {
+    inner: OnceLock<(RaftNode<State>, Arc<Table>)>,
+}
+
+impl Admit {
+    /// Gives it the member; once.
+    pub(super) fn set(&self, node: RaftNode<State>, table: Arc<Table>) {
+        let _ = self.inner.set((node, table));
+    }
+}
+
+impl Hooks<Entry> for Admit {
+    fn admit(&self, sender: u64, entry: &Entry) -> Result<(), String> {
+        let (node, _) = self.inner.get().ok_or("this member is starting")?;
+        node.state().read(|state, _| admitted(state, entry)).map_err(|why| {
+            tracing::warn!(sender, principal = %entry.principal, command = entry.command.name(), %why, "a passed-on write was refused");
+            why
+        })
+    }
+
+    fn observations(&self, _sender: u64, payload: Bytes) -> Result<Bytes, Refusal> {
+        let unavailable = |why: &str| Refusal::Unavailable(why.to_owned());
+        let (node, table) = self.inner.get().ok_or_else(|| unavailable("this member is starting"))?;
+        if !node.status().is_leader() {
+            return Err(unavailable("this member does not lead"));
+        }
+        let report: Report = rmp_serde::from_slice(&payload).map_err(|e| Refusal::Invalid(e.to_string()))?;
+        table.merge(report, super::now());
+        Ok(Bytes::new())
+    }
+}
+
+/// Whether a principal may propose a command.
+fn admitted(state: &State, entry: &Entry) -> Result<(), String> {
+    let own = |principal: &Principal| *principal == entry.principal;
+    let may = match (&entry.principal, &entry.command) {
+        // Whoever joins is nobody yet: the token is the proof, and `apply` uses it up once.
+        (_, Command::Token(TokenCommand::Consume { .. })) => true,
+        (Principal::System, Command::Audit(AuditCommand::Append { .. })) => true,
+        (Principal::System, _) => false,
+        (Principal::Agent { node }, command) => match command {
+            Command::Execution(execution) => match &**execution {
+                ExecutionCommand::Report(report) => report.node == *node,
+                ExecutionCommand::MarkUnknown { .. }
+                | ExecutionCommand::Cancel { .. }
+                | ExecutionCommand::Resolve { .. } => false,
+            },
+            Command::Obligation(
+                ObligationCommand::Open { node: of, .. } | ObligationCommand::Close { node: of, .. },
+            ) => of == node,
+            Command::Identity(IdentityCommand::Register { certificate }) => {
+                own(&certificate.principal) && state.nodes.present(node).is_some()
+            }
+            _ => false,
+        },
+        (Principal::Coordinator { member }, command) => match command {
+            Command::Identity(IdentityCommand::Register { certificate }) => {
+                own(&certificate.principal)
+                    && state.members.by_id.get(member).is_some_and(|m| m.removed_at.is_none())
+            }
+            _ => false,
+        },
+        (Principal::User { .. }, command) => access(state, &entry.principal) >= Some(needed(command)),
+    };
+    if may { Ok(()) } else { Err(format!("{} may not propose {}", entry.principal, entry.command.name())) }
+}
+
+/// The best access of a user by certificates that are listed now.
+fn access(state: &State, principal: &Principal) -> Option<AccessRole> {
+    let listed = state.identities.values().filter(|i| i.principal == *principal && i.revoked_at.is_none());
+    listed.filter_map(|i| i.access).max()
+}
+
+fn needed(command: &Command) -> AccessRole {
+    match command {
+        Command::Cluster(_) | Command::Token(_) | Command::Identity(_) => AccessRole::Admin,
+        Command::Node(_)
+        | Command::Declared(_)
+        | Command::Instance(_)
+        | Command::Operation(_)
+        | Command::Step(_)
+        | Command::Execution(_)
+        | Command::Obligation(_)
+        | Command::Backup(_)
+        | Command::Audit(_) => AccessRole::Operator,
+    }
+}

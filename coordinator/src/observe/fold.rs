@@ -1,0 +1,92 @@
+//! One verdict per instance from its unit and its probes. Pure.
+
+use quorate_model::service::UnitStatus;
+use quorate_model::{
+    InstanceId, InstanceReading, InstanceRole, InstanceState, ProbeKind, ProbeReading, ServiceSpec, Sync,
+    Timestamp,
+};
+
+/// The unit as its own node last saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitSeen {
+    /// `None` when nobody could look.
+    pub unit: Option<UnitStatus>,
+    /// Since when the current run is up; zero when it does not run.
+    pub up_since: Timestamp,
+    /// When it was looked at.
+    pub at: Timestamp,
+}
+
+/// Folds what is known of an instance. `readings` are all readings of it, from itself and from peers; those older than the
+/// current run say nothing about it and are left out.
+#[must_use]
+pub fn fold(
+    spec: &ServiceSpec,
+    instance: &InstanceId,
+    seen: &UnitSeen,
+    readings: &[ProbeReading],
+) -> InstanceReading {
+    let current: Vec<&ProbeReading> = readings.iter().filter(|r| r.at >= seen.up_since).collect();
+    let own = |name: &quorate_model::ProbeName| {
+        current.iter().find(|r| r.probe == *name && r.from == instance.node)
+    };
+    let (mut role, mut sync) = (InstanceRole::Unknown, Sync::Unknown);
+    for probe in spec.probes.iter().filter(|p| matches!(p.kind, ProbeKind::Membership { .. })) {
+        if let Some(reading) = own(&probe.name) {
+            role = reading.role;
+            sync = if reading.ok { Sync::CaughtUp } else { Sync::Lagging };
+        }
+    }
+    let observed = match &seen.unit {
+        None => InstanceState::Unknown,
+        Some(unit) => unit_state(unit).unwrap_or_else(|| probed(spec, instance, &current)),
+    };
+    // The oldest reading it rests on: a verdict is as old as its weakest evidence.
+    let oldest = spec.probes.iter().filter_map(|p| own(&p.name)).map(|r| r.at).min();
+    let runs = !matches!(observed, InstanceState::Stopped | InstanceState::Failed | InstanceState::Unknown);
+    InstanceReading {
+        instance: instance.clone(),
+        observed,
+        role: if runs { role } else { InstanceRole::Unknown },
+        sync: if runs { sync } else { Sync::Unknown },
+        up_since: seen.up_since,
+        at: oldest.map_or(seen.at, |at| at.min(seen.at)),
+        probes: current.into_iter().cloned().collect(),
+    }
+}
+
+/// What the unit alone decides; `None` when it is active and the probes decide.
+fn unit_state(unit: &UnitStatus) -> Option<InstanceState> {
+    match unit.active.as_str() {
+        "active" | "reloading" => None,
+        "activating" => Some(InstanceState::Starting),
+        "deactivating" => Some(InstanceState::Stopping),
+        "inactive" => Some(InstanceState::Stopped),
+        "failed" => Some(InstanceState::Failed),
+        _ => Some(InstanceState::Unknown),
+    }
+}
+
+/// The verdict of the probes on an active unit. A peer that stably sees a failure makes it unhealthy: a member that others
+/// cannot reach does not count towards their quorum.
+fn probed(spec: &ServiceSpec, instance: &InstanceId, current: &[&ProbeReading]) -> InstanceState {
+    let mut verdict = InstanceState::Healthy;
+    for probe in &spec.probes {
+        let Some(own) = current.iter().find(|r| r.probe == probe.name && r.from == instance.node) else {
+            return InstanceState::Running;
+        };
+        if !own.ok {
+            return InstanceState::Unhealthy;
+        }
+        if own.passes < probe.passes.max(1) {
+            verdict = InstanceState::Soaking;
+        }
+        let peer_fails = current.iter().any(|r| {
+            r.probe == probe.name && r.from != instance.node && !r.ok && r.failures >= probe.passes.max(1)
+        });
+        if peer_fails {
+            return InstanceState::Unhealthy;
+        }
+    }
+    verdict
+}

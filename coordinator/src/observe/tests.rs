@@ -1,0 +1,149 @@
+//! Folding and merging.
+
+use quorate_model::service::UnitStatus;
+use quorate_model::session::{Heartbeat, Hello, InstanceReport, Reading};
+use quorate_model::{
+    Driver, DurationMs, Epoch, InstanceId, InstanceRole, InstanceState, NodeName, ProbeKind, ProbeSpec,
+    Selector, ServiceSpec, Timestamp,
+};
+
+use super::Table;
+use super::fold::{UnitSeen, fold};
+
+fn node(name: &str) -> NodeName {
+    NodeName::new(name).unwrap()
+}
+
+fn spec() -> ServiceSpec {
+    let probe = |name: &str, from_peer| ProbeSpec {
+        name: quorate_model::ProbeName::new(name).unwrap(),
+        kind: ProbeKind::Tcp { address: "127.0.0.1:1".into() },
+        interval: DurationMs(500),
+        timeout: DurationMs(500),
+        passes: 3,
+        from_peer,
+    };
+    ServiceSpec {
+        name: quorate_model::ServiceName::new("ledger").unwrap(),
+        driver: Driver::Process { name: "ledger".into() },
+        nodes: Selector { all: true, ..Selector::default() },
+        probes: vec![probe("answers", true)],
+        stop_timeout: DurationMs(1_000),
+        start_timeout: DurationMs(1_000),
+        backup: None,
+        log_rotation: None,
+        vars: Default::default(),
+        labels: Default::default(),
+    }
+}
+
+fn instance() -> InstanceId {
+    InstanceId { node: node("n1"), service: spec().name }
+}
+
+fn active(up_since: i64, at: i64) -> UnitSeen {
+    let unit = UnitStatus { active: "active".into(), ..UnitStatus::default() };
+    UnitSeen { unit: Some(unit), up_since: Timestamp(up_since), at: Timestamp(at) }
+}
+
+fn reading(from: &str, ok: bool, count: u32, at: i64) -> quorate_model::ProbeReading {
+    quorate_model::ProbeReading {
+        instance: instance(),
+        from: node(from),
+        probe: quorate_model::ProbeName::new("answers").unwrap(),
+        ok,
+        passes: if ok { count } else { 0 },
+        failures: if ok { 0 } else { count },
+        detail: String::new(),
+        role: InstanceRole::Unknown,
+        lag: None,
+        at: Timestamp(at),
+    }
+}
+
+#[test]
+fn health_is_judged_on_the_current_run_only() {
+    let state = |readings: &[_]| fold(&spec(), &instance(), &active(1_000, 5_000), readings).observed;
+    assert_eq!(state(&[reading("n1", true, 9, 900)]), InstanceState::Running, "a reading of the run before");
+    assert_eq!(state(&[reading("n1", true, 2, 4_000)]), InstanceState::Soaking);
+    assert_eq!(state(&[reading("n1", true, 3, 4_000)]), InstanceState::Healthy);
+    assert_eq!(state(&[reading("n1", false, 1, 4_000)]), InstanceState::Unhealthy);
+}
+
+#[test]
+fn a_peer_that_stably_fails_outweighs_the_node_itself() {
+    let own = reading("n1", true, 9, 4_000);
+    let fold = |peer| fold(&spec(), &instance(), &active(1_000, 5_000), &[own.clone(), peer]).observed;
+    assert_eq!(fold(reading("n2", false, 3, 4_000)), InstanceState::Unhealthy);
+    assert_eq!(fold(reading("n2", false, 1, 4_000)), InstanceState::Healthy, "one failure is not stable");
+}
+
+#[test]
+fn a_verdict_is_as_old_as_its_weakest_evidence() {
+    let verdict = fold(&spec(), &instance(), &active(1_000, 5_000), &[reading("n1", true, 9, 3_000)]);
+    assert_eq!(verdict.at, Timestamp(3_000));
+    let unseen = UnitSeen { unit: None, up_since: Timestamp::ZERO, at: Timestamp(5_000) };
+    let verdict = fold(&spec(), &instance(), &unseen, &[reading("n1", true, 9, 3_000)]);
+    assert_eq!(verdict.observed, InstanceState::Unknown);
+}
+
+fn hello() -> Hello {
+    Hello {
+        node: node("n1"),
+        agent_version: "1".into(),
+        boot_id: String::new(),
+        incarnation: String::new(),
+        capabilities: Vec::new(),
+        highest_epoch: Epoch(0),
+        unconfirmed: Vec::new(),
+        generation: 0,
+        installation: String::new(),
+    }
+}
+
+#[test]
+fn a_follower_tells_ages_and_the_leader_uses_its_own_clock() {
+    let (follower, leader) = (Table::new(), Table::new());
+    follower.opened(&node("n1"), "c2", &hello(), Timestamp(50_000));
+    follower.heartbeat(&node("n1"), Heartbeat::default(), Timestamp(51_000));
+    let unit = UnitStatus { active: "active".into(), ..UnitStatus::default() };
+    let report = InstanceReport {
+        service: spec().name,
+        unit: Some(unit),
+        error: String::new(),
+        age: DurationMs(100),
+        up: DurationMs(2_000),
+    };
+    follower.instances(&node("n1"), vec![report], Timestamp(51_000));
+    let seen = Reading {
+        instance: instance(),
+        probe: quorate_model::ProbeName::new("answers").unwrap(),
+        ok: true,
+        passes: 3,
+        failures: 0,
+        detail: String::new(),
+        role: InstanceRole::Unknown,
+        lag: None,
+        age: DurationMs(50),
+    };
+    follower.readings(&node("n1"), vec![seen], Timestamp(51_000));
+    // The leader's clock is an hour ahead.
+    leader.set_leading(Some(Timestamp(3_600_000)));
+    leader.merge(follower.report("c2", Timestamp(51_500)), Timestamp(3_651_500));
+    let known = leader.node(&node("n1")).unwrap();
+    assert_eq!(known.heard, Timestamp(3_651_000));
+    assert_eq!(known.coordinator, "c2");
+    assert!(follower.report("c2", Timestamp(51_500)).nodes[0].facts.is_none());
+}
+
+#[test]
+fn a_new_leader_forgets_what_others_told() {
+    let table = Table::new();
+    let follower = Table::new();
+    follower.opened(&node("n1"), "c2", &hello(), Timestamp(1));
+    table.merge(follower.report("c2", Timestamp(1)), Timestamp(1));
+    table.opened(&node("n2"), "c1", &hello(), Timestamp(1));
+    table.set_leading(Some(Timestamp(9)));
+    assert!(table.node(&node("n1")).is_none());
+    assert!(table.node(&node("n2")).is_some());
+}
