@@ -3,6 +3,12 @@
 //! **Architecture Invariant:** an agent never sees `quorate-core`: it carries out, reports and refuses; it never decides.
 
 pub mod actions;
+pub mod config;
 pub mod facts;
+pub mod helper;
 pub mod host;
+mod notify;
+pub mod policy;
 pub mod probes;
+pub mod runner;
+pub mod session;

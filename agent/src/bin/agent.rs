@@ -1,1 +1,61 @@
-fn main() {}
+//! `quorate-agent`: the network half of the agent.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use quorate_agent::config::{Config, DEFAULT_PATH};
+use quorate_agent::session;
+
+/// Keeps a session with a coordinator and passes its work to quorate-helper. Needs no privileges.
+#[derive(Debug, Parser)]
+#[command(name = "quorate-agent", version, about)]
+struct Options {
+    /// Configuration file, shared with quorate-helper.
+    #[arg(long, default_value = DEFAULT_PATH)]
+    config: PathBuf,
+    /// Check the configuration and exit: 0 when it is good, 2 when it is not.
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    quorate_common::tls::install();
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print(); // nobody to tell when stderr is closed
+            return ExitCode::from(code);
+        }
+    };
+    let config = match Config::load(&options.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(if options.check_config { 2 } else { 78 });
+        }
+    };
+    if options.check_config {
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = quorate_common::telemetry::init(config.log_format, &config.log_level) {
+        eprintln!("error: {error}");
+        return ExitCode::from(78);
+    }
+    match run(config, &options.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let code = error.downcast_ref::<session::Fatal>().map_or(74, session::Fatal::exit_code);
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// One thread: the agent waits nearly always, and each thread of a runtime costs memory on every host.
+fn run(config: Config, file: &std::path::Path) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(session::run(config, file))?;
+    Ok(())
+}

@@ -1,1 +1,99 @@
-fn main() {}
+//! `quorate-helper`: the root half of the agent.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use quorate_agent::config::{Config, DEFAULT_PATH};
+use quorate_agent::helper;
+
+/// Carries out what coordinators ask, within this host's own policy. Needs no network.
+#[derive(Debug, Parser)]
+#[command(name = "quorate-helper", version, about)]
+struct Options {
+    /// Configuration file, shared with quorate-agent.
+    #[arg(long, default_value = DEFAULT_PATH, global = true)]
+    config: PathBuf,
+    /// Check the configuration and exit: 0 when it is good, 2 when it is not.
+    #[arg(long)]
+    check_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Begin a new journal after the old one was lost. Look at the host first: what was done before is forgotten.
+    ResetJournal {
+        /// Yes, forget it.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    if arguments.nth(1).is_some_and(|first| first == quorate_durable::PROBE_ARGUMENT) {
+        return quorate_durable::probe_main(arguments);
+    }
+    quorate_common::tls::install();
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print(); // nobody to tell when stderr is closed
+            return ExitCode::from(code);
+        }
+    };
+    let config = match Config::load(&options.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(if options.check_config { 2 } else { 78 });
+        }
+    };
+    if options.check_config {
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = quorate_common::telemetry::init(config.log_format, &config.log_level) {
+        eprintln!("error: {error}");
+        return ExitCode::from(78);
+    }
+    if let Some(Command::ResetJournal { yes }) = options.command {
+        return reset(&config, yes);
+    }
+    match run(config, &options.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let code = error.downcast_ref::<helper::Fatal>().map_or(74, helper::Fatal::exit_code);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn reset(config: &Config, yes: bool) -> ExitCode {
+    if !yes {
+        eprintln!(
+            "error: this forgets what was done on this host; look at it first, then say `reset-journal --yes`"
+        );
+        return ExitCode::from(2);
+    }
+    match helper::reset_journal(config) {
+        Ok(aside) => {
+            println!("a new journal was begun; {aside}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {:#}", anyhow::Error::from(error));
+            ExitCode::from(74)
+        }
+    }
+}
+
+/// One thread: the helper waits nearly always, and each thread of a runtime costs memory on every host.
+fn run(config: Config, file: &std::path::Path) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(helper::run(config, file))?;
+    Ok(())
+}

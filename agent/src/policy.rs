@@ -1,0 +1,235 @@
+//! The host's own `[policy]`: what may be done here, whoever asks. Pure; the last word before an effect.
+//!
+//! Must never: allow what is not listed, or be changed by anything that came over the network.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use globset::GlobMatcher;
+use quorate_model::{ActionKind, ActionSpec, Driver, HookName, ServiceName};
+
+use crate::config::{Wrong, absolute, wrong};
+
+/// What the host lets be done.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    actions: BTreeSet<ActionKind>,
+    services: Option<BTreeSet<ServiceName>>,
+    units: Vec<GlobMatcher>,
+    paths: Vec<PathBuf>,
+    hooks: BTreeSet<HookName>,
+    probes: Vec<PathBuf>,
+    backup_dir: PathBuf,
+}
+
+impl Policy {
+    pub(crate) fn new(raw: crate::config::RawPolicy, data_dir: &Path) -> Result<Self, Wrong> {
+        let crate::config::RawPolicy { actions, services, units, paths, hooks, probes, backup_dir } = raw;
+        let mut allowed = BTreeSet::new();
+        for word in &actions {
+            let before = allowed.len();
+            allowed.extend(ActionKind::ALL.iter().copied().filter(|kind| matches_action(word, *kind)));
+            let known = ActionKind::ALL.iter().any(|kind| matches_action(word, *kind));
+            if !known && allowed.len() == before {
+                return Err(wrong(
+                    "policy.actions",
+                    format!("{word:?} is no action and no family of actions"),
+                ));
+            }
+        }
+        let any_service = services.iter().any(|name| name == "*");
+        let named = services
+            .iter()
+            .filter(|name| *name != "*")
+            .map(|name| ServiceName::new(name.as_str()).map_err(|e| wrong("policy.services", e.to_string())));
+        let named = named.collect::<Result<BTreeSet<_>, _>>()?;
+        let units = units.iter().map(|glob| {
+            globset::Glob::new(glob)
+                .map(|g| g.compile_matcher())
+                .map_err(|e| wrong("policy.units", e.to_string()))
+        });
+        let backup_dir =
+            backup_dir.map_or_else(|| Ok(data_dir.join("backups")), |dir| absolute("policy.backup_dir", dir));
+        Ok(Self {
+            actions: allowed,
+            services: (!any_service).then_some(named),
+            units: units.collect::<Result<_, _>>()?,
+            paths: paths.into_iter().map(|p| absolute("policy.paths", p)).collect::<Result<_, _>>()?,
+            hooks: hooks
+                .into_iter()
+                .map(|name| HookName::new(name).map_err(|e| wrong("policy.hooks", e.to_string())))
+                .collect::<Result<_, _>>()?,
+            probes: probes.into_iter().map(|p| absolute("policy.probes", p)).collect::<Result<_, _>>()?,
+            backup_dir: backup_dir?,
+        })
+    }
+
+    /// Whether an action may be done; the sentence says what is missing.
+    ///
+    /// # Errors
+    /// One sentence for the operator.
+    pub fn allows(&self, action: &ActionSpec) -> Result<(), String> {
+        let kind = action.kind();
+        if !self.actions.contains(&kind) {
+            return Err(format!("[policy] actions of this host does not list {kind}"));
+        }
+        if let Some(service) = action.service() {
+            self.allows_service(service)?;
+        }
+        match action {
+            ActionSpec::BackupCreate { policy, .. } => {
+                for path in &policy.paths {
+                    self.allows_path(Path::new(path))?;
+                }
+                for hook in policy.pause.iter().chain(&policy.resume) {
+                    self.allows_hook(hook)?;
+                }
+                Ok(())
+            }
+            ActionSpec::LogRotate { policy, .. } => {
+                policy.paths.iter().try_for_each(|glob| self.allows_path(Path::new(glob)))
+            }
+            ActionSpec::ServiceStatus { .. }
+            | ActionSpec::ServiceStart { .. }
+            | ActionSpec::ServiceStop { .. }
+            | ActionSpec::ServiceRestart { .. }
+            | ActionSpec::ServiceReload { .. }
+            | ActionSpec::BackupVerify { .. }
+            | ActionSpec::HostFacts
+            | ActionSpec::HostDiagnose => Ok(()),
+        }
+    }
+
+    /// Whether a service may be touched or looked at.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn allows_service(&self, service: &ServiceName) -> Result<(), String> {
+        match &self.services {
+            Some(named) if !named.contains(service) => {
+                Err(format!("[policy] services of this host does not list {service}"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether a service may stand for this unit: without a rule only for the unit of its own name, so that a coordinator
+    /// can not call `sshd.service` "ledger". What a process driver's name runs is declared on the host anyway.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn allows_driver(&self, service: &ServiceName, driver: &Driver) -> Result<(), String> {
+        self.allows_service(service)?;
+        match driver {
+            Driver::Process { .. } => Ok(()),
+            Driver::Systemd { unit } => {
+                let own = unit.strip_suffix(".service") == Some(service.as_str());
+                if own || self.units.iter().any(|glob| glob.is_match(unit)) {
+                    return Ok(());
+                }
+                Err(format!("[policy] units of this host lets {service} not stand for {unit}"))
+            }
+        }
+    }
+
+    /// Whether a hook may be run.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn allows_hook(&self, hook: &HookName) -> Result<(), String> {
+        if self.hooks.contains(hook) {
+            return Ok(());
+        }
+        Err(format!("[policy] hooks of this host does not list {hook}"))
+    }
+
+    /// Whether a program may be run as a probe: the exact path of a list entry.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn allows_probe(&self, argv: &[String]) -> Result<(), String> {
+        match argv.first() {
+            Some(program) if self.probes.iter().any(|allowed| allowed.as_os_str() == program.as_str()) => {
+                Ok(())
+            }
+            Some(_) | None => Err("[policy] probes of this host does not list this program".to_owned()),
+        }
+    }
+
+    /// Whether a path, by its text alone, lies under an allowed root. The action opens it below that root without
+    /// following links; this only refuses early.
+    fn allows_path(&self, path: &Path) -> Result<(), String> {
+        let plain = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+        if plain && path.is_absolute() && self.paths.iter().any(|root| path.starts_with(root)) {
+            return Ok(());
+        }
+        Err(format!("[policy] paths of this host has no root for {}", path.display()))
+    }
+
+    /// Roots of backups and logs.
+    #[must_use]
+    pub fn roots(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// Where backups are kept.
+    #[must_use]
+    pub fn backup_dir(&self) -> &Path {
+        &self.backup_dir
+    }
+}
+
+fn matches_action(word: &str, kind: ActionKind) -> bool {
+    match word.strip_suffix('*') {
+        Some("") => true,
+        Some(family) => family.ends_with('.') && kind.as_str().starts_with(family),
+        None => kind.as_str() == word,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn policy(text: &str) -> Policy {
+        let text = format!("node = 'n'\ndata_dir = '/d'\nhelper_socket = '/d/s'\n[policy]\n{text}");
+        Config::parse(&text).unwrap().policy
+    }
+
+    fn restart(service: &str) -> ActionSpec {
+        ActionSpec::ServiceRestart { service: ServiceName::new(service).unwrap() }
+    }
+
+    #[test]
+    fn an_empty_policy_allows_nothing() {
+        let nothing = policy("");
+        assert!(nothing.allows(&restart("ledger")).is_err());
+        assert!(nothing.allows(&ActionSpec::HostFacts).is_err());
+        assert!(nothing.allows_hook(&HookName::new("x").unwrap()).is_err());
+        assert!(nothing.allows_probe(&["/bin/true".into()]).is_err());
+    }
+
+    #[test]
+    fn only_what_is_listed_is_allowed() {
+        let some = policy("actions = ['service.*']\nservices = ['ledger']");
+        assert!(some.allows(&restart("ledger")).is_ok());
+        assert!(some.allows(&restart("ledger2")).is_err(), "a name is no prefix");
+        assert!(some.allows(&ActionSpec::HostFacts).is_err());
+        let driver = |unit: &str| Driver::Systemd { unit: unit.into() };
+        let ledger = ServiceName::new("ledger").unwrap();
+        assert!(some.allows_driver(&ledger, &driver("ledger.service")).is_ok());
+        assert!(some.allows_driver(&ledger, &driver("sshd.service")).is_err());
+        let units = policy("services = ['ledger']\nunits = ['scribe-*.service']");
+        assert!(units.allows_driver(&ledger, &driver("scribe-node.service")).is_ok());
+    }
+
+    #[test]
+    fn paths_stay_under_their_roots() {
+        let some = policy("paths = ['/srv/ledger']");
+        assert!(some.allows_path(Path::new("/srv/ledger/data")).is_ok());
+        for bad in ["/srv/ledger2", "/srv/ledger/../x", "/", "srv/ledger", ""] {
+            assert!(some.allows_path(Path::new(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Runs the hooks that the host itself declares; a caller's text never becomes a command.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use quorate_model::{HookName, InstanceId, Reason};
+
+use super::settings::Settings;
+use crate::actions::{HookReport, HookRunner, PortError};
+use crate::config::HookCall;
+use crate::host::exec::ExecEnd;
+use crate::host::{ExecSpec, Host};
+
+/// Kept of a hook's output (vocabulary: tails are 4 KiB).
+const TAIL_MAX_BYTES: usize = 4 * 1024;
+/// Largest answer that is read of an HTTP hook.
+const ANSWER_MAX_BYTES: usize = 64 * 1024;
+
+/// The declared hooks over the real host.
+#[derive(Clone)]
+pub struct Hooks {
+    host: Arc<dyn Host>,
+    settings: Settings,
+}
+
+impl Hooks {
+    /// Hooks as the settings declare them at each call.
+    #[must_use]
+    pub fn new(host: Arc<dyn Host>, settings: Settings) -> Self {
+        Self { host, settings }
+    }
+
+    async fn call(
+        &self,
+        hook: &HookName,
+        instance: &InstanceId,
+        limit: Duration,
+    ) -> Result<HookReport, PortError> {
+        let config = self.settings.current();
+        config.policy.allows_hook(hook).map_err(|text| PortError::new(Reason::PolicyDenied, text))?;
+        let declared = config.hooks.get(hook).cloned().ok_or_else(|| {
+            PortError::new(Reason::NotFound, format!("this host declares no [hook.{hook}]"))
+        })?;
+        let limit = limit.min(declared.timeout);
+        match declared.call {
+            HookCall::Program { argv, cwd, env } => {
+                let spec = ExecSpec { argv, cwd, env: environment(env, hook, instance), deadline: limit };
+                self.program(&spec, limit).await
+            }
+            HookCall::HttpPost { address, path, expect_status } => {
+                let answer = tokio::time::timeout(limit, post(address, &path)).await;
+                Ok(match answer {
+                    Err(_) => report(false, format!("no answer after {limit:?}"), String::new()),
+                    Ok(Err(error)) => report(false, format!("no answer: {error}"), String::new()),
+                    Ok(Ok((status, body))) => {
+                        let ok = if expect_status.is_empty() {
+                            (200..300).contains(&status)
+                        } else {
+                            expect_status.contains(&status)
+                        };
+                        report(ok, format!("HTTP status {status}"), body)
+                    }
+                })
+            }
+        }
+    }
+
+    async fn program(&self, spec: &ExecSpec, limit: Duration) -> Result<HookReport, PortError> {
+        let outcome = self.host.exec(spec).await?;
+        let ended = match outcome.end {
+            ExecEnd::Code(code) => format!("exit code {code}"),
+            ExecEnd::Signal(signal) => format!("killed by signal {signal}"),
+            ExecEnd::TimedOut => format!("timed out after {limit:?}"),
+        };
+        let stream = if outcome.stderr.total_bytes > 0 { &outcome.stderr } else { &outcome.stdout };
+        Ok(report(outcome.is_success(), ended, stream.tail_text(TAIL_MAX_BYTES)))
+    }
+}
+
+impl HookRunner for Hooks {
+    fn run<'a>(
+        &'a self,
+        hook: &'a HookName,
+        instance: &'a InstanceId,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<HookReport, PortError>> {
+        self.call(hook, instance, limit).boxed()
+    }
+}
+
+fn report(ok: bool, ended: String, output_tail: String) -> HookReport {
+    HookReport { ok, ended, output_tail }
+}
+
+/// The host's own variables win: it declared the hook.
+fn environment(
+    own: BTreeMap<String, String>,
+    hook: &HookName,
+    instance: &InstanceId,
+) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::from([
+        ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ("QUORATE_HOOK".to_owned(), hook.to_string()),
+        ("QUORATE_NODE".to_owned(), instance.node.to_string()),
+        ("QUORATE_SERVICE".to_owned(), instance.service.to_string()),
+    ]);
+    env.extend(own);
+    env
+}
+
+/// One `POST` without a body to a loopback address. No redirect is followed.
+async fn post(
+    address: std::net::SocketAddr,
+    path: &str,
+) -> Result<(u16, String), Box<dyn std::error::Error + Send + Sync>> {
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let exchange = async {
+        let request = http::Request::post(path)
+            .header(http::header::HOST, address.to_string())
+            .header(http::header::CONTENT_LENGTH, 0)
+            .body(Empty::<bytes::Bytes>::new())?;
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), ANSWER_MAX_BYTES).collect().await?.to_bytes();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let cut = text.char_indices().map(|(at, _)| at).find(|at| text.len() - at <= TAIL_MAX_BYTES);
+        Ok((status, text[cut.unwrap_or(text.len())..].to_owned()))
+    };
+    tokio::pin!(exchange);
+    tokio::pin!(connection);
+    tokio::select! {
+        answer = &mut exchange => answer,
+        ended = &mut connection => match ended {
+            Ok(()) => exchange.await,
+            Err(error) => Err(error.into()),
+        },
+    }
+}

@@ -1,0 +1,315 @@
+//! Obligations: undos that are owed, and the hand that does them when nobody else does (a dead man's switch).
+//!
+//! An obligation is durable before the disturbance begins. The execution that owes it discharges it in the normal course.
+//! When its deadline passes, when the coordinator asks for it, or when the execution is no longer at work (it ended without
+//! discharging, or died with an earlier helper), the helper does the undo alone, again and again until it works.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use quorate_common::task::{Backoff, BackoffPolicy, Entropy, Shutdown};
+use quorate_model::session::ObligationReport;
+use quorate_model::{DurationMs, ExecutionId, ObligationId, ObligationState, Reason};
+use tokio::sync::Notify;
+
+use super::failpoint;
+use super::journal::{Journal, JournalError, Owed};
+use crate::actions::{HookRunner, ObligationKeeper, PortError, Undo};
+use crate::host::clock;
+
+/// Longest run of one undo.
+const UNDO_LIMIT: Duration = Duration::from_secs(60);
+/// An undo that fails is tried again after 1 s, then ever more slowly, and never given up.
+const RETRY: BackoffPolicy =
+    BackoffPolicy { initial: Duration::from_secs(1), max: Duration::from_secs(60), growth_percent: 200 };
+/// Open obligations of one node: one for each disturbance in hand, and changes are serialised.
+pub(super) const OWED_MAX: usize = 1_024;
+
+#[derive(Default)]
+struct Inner {
+    owed: BTreeMap<ObligationId, Owed>,
+    wanted: BTreeSet<ObligationId>,
+    retries: BTreeMap<ObligationId, (Backoff, u64)>,
+    at_work: BTreeSet<ExecutionId>,
+}
+
+/// All obligations of this node.
+pub(super) struct Book {
+    journal: Journal,
+    hooks: Arc<dyn HookRunner>,
+    boot_id: String,
+    inner: Mutex<Inner>,
+    changed: Notify,
+    /// Told of every change.
+    tell: Box<dyn Fn(ObligationReport) + Send + Sync>,
+}
+
+impl Book {
+    /// Takes over what the journal holds.
+    pub(super) fn new(
+        journal: Journal,
+        hooks: Arc<dyn HookRunner>,
+        boot_id: String,
+        owed: Vec<(ObligationId, Owed)>,
+        tell: impl Fn(ObligationReport) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let inner = Inner { owed: owed.into_iter().collect(), ..Inner::default() };
+        let tell = Box::new(tell);
+        Arc::new(Self { journal, hooks, boot_id, inner: Mutex::new(inner), changed: Notify::new(), tell })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Every change under this lock is one assignment, so a panic elsewhere leaves nothing half changed.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An execution is at work: what it owes is its own business until the deadline.
+    pub(super) fn begins(&self, id: &ExecutionId) {
+        self.inner().at_work.insert(id.clone());
+    }
+
+    /// An execution is over: what it still owes is ours to do.
+    pub(super) fn ends(&self, id: &ExecutionId) {
+        self.inner().at_work.remove(id);
+        self.changed.notify_one();
+    }
+
+    /// The coordinator wants this one done now.
+    pub(super) fn want(&self, ids: &[ObligationId]) {
+        let mut inner = self.inner();
+        let known: Vec<_> = ids.iter().filter(|id| inner.owed.contains_key(id)).cloned().collect();
+        inner.wanted.extend(known);
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// What is owed by an execution and not yet done.
+    #[must_use]
+    pub(super) fn open_of(&self, execution: &ExecutionId) -> Vec<ObligationId> {
+        let inner = self.inner();
+        let of = inner.owed.iter().filter(|(_, o)| o.execution == *execution && is_open(o.state));
+        of.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Number of obligations that are owed.
+    #[must_use]
+    pub(super) fn open(&self) -> usize {
+        self.inner().owed.values().filter(|owed| is_open(owed.state)).count()
+    }
+
+    /// All that was not forgotten yet, as reports.
+    #[must_use]
+    pub(super) fn reports(&self) -> Vec<ObligationReport> {
+        self.inner().owed.iter().map(|(id, owed)| report(id, owed)).collect()
+    }
+
+    /// The coordinators keep this state of it: one that is done is forgotten.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub(super) async fn confirmed(
+        &self,
+        id: &ObligationId,
+        state: ObligationState,
+    ) -> Result<(), JournalError> {
+        let done = self.inner().owed.get(id).is_some_and(|o| o.state == state && !is_open(o.state));
+        if done {
+            self.journal.forget_owed(id).await?;
+            let mut inner = self.inner();
+            inner.owed.remove(id);
+            inner.wanted.remove(id);
+            inner.retries.remove(id);
+        }
+        Ok(())
+    }
+
+    /// The keeper that an execution's action is given.
+    #[must_use]
+    pub(super) fn keeper(self: &Arc<Self>, execution: ExecutionId) -> Arc<dyn ObligationKeeper> {
+        Arc::new(Keeper { book: Arc::clone(self), execution })
+    }
+
+    /// Does what is due until it is told to stop.
+    ///
+    /// # Errors
+    /// [`JournalError`]: what was done can not be written down, so the helper can not go on.
+    pub(super) async fn run(self: Arc<Self>, shutdown: Shutdown) -> Result<(), JournalError> {
+        let mut entropy = Entropy::from_os();
+        loop {
+            let (due, wait) = self.due();
+            for id in due {
+                self.pay(&id, &mut entropy).await?;
+            }
+            tokio::select! {
+                biased;
+                () = shutdown.triggered() => return Ok(()),
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// What is to be done now, and how long there is nothing else to do.
+    fn due(&self) -> (Vec<ObligationId>, Duration) {
+        let now = clock::uptime_ms();
+        let inner = self.inner();
+        let mut due = Vec::new();
+        // Clocks are looked at again at least this often; a wait of days would sleep over a suspended machine.
+        let mut next = 60_000;
+        for (id, owed) in inner.owed.iter().filter(|(_, owed)| is_open(owed.state)) {
+            let left_alone = inner.at_work.contains(&owed.execution)
+                && !inner.wanted.contains(id)
+                && owed.boot_id == self.boot_id;
+            let mut at = if left_alone { owed.due_uptime.0 } else { 0 };
+            if let Some((_, not_before)) = inner.retries.get(id) {
+                at = at.max(*not_before);
+            }
+            if at <= now {
+                due.push(id.clone());
+            } else {
+                next = next.min(at - now);
+            }
+        }
+        let wait = if due.is_empty() { next } else { 0 };
+        (due, Duration::from_millis(wait))
+    }
+
+    async fn pay(&self, id: &ObligationId, entropy: &mut Entropy) -> Result<(), JournalError> {
+        let Some(owed) = self.inner().owed.get(id).cloned() else { return Ok(()) };
+        tracing::warn!(obligation = %id, hook = %owed.hook, "doing an undo that is owed");
+        failpoint::hit("obligation-before-undo");
+        let run = self.hooks.run(&owed.hook, &owed.instance, UNDO_LIMIT).await;
+        let failure = match run {
+            Ok(report) if report.ok => None,
+            Ok(report) => Some(format!("hook {}: {}", owed.hook, report.ended)),
+            Err(error) => Some(error.message),
+        };
+        failpoint::hit("obligation-after-undo");
+        let Some(now) = self.inner().owed.get(id).cloned() else { return Ok(()) };
+        if !is_open(now.state) {
+            // Its execution was faster; doing it twice is what the hook must bear.
+            return Ok(());
+        }
+        match failure {
+            None => {
+                let message = format!("hook {} was run by the helper alone", owed.hook);
+                self.inner().retries.remove(id);
+                self.set(id, ObligationState::ExpiredDischarged, message).await
+            }
+            Some(why) => {
+                tracing::error!(obligation = %id, hook = %owed.hook, why, "an undo that is owed failed; it will be tried again");
+                self.try_later(id, entropy.next_u64());
+                self.set(id, ObligationState::Failed, why).await
+            }
+        }
+    }
+
+    fn try_later(&self, id: &ObligationId, entropy: u64) {
+        let mut inner = self.inner();
+        let (backoff, not_before) =
+            inner.retries.entry(id.clone()).or_insert_with(|| (Backoff::new(RETRY), 0));
+        let delay = u64::try_from(backoff.next_delay(entropy).as_millis()).unwrap_or(u64::MAX);
+        *not_before = clock::uptime_ms().saturating_add(delay);
+    }
+
+    async fn set(
+        &self,
+        id: &ObligationId,
+        state: ObligationState,
+        message: String,
+    ) -> Result<(), JournalError> {
+        let Some(mut owed) = self.inner().owed.get(id).cloned() else { return Ok(()) };
+        if owed.state == state && owed.message == message {
+            return Ok(());
+        }
+        (owed.state, owed.message) = (state, message);
+        self.journal.owe(id, &owed).await?;
+        (self.tell)(report(id, &owed));
+        self.inner().owed.insert(id.clone(), owed);
+        Ok(())
+    }
+
+    async fn open_new(
+        &self,
+        execution: &ExecutionId,
+        id: &ObligationId,
+        undo: Undo,
+        due_in: DurationMs,
+    ) -> Result<(), PortError> {
+        if self.open() >= OWED_MAX {
+            return Err(PortError::new(Reason::LimitReached, format!("{OWED_MAX} obligations are open")));
+        }
+        let Undo::Hook { hook, instance } = undo;
+        let owed = Owed {
+            execution: execution.clone(),
+            hook,
+            instance,
+            state: ObligationState::Open,
+            boot_id: self.boot_id.clone(),
+            due_uptime: DurationMs(clock::uptime_ms()).plus(due_in),
+            due_at: clock::now().plus(due_in),
+            message: String::new(),
+        };
+        self.journal.owe(id, &owed).await.map_err(unusable)?;
+        failpoint::hit("obligation-open");
+        (self.tell)(report(id, &owed));
+        self.inner().owed.insert(id.clone(), owed);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    async fn discharge(&self, id: &ObligationId) -> Result<(), PortError> {
+        let open = self.inner().owed.get(id).is_some_and(|owed| is_open(owed.state));
+        if !open {
+            return Ok(());
+        }
+        failpoint::hit("obligation-before-discharge");
+        self.set(id, ObligationState::Discharged, String::new()).await.map_err(unusable)
+    }
+}
+
+struct Keeper {
+    book: Arc<Book>,
+    execution: ExecutionId,
+}
+
+impl ObligationKeeper for Keeper {
+    fn open<'a>(
+        &'a self,
+        id: &'a ObligationId,
+        undo: Undo,
+        due_in: DurationMs,
+    ) -> BoxFuture<'a, Result<(), PortError>> {
+        self.book.open_new(&self.execution, id, undo, due_in).boxed()
+    }
+
+    fn discharge<'a>(&'a self, id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>> {
+        self.book.discharge(id).boxed()
+    }
+}
+
+fn unusable(error: JournalError) -> PortError {
+    let text = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ");
+    PortError::new(Reason::Internal, text)
+}
+
+const fn is_open(state: ObligationState) -> bool {
+    matches!(state, ObligationState::Open | ObligationState::Failed)
+}
+
+fn report(id: &ObligationId, owed: &Owed) -> ObligationReport {
+    ObligationReport {
+        obligation: id.clone(),
+        execution: owed.execution.clone(),
+        state: owed.state,
+        description: format!("hook {} for {}", owed.hook, owed.instance),
+        deadline: owed.due_at,
+        message: owed.message.clone(),
+    }
+}

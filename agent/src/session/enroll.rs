@@ -1,0 +1,158 @@
+//! The node's identity: a token and a key of our own for a certificate.
+//!
+//! The key is made here and never leaves. The token is sent only over a connection whose CA it pins itself.
+
+use std::path::Path;
+use std::time::Duration;
+
+use quorate_common::task::{Backoff, BackoffPolicy, Entropy, Shutdown};
+use quorate_common::tls::{
+    Address, ChannelLimits, ClientTls, JoinToken, KeyRequest, Material, Store, channel, read_private,
+};
+use quorate_model::{NodeName, Principal, Role};
+use quorate_proto::v1::enroll_service_client::EnrollServiceClient;
+use quorate_proto::v1::{EnrollRequest, EnrollResponse};
+use tonic::Code;
+
+use super::daemon::Fatal;
+use crate::config::Config;
+
+/// One call; it waits for a commit.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A coordinator that is not there yet is asked again; a token that was refused is not.
+const RETRY: BackoffPolicy =
+    BackoffPolicy { initial: Duration::from_millis(500), max: Duration::from_secs(15), growth_percent: 200 };
+/// Largest answer: two certificates.
+const ANSWER_MAX_BYTES: usize = 256 * 1024;
+
+/// The stored identity, or a new one. `None` when it was told to stop before it had one.
+///
+/// # Errors
+/// [`Fatal`]: nothing stored and no token, a token that was refused, an identity of somebody else.
+pub(super) async fn identity(
+    config: &Config,
+    store: &Store,
+    shutdown: &Shutdown,
+) -> Result<Option<Material>, Fatal> {
+    if store.exists() {
+        let material = store.load()?;
+        let own = Principal::Agent { node: config.node.clone() };
+        if material.identity().principal != own {
+            return Err(Fatal::Config(format!(
+                "the certificate in {} is for {}, this is {own}",
+                store.dir().display(),
+                material.identity().principal
+            )));
+        }
+        let expired = material.identity().not_after < crate::host::clock::now();
+        let token = config.token_file.as_deref().filter(|file| expired && file.exists());
+        match token {
+            Some(file) => {
+                tracing::warn!(token = %file.display(), "the certificate has ended: enrolling again")
+            }
+            None => return Ok(Some(material)),
+        }
+    }
+    let Some(file) = &config.token_file else {
+        return Err(Fatal::Config("there is no certificate yet: set token_file in agent.toml".to_owned()));
+    };
+    let text = read_private(file)?;
+    let token: JoinToken = text
+        .parse()
+        .map_err(|e| Fatal::Config(format!("the token in {} can not be used: {e}", file.display())))?;
+    if token.purpose != Role::Agent {
+        return Err(Fatal::Config(format!("the token in {} is not for an agent", file.display())));
+    }
+    let mut addresses = config.enroll.clone();
+    addresses.extend(token.addresses.iter().filter(|a| !config.enroll.contains(a)).cloned());
+    if addresses.is_empty() {
+        return Err(Fatal::Config("nobody to enrol with: set enroll in agent.toml".to_owned()));
+    }
+    let request = KeyRequest::create(&token.cluster, &Principal::Agent { node: config.node.clone() })?;
+    let tls = ClientTls::pinned(token.ca, token.cluster.clone())?;
+    let Some(answer) = ask_all(&config.node, &text, &request, &tls, &addresses, shutdown).await? else {
+        return Ok(None);
+    };
+    let material = store.save(&answer.ca_pem, &answer.certificate_pem, request.key_pem())?;
+    remember(config, &answer);
+    used_up(file);
+    tracing::info!(node = %config.node, number = answer.node_id, "enrolled");
+    Ok(Some(material))
+}
+
+/// Asks one after another until one answers. The key stays the same: whoever repeats a call whose answer was lost with the
+/// same key is recognised.
+async fn ask_all(
+    node: &NodeName,
+    token: &str,
+    request: &KeyRequest,
+    tls: &ClientTls,
+    addresses: &[Address],
+    shutdown: &Shutdown,
+) -> Result<Option<EnrollResponse>, Fatal> {
+    let mut entropy = Entropy::from_os();
+    let mut backoff = Backoff::new(RETRY);
+    for address in addresses.iter().cycle() {
+        let asked = shutdown.run_until(ask(node, token, request, tls, address)).await;
+        match asked {
+            None => return Ok(None),
+            Some(Ok(answer)) => return Ok(Some(answer)),
+            Some(Err(status)) if is_refusal(status.code()) => {
+                let why = quorate_common::wire::text::printable(status.message(), 300);
+                return Err(Fatal::Config(format!("{address} refused to enrol this node: {why}")));
+            }
+            Some(Err(status)) => {
+                let why = crate::helper::error_text(&status);
+                tracing::warn!(coordinator = %address, why, "could not enrol yet");
+            }
+        }
+        if !shutdown.pause(backoff.next_delay(entropy.next_u64())).await {
+            return Ok(None);
+        }
+    }
+    Ok(None)
+}
+
+const fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::InvalidArgument
+            | Code::AlreadyExists
+            | Code::Unimplemented
+    )
+}
+
+async fn ask(
+    node: &NodeName,
+    token: &str,
+    request: &KeyRequest,
+    tls: &ClientTls,
+    address: &Address,
+) -> Result<EnrollResponse, tonic::Status> {
+    let limits = ChannelLimits { request_timeout: Some(CALL_TIMEOUT), ..ChannelLimits::default() };
+    let channel = channel(address, tls, &limits)
+        .map_err(|e| tonic::Status::unavailable(crate::helper::error_text(&e)))?;
+    let mut client = EnrollServiceClient::new(channel).max_decoding_message_size(ANSWER_MAX_BYTES);
+    let call = EnrollRequest {
+        token: token.trim().to_owned(),
+        name: node.to_string(),
+        csr_der: request.csr_der().to_vec(),
+        grpc_address: String::new(),
+        http_address: String::new(),
+    };
+    Ok(client.enroll(call).await?.into_inner())
+}
+
+/// Keeps the coordinators' addresses of the answer.
+fn remember(config: &Config, answer: &EnrollResponse) {
+    super::dial::Book::open(&config.data_dir, config.coordinators.clone()).learn(&answer.coordinators);
+}
+
+/// The token is of no use any more; a secret should not lie about.
+fn used_up(file: &Path) {
+    if let Err(error) = std::fs::remove_file(file) {
+        tracing::warn!(%error, file = %file.display(), "the used token could not be removed");
+    }
+}

@@ -1,0 +1,72 @@
+//! A new certificate, with a new key, before the old one ends. The session goes on: only its next connection is new.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_common::task::{Backoff, BackoffPolicy, BoxError, Entropy, Shutdown};
+use quorate_common::tls::{ChannelLimits, KeyRequest, Store, channel};
+use quorate_model::DurationMs;
+use quorate_proto::agent::v1::RenewCertificateRequest;
+use quorate_proto::agent::v1::agent_service_client::AgentServiceClient;
+
+use super::stream::{Context, MESSAGE_MAX_BYTES};
+use crate::host::clock;
+
+/// One call; it waits for a commit.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A third of the life is left for it: from seconds to some minutes between attempts.
+const RETRY: BackoffPolicy =
+    BackoffPolicy { initial: Duration::from_secs(1), max: Duration::from_secs(300), growth_percent: 200 };
+/// The wall clock is looked at at least this often: it can be set.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Renews at two thirds of the life, again and again.
+pub(super) async fn run(context: Arc<Context>, store: Store, shutdown: Shutdown) -> Result<(), BoxError> {
+    let mut entropy = Entropy::from_os();
+    let mut backoff = Backoff::new(RETRY);
+    let mut turn = usize::try_from(entropy.next_u64() >> 33).unwrap_or(0);
+    loop {
+        let wait = context.live.current().identity().renew_at().since(clock::now());
+        if wait != DurationMs::ZERO {
+            // One millisecond more than the rest, so that a wake-up a moment early does not spin.
+            let nap = Duration::from_millis(wait.0.saturating_add(1)).min(LOOK);
+            if !shutdown.pause(nap).await {
+                return Ok(());
+            }
+            continue;
+        }
+        let asked = shutdown.run_until(renew(&context, &store, turn)).await;
+        match asked {
+            None => return Ok(()),
+            Some(Ok(())) => backoff.reset(),
+            Some(Err(error)) => {
+                tracing::warn!(
+                    error = crate::helper::error_text(&*error),
+                    "the certificate was not renewed yet"
+                );
+                turn = turn.wrapping_add(1);
+                if !shutdown.pause(backoff.next_delay(entropy.next_u64())).await {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+async fn renew(context: &Context, store: &Store, turn: usize) -> Result<(), BoxError> {
+    let addresses = context.book().all();
+    let address = addresses.get(turn % addresses.len().max(1)).ok_or("no coordinator's address is known")?;
+    let old = context.live.current();
+    let request = KeyRequest::create(&old.identity().cluster, &old.identity().principal)?;
+    let limits = ChannelLimits { request_timeout: Some(CALL_TIMEOUT), ..ChannelLimits::default() };
+    let channel = channel(address, &context.tls, &limits)?;
+    let mut client = AgentServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX_BYTES);
+    let call = RenewCertificateRequest { csr_der: request.csr_der().to_vec() };
+    let answer = client.renew_certificate(call).await?.into_inner();
+    let ca_pem = if answer.ca_pem.is_empty() { store.ca_pem()? } else { answer.ca_pem };
+    let material = store.save(&ca_pem, &answer.certificate_pem, request.key_pem())?;
+    let expires = material.identity().not_after;
+    context.live.replace(material)?;
+    tracing::info!(expires_ms = expires.0, "certificate renewed");
+    Ok(())
+}
