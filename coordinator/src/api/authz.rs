@@ -184,6 +184,11 @@ pub fn rule(path: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| rule.path == path)
 }
 
+/// Paths of the methods that stream, for the listener: it puts no deadline on them.
+pub fn streaming_paths() -> impl Iterator<Item = &'static str> {
+    RULES.iter().filter(|rule| rule.effect == Effect::Stream).map(|rule| rule.path)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -29,6 +29,7 @@ use super::caller::{CallId, Caller, Connected, NotAccepted, accepted};
 use super::context::{Api, mint_request_id};
 use super::ledger::Event;
 use super::status::{Failure, problem};
+use crate::listen::HttpPeer;
 
 /// Metadata of a call that a follower passes on: serial number of the original caller's certificate.
 pub const ON_BEHALF_OF_KEY: &str = "quorate-on-behalf-of";
@@ -46,7 +47,7 @@ pub enum Port {
     Https,
 }
 
-/// The address of a caller without a certificate; the listener of the HTTPS port puts it into the extensions.
+/// A caller without a certificate, as the gate of the HTTPS port hands it to the enrolment service.
 #[derive(Clone, Debug)]
 pub struct Anonymous {
     /// Where the call comes from.
@@ -219,15 +220,19 @@ impl Gate {
         id: &CallId,
     ) -> Result<Admitted, Status> {
         let denied = Denial { api: &self.api, rule, path, id };
-        let address = request.extensions().get::<std::net::IpAddr>().copied();
-        let ip = address.map(|a| a.to_string()).unwrap_or_default();
-        match (rule, address) {
-            (Some(rule), Some(client_ip)) if rule.allow == Allow::Enrolment => {
+        let peer = request.extensions().get::<HttpPeer>().copied();
+        let ip = peer.map(|p| p.remote.ip().to_canonical());
+        let shown = ip.map(|ip| ip.to_string()).unwrap_or_default();
+        match (rule, ip) {
+            // A token and, for members, the CA's key cross this call: never in the clear.
+            (Some(rule), Some(client_ip))
+                if rule.allow == Allow::Enrolment && peer.is_some_and(|p| p.tls) =>
+            {
                 let anonymous = Some(Anonymous { client_ip, request: id.clone() });
                 Ok(Admitted { rule, caller: None, forwarded: false, anonymous })
             }
             (Some(_) | None, _) => {
-                Err(denied.not_accepted(&Principal::System, &ip, NotAccepted::NoCertificate))
+                Err(denied.not_accepted(&Principal::System, &shown, NotAccepted::NoCertificate))
             }
         }
     }

@@ -27,6 +27,7 @@ mod dryrun;
 mod enroll;
 mod fleet;
 mod group;
+mod health;
 mod operation;
 mod page;
 mod planning;
@@ -37,7 +38,7 @@ pub(crate) mod view;
 mod work;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use context::{Api, ApiOptions};
 pub use routes::{DECODE_LIMIT_BYTES, enrolment_routes, routes};

@@ -9,8 +9,10 @@ use quorate_proto::v1::fleet_service_server::FleetServiceServer;
 use quorate_proto::v1::group_service_server::GroupServiceServer;
 use quorate_proto::v1::operation_service_server::OperationServiceServer;
 use tonic::service::{Routes, RoutesBuilder};
+use tonic_health::pb::health_server::HealthServer;
 
 use super::context::Api;
+use super::health::MemberHealth;
 
 /// Largest request (reliability.md 5.3).
 pub const DECODE_LIMIT_BYTES: usize = 1024 * 1024;
@@ -45,7 +47,7 @@ pub fn routes(api: &Api) -> Result<RoutesBuilder, tonic_reflection::server::Erro
         .register_encoded_file_descriptor_set(quorate_proto::DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    builder.add_service(reflection);
+    builder.add_service(reflection).add_service(HealthServer::new(MemberHealth(api.clone())));
     Ok(builder)
 }
 

@@ -10,8 +10,6 @@
 mod ready;
 mod targets;
 
-use std::net::IpAddr;
-
 use axum::Router;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
@@ -20,18 +18,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use quorate_model::Reason;
 
-use crate::api::Api;
+use crate::api::gate::Gate;
+use crate::api::{Api, enrolment_routes};
+use crate::listen::HttpPeer;
 
 /// What Prometheus and OpenMetrics scrapers expect.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Where a request comes from; the listener puts it into the extensions.
-pub type ClientIp = IpAddr;
-
-/// The routes of the HTTPS port, to be merged with the enrolment gate. Every request must carry its [`ClientIp`] as an
-/// extension; one without is nobody's and is refused.
+/// The routes of the HTTPS port, enrolment included. The listener puts [`HttpPeer`] into every request's extensions; a
+/// request without one is nobody's and is refused.
 pub fn router(api: Api) -> Router {
+    let enrolment = Gate::enrolment(api.clone(), enrolment_routes(&api));
     Router::new()
+        .route_service("/quorate.v1.EnrollService/{method}", enrolment)
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -65,12 +64,12 @@ async fn metrics(State(api): State<Api>) -> Response {
     }
 }
 
-async fn prometheus_targets(State(api): State<Api>, ip: Option<Extension<ClientIp>>) -> Response {
-    local(ip).map_or_else(|refused| refused, |()| with_type("application/json", targets::list(&api)))
+async fn prometheus_targets(State(api): State<Api>, peer: Option<Extension<HttpPeer>>) -> Response {
+    local(peer).map_or_else(|refused| refused, |()| with_type("application/json", targets::list(&api)))
 }
 
-async fn status(State(api): State<Api>, ip: Option<Extension<ClientIp>>) -> Response {
-    if let Err(refused) = local(ip) {
+async fn status(State(api): State<Api>, peer: Option<Extension<HttpPeer>>) -> Response {
+    if let Err(refused) = local(peer) {
         return refused;
     }
     let (whole, _) = api.whole().await;
@@ -78,8 +77,8 @@ async fn status(State(api): State<Api>, ip: Option<Extension<ClientIp>>) -> Resp
 }
 
 /// The rest of the JSON API is gRPC's: `quorate … -o json` prints the same shapes with a certificate.
-async fn elsewhere(ip: Option<Extension<ClientIp>>) -> Response {
-    match local(ip) {
+async fn elsewhere(peer: Option<Extension<HttpPeer>>) -> Response {
+    match local(peer) {
         Err(refused) => refused,
         Ok(()) => problem(
             StatusCode::NOT_FOUND,
@@ -94,9 +93,9 @@ async fn not_found() -> Response {
 }
 
 /// Only callers on this machine.
-fn local(ip: Option<Extension<ClientIp>>) -> Result<(), Response> {
-    match ip {
-        Some(Extension(ip)) if ip.to_canonical().is_loopback() => Ok(()),
+fn local(peer: Option<Extension<HttpPeer>>) -> Result<(), Response> {
+    match peer {
+        Some(Extension(peer)) if peer.remote.ip().to_canonical().is_loopback() => Ok(()),
         Some(_) | None => Err(problem(
             StatusCode::FORBIDDEN,
             Reason::NotAllowed,

@@ -1,1 +1,75 @@
+//! The HTTPS port's pages, in process.
 
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use quorate_proto::v1;
+use quorate_proto::v1::fleet_service_client::FleetServiceClient;
+use tower::ServiceExt;
+
+use super::router;
+use crate::api::tests::World;
+use crate::listen::HttpPeer;
+use crate::metrics;
+
+async fn get(world: &World, from: &str, path: &str) -> (StatusCode, String) {
+    let remote = SocketAddr::new(from.parse::<IpAddr>().unwrap(), 9);
+    let request = Request::get(path).extension(HttpPeer { tls: true, remote }).body(Body::empty()).unwrap();
+    let response = router(world.api.clone()).oneshot(request).await.unwrap();
+    let status = response.status();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn health_and_readiness_are_told_apart() {
+    let world = World::new();
+    assert_eq!(get(&world, "10.0.0.9", "/healthz").await, (StatusCode::OK, "ok\n".into()));
+    assert_eq!(get(&world, "10.0.0.9", "/readyz").await.0, StatusCode::OK);
+    world.memory.has_leader.store(false, Ordering::Relaxed);
+    assert_eq!(get(&world, "10.0.0.9", "/healthz").await.0, StatusCode::OK, "the process still lives");
+    let (status, text) = get(&world, "10.0.0.9", "/readyz?verbose").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text.contains("[-] quorum: no leader is known"), "{text}");
+}
+
+#[tokio::test]
+async fn every_metric_is_exported() {
+    let world = World::new().with_ledger().await;
+    let mut fleet = FleetServiceClient::new(world.as_role("viewer"));
+    fleet.list_tokens(v1::ListTokensRequest::default()).await.unwrap_err();
+    let (status, text) = get(&world, "10.0.0.9", "/metrics").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(text.contains("quorate_coordinator_refusals_total{word=\"NOT_ALLOWED\"} 1"), "{text}");
+    for (name, _) in metrics::ALL {
+        assert!(text.contains(&format!("{}_{name}", metrics::PREFIX)), "{name} is missing");
+    }
+    assert!(text.contains("quorate_coordinator_group_margin{group=\"ledger\"} 1"), "{text}");
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn what_names_hosts_is_for_this_host_only() {
+    let world = World::new();
+    for path in ["/sd/prometheus", "/v1/status", "/v1/nodes"] {
+        let (status, text) = get(&world, "10.0.0.9", path).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
+        assert!(text.contains("NOT_ALLOWED") && !text.contains("node1"), "{text}");
+    }
+    let (status, text) = get(&world, "::1", "/sd/prometheus").await;
+    assert_eq!(status, StatusCode::OK);
+    let targets: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(targets.as_array().unwrap().len(), 4);
+    assert_eq!(targets[1]["targets"][0], "10.0.0.1:7481");
+    let (_, text) = get(&world, "127.0.0.1", "/v1/status").await;
+    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&status["leader"], &status["nodes"]["READY"]), (&"coord1".into(), &3.into()));
+    assert_eq!(get(&world, "127.0.0.1", "/v1/nodes").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(get(&world, "127.0.0.1", "/../../etc/passwd").await.0, StatusCode::NOT_FOUND);
+    let unknown = Request::get("/v1/status").body(Body::empty()).unwrap();
+    let response = router(world.api.clone()).oneshot(unknown).await.unwrap();
+    assert_eq!(response.status(), StatusCode::FORBIDDEN, "a request from nowhere is nobody's");
+}

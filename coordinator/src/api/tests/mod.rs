@@ -1,0 +1,11 @@
+//! The API through its gate, in process: tonic's clients and servers with a plain `State` behind them.
+
+mod access;
+mod enrolment;
+mod fleet;
+mod groups;
+mod operations;
+mod records;
+mod world;
+
+pub(crate) use world::World;

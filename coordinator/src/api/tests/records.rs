@@ -1,0 +1,105 @@
+//! Audit, members, backups, the catalogue.
+
+use quorate_core::Command;
+use quorate_core::command::BackupCommand;
+use quorate_model::backup::BackupReceipt;
+use quorate_model::{BackupId, InstanceId, ServiceName};
+use quorate_proto::v1;
+use quorate_proto::v1::action_service_client::ActionServiceClient;
+use quorate_proto::v1::admin_service_client::AdminServiceClient;
+use quorate_proto::v1::audit_service_client::AuditServiceClient;
+use quorate_proto::v1::backup_service_client::BackupServiceClient;
+use quorate_proto::v1::fleet_service_client::FleetServiceClient;
+use tokio_stream::StreamExt;
+use tonic::Code;
+
+use super::world::{World, dry, node, options, problem};
+
+#[tokio::test]
+async fn every_change_and_every_refusal_is_in_the_record() {
+    let world = World::new();
+    let mut fleet = FleetServiceClient::new(world.as_role("operator"));
+    let mut audit = AuditServiceClient::new(world.as_role("viewer"));
+    let watch = v1::WatchAuditRecordsRequest { after_sequence: 0 };
+    let mut stream = audit.watch_audit_records(watch).await.unwrap().into_inner();
+    fleet.cordon_node(v1::CordonNodeRequest { name: "node1".into(), options: options("q-1") }).await.unwrap();
+    fleet.cordon_node(v1::CordonNodeRequest { name: "node9".into(), options: None }).await.unwrap_err();
+    let changed = stream.next().await.unwrap().unwrap().record.unwrap();
+    assert_eq!((changed.event_type.as_str(), changed.action.as_str()), ("change", "node.cordon"));
+    assert_eq!((changed.principal.as_str(), changed.client_ip.as_str()), ("user:operator", "192.0.2.7"));
+    assert_eq!((changed.reason.as_str(), changed.request_id.as_str()), ("test", "q-1"));
+    let refused = stream.next().await.unwrap().unwrap().record.unwrap();
+    assert_eq!((refused.result.as_str(), refused.reason.as_str()), ("REFUSED", "NOT_FOUND"));
+    assert_eq!(refused.sequence, changed.sequence + 1);
+    // Resumed after what was seen.
+    let watch = v1::WatchAuditRecordsRequest { after_sequence: changed.sequence };
+    let mut stream = audit.watch_audit_records(watch).await.unwrap().into_inner();
+    assert_eq!(stream.next().await.unwrap().unwrap().record.unwrap(), refused);
+    let list = v1::ListAuditRecordsRequest { page_size: 1, ..Default::default() };
+    let page = audit.list_audit_records(list).await.unwrap().into_inner();
+    assert_eq!((page.records[0].sequence, page.next_page_token.is_empty()), (refused.sequence, false));
+    let token = page.next_page_token;
+    let list = v1::ListAuditRecordsRequest { page_size: 1, page_token: token, ..Default::default() };
+    let page = audit.list_audit_records(list).await.unwrap().into_inner();
+    assert_eq!(page.records[0], changed);
+}
+
+#[tokio::test]
+async fn an_edited_record_is_found() {
+    let world = World::new();
+    let mut audit = AuditServiceClient::new(world.as_role("viewer"));
+    let good = audit.verify_audit(v1::VerifyAuditRequest {}).await.unwrap().into_inner();
+    assert!(good.ok && good.records > 3 && good.head.len() == 64);
+    world.memory.state.lock().unwrap().audit.records[1].what.details.push('!');
+    let bad = audit.verify_audit(v1::VerifyAuditRequest {}).await.unwrap().into_inner();
+    assert_eq!((bad.ok, bad.broken_sequence), (false, 2));
+}
+
+#[tokio::test]
+async fn members_status_and_caller() {
+    let world = World::new();
+    let mut admin = AdminServiceClient::new(world.admin());
+    let members = admin.list_members(v1::ListMembersRequest::default()).await.unwrap().into_inner().members;
+    assert_eq!((members[0].name.as_str(), members[0].state()), ("coord1", v1::MemberState::Leader));
+    assert!(members[0].voter && members[0].term == 7 && members[0].applied_index > 0);
+    let status = admin.get_status(v1::GetStatusRequest::default()).await.unwrap().into_inner();
+    assert_eq!((status.leader.as_str(), status.members_up, status.nodes["READY"]), ("coord1", 1, 3));
+    let caller = admin.get_caller(v1::GetCallerRequest {}).await.unwrap().into_inner();
+    assert_eq!((caller.principal.as_str(), caller.access_role.as_str()), ("user:admin", "ADMIN"));
+    let snapshot = admin.trigger_snapshot(v1::TriggerSnapshotRequest::default()).await.unwrap().into_inner();
+    assert_eq!(snapshot.index, status.index);
+    let request = v1::RemoveMemberRequest { name: "coord1".into(), options: dry() };
+    let refused = problem(&admin.remove_member(request).await.unwrap_err());
+    assert_eq!((refused.reason.as_str(), refused.exit_code()), ("CONFLICT", 3), "the last one stays");
+    assert!(world.memory.retired.lock().unwrap().is_empty(), "a dry run touches no Raft group");
+    let request = v1::RemoveMemberRequest { name: "coord9".into(), options: None };
+    assert_eq!(admin.remove_member(request).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn the_catalogues() {
+    let world = World::new();
+    let mut actions = ActionServiceClient::new(world.as_role("viewer"));
+    let list = actions.list_actions(v1::ListActionsRequest {}).await.unwrap().into_inner().actions;
+    assert_eq!(list.len(), quorate_model::ActionKind::ALL.len());
+    assert!(list.windows(2).all(|w| w[0].name < w[1].name) && list.iter().all(|a| a.nodes == 3));
+    for n in 0..3 {
+        let service = ServiceName::new("ledger").unwrap();
+        world.memory.advance(quorate_model::DurationMs(1));
+        world.memory.system(Command::Backup(BackupCommand::Record {
+            id: BackupId::new(format!("b-{n}")).unwrap(),
+            instance: InstanceId { node: node("node1"), service },
+            receipt: BackupReceipt { path: "/b".into(), ..Default::default() },
+        }));
+    }
+    let mut backups = BackupServiceClient::new(world.as_role("viewer"));
+    let request = v1::ListBackupsRequest { page_size: 2, ..Default::default() };
+    let page = backups.list_backups(request).await.unwrap().into_inner();
+    let names: Vec<_> = page.backups.iter().map(|b| b.backup_id.as_str()).collect();
+    assert_eq!((names, page.next_page_token.is_empty()), (vec!["b-2", "b-1"], false));
+    let request = v1::ListBackupsRequest { node: "node2".into(), ..Default::default() };
+    assert!(backups.list_backups(request).await.unwrap().into_inner().backups.is_empty());
+    let request = v1::GetBackupRequest { backup_id: "../x".into(), consistency: 0 };
+    let refused = problem(&backups.get_backup(request).await.unwrap_err());
+    assert!(refused.what.starts_with("bad_field:backup_id"), "{}", refused.what);
+}
