@@ -17,6 +17,7 @@
 //! heartbeat_ms = 150
 //! election_min_ms = 600
 //! election_max_ms = 1200
+//! promote_after_ms = 500           # a new member is healthy this long before it votes; 10 s in production
 //! [fleet]
 //! heartbeat_ms = 500               # of the agents
 //! silence_ms = 3000                # then a node is DISCONNECTED
@@ -87,6 +88,7 @@ struct RaftTimes {
     heartbeat_ms: u64,
     election_min_ms: u64,
     election_max_ms: u64,
+    promote_after_ms: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -113,7 +115,12 @@ impl CoordinatorConfig {
             enroll: first_http.map(str::to_owned).into_iter().collect(),
             listen: addresses.clone(),
             advertise: addresses,
-            raft: RaftTimes { heartbeat_ms: 150, election_min_ms: 600, election_max_ms: 1200 },
+            raft: RaftTimes {
+                heartbeat_ms: 150,
+                election_min_ms: 600,
+                election_max_ms: 1200,
+                promote_after_ms: 500,
+            },
             fleet: FleetTimes { heartbeat_ms: 500, silence_ms: 3000, grace_ms: 5000 },
             store: StoreLimits { ballast_bytes: 0, min_free_bytes: 0 },
         }

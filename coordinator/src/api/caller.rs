@@ -14,6 +14,8 @@ pub struct Connected {
     pub principal: Principal,
     /// Where the connection comes from; no port.
     pub client_ip: String,
+    /// End of the certificate's life.
+    pub not_after: Timestamp,
 }
 
 /// The caller of one request, authenticated and authorised.

@@ -197,6 +197,7 @@ fn listeners(
             serial: peer.serial.clone(),
             principal: peer.principal.clone(),
             client_ip: peer.remote.ip().to_string(),
+            not_after: peer.not_after,
         })
     });
     let forward = Arc::new(Forward::new(parts.node.clone(), parts.dialer.clone()));

@@ -88,7 +88,8 @@ impl Client {
                 outcome.map_err(|error| RPCError::RemoteError(RemoteError::new(self.target, error)))
             }
             Ok(_) => Err(network("a reply of another kind")),
-            Err(error @ PeerError::Unreachable(_)) => {
+            // A refusal lasts: only "unreachable" makes openraft wait before it asks again.
+            Err(error @ (PeerError::Unreachable(_) | PeerError::Refused(_))) => {
                 Err(RPCError::Unreachable(Unreachable::from(AnyError::error(error.to_string()))))
             }
             Err(error) => Err(network(error)),

@@ -322,7 +322,12 @@ impl World {
             "agent" => ("a01".to_owned(), Principal::Agent { node: node("node1") }),
             role => (format!("u-{role}"), user(role)),
         };
-        let connected = Connected { serial: serial(&serial_text), principal, client_ip: "192.0.2.7".into() };
+        let connected = Connected {
+            serial: serial(&serial_text),
+            principal,
+            client_ip: "192.0.2.7".into(),
+            not_after: Timestamp(i64::MAX),
+        };
         As { gate: self.gate.clone(), connected: Some(connected) }
     }
 
