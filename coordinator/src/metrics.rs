@@ -22,49 +22,88 @@ use tonic::Code;
 use crate::api::Api;
 use crate::api::backend::RaftRole;
 
-/// Prefix of every name.
-pub const PREFIX: &str = "quorate_coordinator";
-
 macro_rules! names {
-    ($($(#[$meta:meta])* $name:ident = $text:literal, $help:literal;)+) => {
-        $(#[doc = $help] pub const $name: (&str, &str) = ($text, $help);)+
+    ($(#[doc = $help:literal] pub const $name:ident: &str = $text:literal;)+) => {
+        $(#[doc = $help] pub const $name: &str = $text;)+
 
-        /// Every name without prefix, with its help.
-        pub const ALL: &[(&str, &str)] = &[$($name),+];
+        /// Every name with its help.
+        pub const ALL: &[(&str, &str)] = &[$(($text, $help)),+];
     };
 }
 
 names! {
-    RAFT_TERM = "raft_term", "Raft term of this member.";
-    RAFT_ROLE = "raft_role", "1 for the role this member has now, 0 for the others.";
-    RAFT_APPLIED = "raft_applied_index", "Last log index this member has applied.";
-    RAFT_LAST_LOG = "raft_last_log_index", "Last log index on this member's disk.";
-    RAFT_QUORUM = "raft_has_quorum", "1 while this member leads with a majority or hears a leader.";
-    RAFT_LOG_BYTES = "raft_log_bytes", "Bytes of the log store's files.";
-    PROPOSED = "raft_entries_proposed", "Log entries proposed by this member since it started.";
-    FDATASYNCS = "store_fdatasyncs", "Durable writes (fdatasync) of this member since it started.";
-    CHANGES = "changes", "Changes made through this member's API.";
-    SESSIONS = "agent_sessions", "Agent sessions that this member holds.";
-    NODES = "nodes", "Nodes by status.";
-    GROUP_MARGIN = "group_margin", "Available minus required voters of a group; below 0 its quorum is lost. Leader only.";
-    GROUP_AVAILABLE = "group_available", "Available voters of a group. Leader only.";
-    GROUP_REQUIRED = "group_required", "Voters that the policy of a group requires.";
-    OPERATIONS = "operations_active", "Operations that are not terminal, by state.";
-    OBLIGATIONS = "obligations_open", "Undos that are owed.";
-    GRANTS = "grants_held", "Disruption grants that are held.";
-    AUDIT_RECORDS = "audit_sequence", "Position of the newest audit record.";
-    REFUSALS = "refusals", "Calls that this member refused, by stable reason.";
-    CALLS = "grpc_calls", "gRPC calls by method and code.";
-    CALL_SECONDS = "grpc_call_seconds", "Time until the first answer of a gRPC call, by method.";
-    IN_FLIGHT = "grpc_calls_in_flight", "gRPC calls that have no answer yet.";
+    /// Raft term of this member.
+    pub const RAFT_TERM: &str = "quorate_coordinator_raft_term";
+    /// 1 for the role this member has now, 0 for the others.
+    pub const RAFT_ROLE: &str = "quorate_coordinator_raft_role";
+    /// Last log index this member has applied.
+    pub const RAFT_APPLIED: &str = "quorate_coordinator_raft_applied_index";
+    /// Last log index on this member's disk.
+    pub const RAFT_LAST_LOG: &str = "quorate_coordinator_raft_last_log_index";
+    /// 1 while this member leads with a majority or hears a leader.
+    pub const RAFT_QUORUM: &str = "quorate_coordinator_raft_has_quorum";
+    /// Bytes of the log store's files.
+    pub const RAFT_LOG_BYTES: &str = "quorate_coordinator_raft_log_bytes";
+    /// Log entries proposed by this member since it started.
+    pub const PROPOSED: &str = "quorate_coordinator_raft_entries_proposed";
+    /// Durable writes (fdatasync) of this member since it started.
+    pub const FDATASYNCS: &str = "quorate_coordinator_store_fdatasyncs";
+    /// Changes made through this member's API.
+    pub const CHANGES: &str = "quorate_coordinator_changes";
+    /// Agent sessions that this member holds.
+    pub const SESSIONS: &str = "quorate_coordinator_agent_sessions";
+    /// Nodes by status.
+    pub const NODES: &str = "quorate_coordinator_nodes";
+    /// Available minus required voters of a group; below 0 its quorum is lost. Leader only.
+    pub const GROUP_MARGIN: &str = "quorate_coordinator_group_margin";
+    /// Available voters of a group. Leader only.
+    pub const GROUP_AVAILABLE: &str = "quorate_coordinator_group_available";
+    /// Voters that the policy of a group requires.
+    pub const GROUP_REQUIRED: &str = "quorate_coordinator_group_required";
+    /// Operations that are not terminal, by state.
+    pub const OPERATIONS: &str = "quorate_coordinator_operations_active";
+    /// Undos that are owed.
+    pub const OBLIGATIONS: &str = "quorate_coordinator_obligations_open";
+    /// Disruption grants that are held.
+    pub const GRANTS: &str = "quorate_coordinator_grants_held";
+    /// Position of the newest audit record.
+    pub const AUDIT_RECORDS: &str = "quorate_coordinator_audit_sequence";
+    /// Calls that this member refused, by stable reason.
+    pub const REFUSALS: &str = "quorate_coordinator_refusals";
+    /// gRPC calls by method and code.
+    pub const CALLS: &str = "quorate_coordinator_grpc_calls";
+    /// Time until the first answer of a gRPC call, by method.
+    pub const CALL_SECONDS: &str = "quorate_coordinator_grpc_call_seconds";
+    /// gRPC calls that have no answer yet.
+    pub const IN_FLIGHT: &str = "quorate_coordinator_grpc_calls_in_flight";
+}
+
+/// The help of a name, without the full stop that the encoder adds.
+fn help(name: &str) -> &'static str {
+    ALL.iter().find(|(known, _)| *known == name).map_or("", |(_, help)| help.trim().trim_end_matches('.'))
 }
 
 /// Bounds in seconds: from a read in memory to the 30 s that end a unary call.
 const BUCKETS: [f64; 12] = [0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Word {
-    word: &'static str,
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RoleLabel {
+    role: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StatusLabel {
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -92,7 +131,7 @@ pub struct Metrics {
 #[derive(Debug)]
 struct Counted {
     changes: Counter,
-    refusals: Family<Word, Counter>,
+    refusals: Family<ReasonLabel, Counter>,
     calls: Family<CallLabel, Counter>,
     call_seconds: Family<MethodLabel, Histogram>,
     in_flight: Gauge,
@@ -120,7 +159,7 @@ impl Metrics {
 
     /// A call was refused.
     pub fn refused(&self, reason: Reason) {
-        self.inner.refusals.get_or_create(&Word { word: reason.as_str() }).inc();
+        self.inner.refusals.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
     }
 
     /// A call is being served.
@@ -145,13 +184,13 @@ impl Metrics {
     /// # Errors
     /// When the text cannot be written, which is a defect of ours.
     pub fn render(&self, api: &Api) -> Result<String, std::fmt::Error> {
-        let mut registry = Registry::with_prefix(PREFIX);
+        let mut registry = Registry::default();
         let counted = &self.inner;
-        registry.register(CHANGES.0, CHANGES.1, counted.changes.clone());
-        registry.register(REFUSALS.0, REFUSALS.1, counted.refusals.clone());
-        registry.register(CALLS.0, CALLS.1, counted.calls.clone());
-        registry.register(CALL_SECONDS.0, CALL_SECONDS.1, counted.call_seconds.clone());
-        registry.register(IN_FLIGHT.0, IN_FLIGHT.1, counted.in_flight.clone());
+        registry.register(CHANGES, help(CHANGES), counted.changes.clone());
+        registry.register(REFUSALS, help(REFUSALS), counted.refusals.clone());
+        registry.register(CALLS, help(CALLS), counted.calls.clone());
+        registry.register(CALL_SECONDS, help(CALL_SECONDS), counted.call_seconds.clone());
+        registry.register(IN_FLIGHT, help(IN_FLIGHT), counted.in_flight.clone());
         member(&mut registry, api);
         replicated(&mut registry, api);
         let mut text = String::new();
@@ -160,16 +199,16 @@ impl Metrics {
     }
 }
 
-fn gauge(registry: &mut Registry, (name, help): (&'static str, &'static str), value: u64) {
+fn gauge(registry: &mut Registry, name: &'static str, value: u64) {
     let gauge: Gauge<u64, AtomicU64> = Gauge::default();
     gauge.set(value);
-    registry.register(name, help, gauge);
+    registry.register(name, help(name), gauge);
 }
 
-fn counter(registry: &mut Registry, (name, help): (&'static str, &'static str), value: u64) {
+fn counter(registry: &mut Registry, name: &'static str, value: u64) {
     let counter: Counter = Counter::default();
     counter.inc_by(value);
-    registry.register(name, help, counter);
+    registry.register(name, help(name), counter);
 }
 
 fn member(registry: &mut Registry, api: &Api) {
@@ -182,33 +221,33 @@ fn member(registry: &mut Registry, api: &Api) {
     gauge(registry, SESSIONS, u64::from(health.sessions));
     counter(registry, PROPOSED, health.proposals);
     counter(registry, FDATASYNCS, health.fdatasyncs);
-    let roles: Family<Word, Gauge> = Family::default();
+    let roles: Family<RoleLabel, Gauge> = Family::default();
     for role in RaftRole::ALL {
-        roles.get_or_create(&Word { word: role.as_str() }).set(i64::from(role == health.role));
+        roles.get_or_create(&RoleLabel { role: role.as_str() }).set(i64::from(role == health.role));
     }
-    registry.register(RAFT_ROLE.0, RAFT_ROLE.1, roles);
+    registry.register(RAFT_ROLE, help(RAFT_ROLE), roles);
 }
 
 fn replicated(registry: &mut Registry, api: &Api) {
-    let nodes: Family<Word, Gauge> = Family::default();
-    let operations: Family<Word, Gauge> = Family::default();
+    let nodes: Family<StatusLabel, Gauge> = Family::default();
+    let operations: Family<StateLabel, Gauge> = Family::default();
     let margin: Family<GroupLabel, Gauge> = Family::default();
     let available: Family<GroupLabel, Gauge> = Family::default();
     let needed: Family<GroupLabel, Gauge> = Family::default();
     for status in NodeStatus::ALL {
-        nodes.get_or_create(&Word { word: status.as_str() }).set(0);
+        nodes.get_or_create(&StatusLabel { status: status.as_str() }).set(0);
     }
     for state in OperationState::ALL.iter().filter(|s| !s.is_terminal()) {
-        operations.get_or_create(&Word { word: state.as_str() }).set(0);
+        operations.get_or_create(&StateLabel { state: state.as_str() }).set(0);
     }
     // Only the leader knows the health of groups: a follower's view would show quorums lost that are not.
     let leads = api.backend().health().leads();
     let (owed, grants, audit) = api.look_around(|state, observations, now| {
         for node in state.nodes.by_name.values() {
-            nodes.get_or_create(&Word { word: node.status.as_str() }).inc();
+            nodes.get_or_create(&StatusLabel { status: node.status.as_str() }).inc();
         }
         for operation in state.operations.values().filter(|o| !o.state.is_terminal()) {
-            operations.get_or_create(&Word { word: operation.state.as_str() }).inc();
+            operations.get_or_create(&StateLabel { state: operation.state.as_str() }).inc();
         }
         let evidence = Evidence::from_observations(observations);
         for group in state.groups.values() {
@@ -224,11 +263,11 @@ fn replicated(registry: &mut Registry, api: &Api) {
         let owed = state.obligations.values().filter(|o| open(o.state)).count();
         (owed, state.grants.len(), state.audit.head.seq)
     });
-    registry.register(NODES.0, NODES.1, nodes);
-    registry.register(OPERATIONS.0, OPERATIONS.1, operations);
-    registry.register(GROUP_MARGIN.0, GROUP_MARGIN.1, margin);
-    registry.register(GROUP_AVAILABLE.0, GROUP_AVAILABLE.1, available);
-    registry.register(GROUP_REQUIRED.0, GROUP_REQUIRED.1, needed);
+    registry.register(NODES, help(NODES), nodes);
+    registry.register(OPERATIONS, help(OPERATIONS), operations);
+    registry.register(GROUP_MARGIN, help(GROUP_MARGIN), margin);
+    registry.register(GROUP_AVAILABLE, help(GROUP_AVAILABLE), available);
+    registry.register(GROUP_REQUIRED, help(GROUP_REQUIRED), needed);
     gauge(registry, OBLIGATIONS, u64::try_from(owed).unwrap_or(u64::MAX));
     gauge(registry, GRANTS, u64::try_from(grants).unwrap_or(u64::MAX));
     gauge(registry, AUDIT_RECORDS, audit);
@@ -247,6 +286,7 @@ mod tests {
             assert!(seen.insert(name), "{name} is registered twice");
             assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
             assert!(!name.ends_with("_total"), "{name}: the encoder adds it");
+            assert!(name.starts_with("quorate_coordinator_"), "{name}");
             assert!(help.ends_with('.') && help.len() > 10, "{name} has no help");
         }
     }
