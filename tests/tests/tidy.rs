@@ -90,6 +90,8 @@ fn rooms_are_used_in_one_direction() {
     for (path, text) in sources() {
         let name = path.to_string_lossy().replace('\\', "/");
         let test_code = name.ends_with("tests.rs") || name.contains("/tests/");
+        // The canonical encoder names float types only to refuse them.
+        let refuses_floats = name == "coordinator/core/src/hash/canonical.rs";
         for (place, words, why) in rules {
             if !name.starts_with(place) || test_code {
                 continue;
@@ -97,6 +99,9 @@ fn rooms_are_used_in_one_direction() {
             let body = text.split("#[cfg(test)]").next().unwrap_or("");
             for (line, code) in code_lines(body) {
                 for word in words.iter().filter(|w| code.contains(**w)) {
+                    if refuses_floats && matches!(*word, " f64" | " f32") {
+                        continue;
+                    }
                     broken.push(format!("{name}:{line} uses {word}: {why}"));
                 }
             }
@@ -117,7 +122,7 @@ fn rooms_are_used_in_one_direction() {
 fn sled_stays_behind_its_wrapper() {
     let mut broken = Vec::new();
     for (path, text) in sources() {
-        if path.starts_with("common/durable") {
+        if path.starts_with("common/durable") || path.ends_with("tests/tests/tidy.rs") {
             continue;
         }
         for (line, code) in code_lines(&text) {
@@ -235,7 +240,7 @@ fn metric_names(path: &Path) -> Vec<(String, bool)> {
 fn metric_names_are_unique_and_documented() {
     let mut seen = BTreeSet::new();
     let mut broken = Vec::new();
-    for file in ["coordinator/src/metrics.rs", "agent/src/metrics.rs"] {
+    for file in ["coordinator/src/metrics.rs", "agent/src/facts/metrics.rs"] {
         let names = metric_names(&root().join(file));
         assert!(names.len() >= 10, "{file} names only {} metrics", names.len());
         for (name, documented) in names {
