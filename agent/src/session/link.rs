@@ -1,6 +1,6 @@
 //! The way to the helper: hands work over, listens, and comes back when the helper was away.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub(super) async fn run(
 /// One connection's life. Always ends with a reason.
 async fn connected(
     hub: &Arc<Hub>,
-    socket: &PathBuf,
+    socket: &Path,
     confirmations: &mut mpsc::Receiver<Confirmed>,
     backoff: &mut Backoff,
 ) -> FrameError {
@@ -59,7 +59,7 @@ async fn connected(
 
 async fn serve(
     hub: &Arc<Hub>,
-    socket: &PathBuf,
+    socket: &Path,
     confirmations: &mut mpsc::Receiver<Confirmed>,
     backoff: &mut Backoff,
 ) -> Result<std::convert::Infallible, FrameError> {

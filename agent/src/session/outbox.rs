@@ -109,7 +109,7 @@ impl Outbox {
     pub(super) fn acknowledged(&mut self, subject: &str, sequence: u64) -> Option<Confirmed> {
         let found = self.waiting.get(subject)?;
         // An acknowledgement of an earlier report about the same thing says nothing about this one.
-        if !found.sent.is_some_and(|(sent, _)| sent == sequence) {
+        if found.sent.is_none_or(|(sent, _)| sent != sequence) {
             return None;
         }
         let confirmed = found.report.confirmed();

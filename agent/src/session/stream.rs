@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::dial::Book;
-use super::hub::Hub;
+use super::hub::{HelperState, Hub};
 use super::tell::Teller;
 use crate::facts::MetricsPage;
 use crate::probes::Scheduler;
@@ -126,7 +126,7 @@ async fn connect(
 
 fn told(status: &tonic::Status) -> String {
     let text = quorate_common::wire::text::printable(status.message(), 300);
-    let cause = std::error::Error::source(status).map(|e| crate::helper::error_text(e));
+    let cause = std::error::Error::source(status).map(crate::helper::error_text);
     format!("{:?}: {text}{}", status.code(), cause.map(|c| format!(" ({c})")).unwrap_or_default())
 }
 
@@ -201,14 +201,10 @@ impl Talk {
                     let (said, mark) = self.teller.heartbeat();
                     let sequence = self.send(&said).await?;
                     self.teller.beat_sent(sequence, mark);
-                    if let Some(said) = self.teller.instances() {
-                        self.send(&said).await?;
-                    }
+                    self.instances().await?;
                 }
                 () = hub.instances.notified() => {
-                    if let Some(said) = self.teller.instances() {
-                        self.send(&said).await?;
-                    }
+                    self.instances().await?;
                     // A unit that came or went changes what its metrics say.
                     metrics.reset_immediately();
                 }
@@ -233,15 +229,22 @@ impl Talk {
                 }
                 Ok(()) = helper.changed() => {
                     let state = helper.borrow_and_update().clone();
-                    let now = state.status().map(|s| s.incarnation.as_str());
-                    if now.is_some_and(|incarnation| incarnation != self.greeted) {
-                        let mut ended = Ended::new("the helper was restarted", true);
-                        ended.same_again = true;
+                    if let Some(ended) = self.helper_changed(&state) {
                         return Ok(ended);
                     }
                 }
             }
         }
+    }
+
+    /// A helper that was started anew has another Hello.
+    fn helper_changed(&self, state: &HelperState) -> Option<Ended> {
+        let now = state.status().map(|s| s.incarnation.as_str());
+        now.filter(|incarnation| *incarnation != self.greeted).map(|_| {
+            let mut ended = Ended::new("the helper was restarted", true);
+            ended.same_again = true;
+            ended
+        })
     }
 
     async fn heard(&mut self, message: SessionResponse) -> Result<Option<Ended>, String> {
@@ -265,6 +268,13 @@ impl Talk {
             }
         }
         Ok(None)
+    }
+
+    async fn instances(&mut self) -> Result<(), String> {
+        if let Some(said) = self.teller.instances() {
+            self.send(&said).await?;
+        }
+        Ok(())
     }
 
     /// Sends every report that waits for its first or a better answer.

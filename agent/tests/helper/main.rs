@@ -1,0 +1,6 @@
+//! The real `quorate-helper` process over its socket, with real children of the process driver.
+
+mod crash;
+mod fixture;
+mod obligations;
+mod refusals;
