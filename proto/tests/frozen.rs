@@ -61,7 +61,8 @@ fn what_was_frozen_is_still_there() {
 
     let fresh: Vec<&String> = now.difference(&frozen).collect();
     if env::var_os("UPDATE_FROZEN").is_some() {
-        let mut text = String::from("# Frozen protocol. Lines are added, never changed. First frozen 2026-11-21.\n");
+        let mut text =
+            String::from("# Frozen protocol. Lines are added, never changed. First frozen 2026-11-21.\n");
         for line in frozen.union(&now) {
             text.push_str(line);
             text.push('\n');

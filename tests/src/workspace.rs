@@ -24,7 +24,11 @@ pub fn binaries() -> &'static Path {
             build.arg("--release");
         }
         let output = build.output().expect("cargo runs");
-        assert!(output.status.success(), "building the binaries: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "building the binaries: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         // A test binary lies in target/PROFILE/deps, the daemons one above.
         let test = std::env::current_exe().expect("a test knows its own path");
         test.ancestors()

@@ -56,9 +56,11 @@ fn crates_are_used_in_one_direction() {
     ]);
     let mut broken = Vec::new();
     for (dir, allowed) in &allowed {
-        let text = fs::read_to_string(root().join(dir).join("Cargo.toml")).expect("every crate has a manifest");
+        let text =
+            fs::read_to_string(root().join(dir).join("Cargo.toml")).expect("every crate has a manifest");
         let manifest: toml::Table = text.parse().expect("manifests are TOML");
-        let dependencies = manifest.get("dependencies").and_then(|d| d.as_table()).cloned().unwrap_or_default();
+        let dependencies =
+            manifest.get("dependencies").and_then(|d| d.as_table()).cloned().unwrap_or_default();
         for name in dependencies.keys().filter(|n| n.starts_with("quorate-")) {
             if !allowed.contains(&name.as_str()) {
                 broken.push(format!("{dir} uses {name}"));
@@ -80,8 +82,16 @@ fn rooms_are_used_in_one_direction() {
     // (where, what must not stand there, why)
     let rules: &[(&str, &[&str], &str)] = &[
         ("coordinator/core/src/apply/", &["crate::plan", "crate::next"], "apply verifies, it never plans"),
-        ("coordinator/core/src/safety/", &["crate::plan", "crate::next", "crate::apply"], "guards stand alone"),
-        ("coordinator/core/src/", &["std::", "HashMap", "SystemTime", "Instant", " f64", " f32"], "the heart is pure"),
+        (
+            "coordinator/core/src/safety/",
+            &["crate::plan", "crate::next", "crate::apply"],
+            "guards stand alone",
+        ),
+        (
+            "coordinator/core/src/",
+            &["std::", "HashMap", "SystemTime", "Instant", " f64", " f32"],
+            "the heart is pure",
+        ),
         ("agent/src/runner/machine", &["tokio", "crate::host", "std::fs", "std::net"], "the machine is pure"),
         ("cli/src/", &["quorate_core", "quorate_coordinator", "quorate_agent"], "a client must ask"),
         ("agent/src/", &["quorate_core", "quorate_coordinator"], "an agent must not be able to decide"),
@@ -193,11 +203,12 @@ fn tests_wait_for_predicates_and_skip_nothing() {
         if name.ends_with("tests/tidy.rs") || name == "tests/src/wait.rs" {
             continue;
         }
-        let test_part = if name.ends_with("tests.rs") || name.starts_with("tests/") || name.contains("/tests/") {
-            text.as_str()
-        } else {
-            text.split_once("#[cfg(test)]").map_or("", |(_, tail)| tail)
-        };
+        let test_part =
+            if name.ends_with("tests.rs") || name.starts_with("tests/") || name.contains("/tests/") {
+                text.as_str()
+            } else {
+                text.split_once("#[cfg(test)]").map_or("", |(_, tail)| tail)
+            };
         for (line, code) in code_lines(test_part) {
             if code.contains("#[ignore") {
                 broken.push(format!("{name}: test line {line} is ignored"));
@@ -266,7 +277,9 @@ fn nothing_forbidden_is_in_the_build() {
     let tree = String::from_utf8_lossy(&output.stdout);
     let names: BTreeSet<&str> = tree.lines().filter_map(|l| l.split(' ').next()).collect();
     assert!(names.contains("tonic") && names.contains("openraft"), "the tree was not read");
-    for banned in ["ring", "openssl", "native-tls", "serde_yaml", "rustls-pemfile", "bincode", "tokio-tar", "backoff"] {
+    for banned in
+        ["ring", "openssl", "native-tls", "serde_yaml", "rustls-pemfile", "bincode", "tokio-tar", "backoff"]
+    {
         assert!(!names.contains(banned), "{banned} is in the build");
     }
     let lock = fs::read_to_string(root().join("Cargo.lock")).expect("the lock file is committed");
@@ -280,7 +293,12 @@ fn nothing_of_a_machine_is_committed() {
     let output = Command::new("git").current_dir(root()).args(["ls-files", "-z"]).output().expect("git runs");
     let files = String::from_utf8(output.stdout).expect("file names are UTF-8");
     // Written apart, so that this file does not hold what it looks for.
-    let needles = [concat!("/wo", "rk/"), concat!("/home/", "user"), concat!("artifac", "tory"), concat!("/tmp/bash", "_jobs")];
+    let needles = [
+        concat!("/wo", "rk/"),
+        concat!("/home/", "user"),
+        concat!("artifac", "tory"),
+        concat!("/tmp/bash", "_jobs"),
+    ];
     let mut broken = Vec::new();
     for file in files.split('\0').filter(|f| !f.is_empty()) {
         let Ok(text) = fs::read_to_string(root().join(file)) else { continue };
