@@ -70,31 +70,53 @@ impl Api {
             options: Some(options("join of the local fleet")),
             ..Default::default()
         };
-        Ok(FleetServiceClient::new(self.channel.clone()).create_token(request).await?.into_inner().token)
+        Ok(FleetServiceClient::new(self.channel.clone())
+            .create_token(request)
+            .await
+            .map_err(said)?
+            .into_inner()
+            .token)
     }
 
     pub(super) async fn nodes(&self) -> anyhow::Result<Vec<Node>> {
         let request = ListNodesRequest { page_size: PAGE, ..Default::default() };
-        Ok(FleetServiceClient::new(self.channel.clone()).list_nodes(request).await?.into_inner().nodes)
+        Ok(FleetServiceClient::new(self.channel.clone())
+            .list_nodes(request)
+            .await
+            .map_err(said)?
+            .into_inner()
+            .nodes)
     }
 
     pub(super) async fn members(&self) -> anyhow::Result<Vec<Member>> {
         let request = ListMembersRequest { ..Default::default() };
-        Ok(AdminServiceClient::new(self.channel.clone()).list_members(request).await?.into_inner().members)
+        Ok(AdminServiceClient::new(self.channel.clone())
+            .list_members(request)
+            .await
+            .map_err(said)?
+            .into_inner()
+            .members)
     }
 
     pub(super) async fn apply(&self, service: ServiceSpec, group: GroupSpec) -> anyhow::Result<()> {
         let mut client = GroupServiceClient::new(self.channel.clone());
         let frame = || Some(options("sample service of the local fleet"));
-        client.apply_service(ApplyServiceRequest { spec: Some(service), options: frame() }).await?;
-        client.apply_group(ApplyGroupRequest { spec: Some(group), options: frame() }).await?;
+        client
+            .apply_service(ApplyServiceRequest { spec: Some(service), options: frame() })
+            .await
+            .map_err(said)?;
+        client.apply_group(ApplyGroupRequest { spec: Some(group), options: frame() }).await.map_err(said)?;
         Ok(())
     }
 
     pub(super) async fn group(&self, name: &str) -> anyhow::Result<Group> {
         let request =
             GetGroupRequest { name: name.to_owned(), consistency: Consistency::Linearizable.into() };
-        let answer = GroupServiceClient::new(self.channel.clone()).get_group(request).await?.into_inner();
+        let answer = GroupServiceClient::new(self.channel.clone())
+            .get_group(request)
+            .await
+            .map_err(said)?
+            .into_inner();
         answer.group.context("the coordinator gave no group")
     }
 
@@ -103,16 +125,25 @@ impl Api {
             source: Some(create_operation_request::Source::Work(work)),
             options: Some(options(reason)),
         };
-        let answer = OperationServiceClient::new(self.channel.clone()).create_operation(request).await?;
+        let answer = OperationServiceClient::new(self.channel.clone())
+            .create_operation(request)
+            .await
+            .map_err(said)?;
         answer.into_inner().operation.context("the coordinator gave no operation")
     }
 
     pub(super) async fn operation(&self, name: &str) -> anyhow::Result<Operation> {
         let request =
             GetOperationRequest { name: name.to_owned(), consistency: Consistency::Linearizable.into() };
-        let answer = OperationServiceClient::new(self.channel.clone()).get_operation(request).await?;
+        let answer =
+            OperationServiceClient::new(self.channel.clone()).get_operation(request).await.map_err(said)?;
         answer.into_inner().operation.context("the coordinator gave no operation")
     }
+}
+
+/// A refusal in words for a person, not as gRPC prints it.
+fn said(status: tonic::Status) -> anyhow::Error {
+    anyhow::Error::new(crate::failure::Failure::from(status))
 }
 
 fn request_id() -> String {

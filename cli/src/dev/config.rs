@@ -25,6 +25,7 @@
 //! [store]
 //! ballast_bytes = 0                # no reserve file, no free-space check: a laptop's disk may be nearly full
 //! min_free_bytes = 0
+//! min_free_percent = 0
 //! ```
 //!
 //! `quorate-coordinator init --config FILE --admin-out DIR` writes `ca.pem`, `cert.pem` and `key.pem` of the first
@@ -102,6 +103,7 @@ struct FleetTimes {
 struct StoreLimits {
     ballast_bytes: u64,
     min_free_bytes: u64,
+    min_free_percent: u8,
 }
 
 impl CoordinatorConfig {
@@ -122,7 +124,7 @@ impl CoordinatorConfig {
                 promote_after_ms: 500,
             },
             fleet: FleetTimes { heartbeat_ms: 500, silence_ms: 3000, grace_ms: 5000 },
-            store: StoreLimits { ballast_bytes: 0, min_free_bytes: 0 },
+            store: StoreLimits { ballast_bytes: 0, min_free_bytes: 0, min_free_percent: 0 },
         }
     }
 }
