@@ -3,7 +3,6 @@
 use std::fmt;
 
 use quorate_common::wire::status::Problem;
-use tonic::Code;
 
 /// Exit codes of the contract.
 pub mod exit {
@@ -115,20 +114,7 @@ impl std::error::Error for Failure {}
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
         let problem = Problem::from_status(&status);
-        let code = match status.code() {
-            Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists => exit::USAGE,
-            Code::FailedPrecondition | Code::Aborted | Code::ResourceExhausted => exit::REFUSED,
-            Code::Unavailable => exit::UNREACHABLE,
-            Code::DeadlineExceeded => exit::TIMED_OUT,
-            Code::NotFound => exit::NOT_FOUND,
-            Code::PermissionDenied | Code::Unauthenticated => exit::NOT_ALLOWED,
-            Code::Ok
-            | Code::Cancelled
-            | Code::Unknown
-            | Code::Unimplemented
-            | Code::Internal
-            | Code::DataLoss => exit::FAILED,
-        };
+        let code = problem.exit_code();
         Self {
             code,
             what: problem.what,

@@ -1,10 +1,12 @@
 //! Following an operation: one stream after another, resumed by revision after a leader change, until it is terminal.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Duration;
 
 use quorate_proto::v1;
+use quorate_proto::v1::group_service_client::GroupServiceClient;
 use quorate_proto::v1::operation_service_client::OperationServiceClient;
 use tokio::time::Instant;
 use tonic::Status;
@@ -21,14 +23,29 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// A stream that is silent for longer is asked again: keepalives come every 15 s.
 const SILENCE: Duration = Duration::from_secs(45);
 
+/// How often a live screen is drawn anew.
+const REDRAW: Duration = Duration::from_secs(1);
+/// Longest wait for the group that a live screen shows; the next tick asks again.
+const ASK: Duration = Duration::from_secs(2);
+
 /// How a watch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The operation is terminal.
-    Terminal(Box<v1::Operation>),
+    Terminal,
     /// The caller's time is over.
-    TimedOut(Box<v1::Operation>),
+    TimedOut,
     /// Ctrl-C.
-    Detached(String),
+    Detached,
+}
+
+/// What a watch saw last.
+#[derive(Debug)]
+pub struct Seen {
+    /// How it ended.
+    pub end: End,
+    /// The operation as it was told last.
+    pub operation: Box<v1::Operation>,
 }
 
 /// Whether nothing happens any more.
@@ -47,22 +64,42 @@ pub async fn to_the_end(
     name: &str,
     timeout: Option<Duration>,
     show: bool,
-) -> Result<End, Failure> {
-    let mut display = Display::new(show);
-    let end = timeout.map(|t| Instant::now() + t);
-    let mut last = Box::new(v1::Operation { name: name.to_owned(), ..v1::Operation::default() });
+) -> Result<Seen, Failure> {
+    let display = RefCell::new(Display::new(show, name));
+    let limit = timeout.map(|t| Instant::now() + t);
     let follow = follow(client, name, |operation| {
-        display.update(operation);
-        *last = operation.clone();
+        display.borrow_mut().update(operation);
         is_terminal(operation.state())
     });
-    tokio::select! {
-        result = follow => {
-            result?;
-            Ok(End::Terminal(last))
+    let end = tokio::select! {
+        result = follow => result.map(|()| End::Terminal),
+        () = sleep_until(limit) => Ok(End::TimedOut),
+        _ = tokio::signal::ctrl_c() => Ok(End::Detached),
+        never = refresh(client, &display) => match never {},
+    };
+    let mut display = display.into_inner();
+    let end = end?;
+    if end == End::Terminal {
+        // The answer on stdout is the same screen once more, and for good.
+        display.erase();
+    }
+    Ok(Seen { end, operation: Box::new(display.last) })
+}
+
+/// Once a second, at a terminal: how the group stands, and the times. A group that cannot be asked is left as it was.
+async fn refresh(client: &Client, display: &RefCell<Display>) -> std::convert::Infallible {
+    let mut tick = tokio::time::interval(REDRAW);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let wanted = display.borrow().wanted_group();
+        let Some(name) = wanted else { continue };
+        let request = v1::GetGroupRequest { name, consistency: v1::Consistency::Linearizable.into() };
+        let mut service = GroupServiceClient::new(client.channel());
+        if let Ok(Ok(answer)) = tokio::time::timeout(ASK, service.get_group(request)).await {
+            display.borrow_mut().group = answer.into_inner().group;
         }
-        () = sleep_until(end) => Ok(End::TimedOut(last)),
-        _ = tokio::signal::ctrl_c() => Ok(End::Detached(view::id(&last).to_owned())),
+        display.borrow_mut().redraw();
     }
 }
 
@@ -136,35 +173,53 @@ struct Display {
     drawn: usize,
     seen: BTreeMap<u32, String>,
     headline: String,
+    last: v1::Operation,
+    group: Option<v1::Group>,
 }
 
 impl Display {
-    fn new(show: bool) -> Self {
-        Self { show, live: style::is_live(), drawn: 0, seen: BTreeMap::new(), headline: String::new() }
+    fn new(show: bool, name: &str) -> Self {
+        let last = v1::Operation { name: name.to_owned(), ..v1::Operation::default() };
+        let live = style::is_live();
+        Self { show, live, drawn: 0, seen: BTreeMap::new(), headline: String::new(), last, group: None }
+    }
+
+    /// The group to be shown beside the operation: only where somebody looks at it.
+    fn wanted_group(&self) -> Option<String> {
+        (self.show && self.live && !self.last.group.is_empty()).then(|| self.last.group.clone())
     }
 
     fn update(&mut self, operation: &v1::Operation) {
-        if !self.show {
-            return;
+        self.last = operation.clone();
+        if self.show && !self.live {
+            self.log(operation);
         }
-        if self.live { self.redraw(operation) } else { self.log(operation) }
+        self.redraw();
     }
 
-    fn redraw(&mut self, operation: &v1::Operation) {
-        let text = view::detail(operation, false);
-        let mut err = anstream::stderr().lock();
-        if self.drawn > 0 {
-            let _ = write!(err, "\x1b[{}A\x1b[J", self.drawn);
+    fn redraw(&mut self) {
+        if !self.show || !self.live || self.last.revision == 0 {
+            return;
         }
+        let text = view::detail(&self.last, self.group.as_ref(), false);
+        self.erase();
+        let mut err = anstream::stderr().lock();
         let _ = writeln!(err, "{text}");
         let _ = err.flush();
         self.drawn = text.lines().count();
     }
 
+    fn erase(&mut self) {
+        if self.drawn > 0 {
+            let _ = write!(anstream::stderr().lock(), "\x1b[{}A\x1b[J", self.drawn);
+            self.drawn = 0;
+        }
+    }
+
     fn log(&mut self, operation: &v1::Operation) {
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
         let mut err = anstream::stderr().lock();
-        let headline = view::headline(operation);
+        let headline = view::log_line(operation);
         if headline != self.headline {
             let _ = writeln!(err, "{now} {headline}");
             self.headline = headline;

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use quorate_proto::v1;
+use quorate_proto::v1::group_service_client::GroupServiceClient;
 use quorate_proto::v1::operation_service_client::OperationServiceClient;
 
 use super::{Ctx, Outcome, explain, pages};
@@ -11,6 +12,7 @@ use crate::client::Client;
 use crate::confirm;
 use crate::failure::{Failure, exit};
 use crate::render::operation as view;
+use crate::render::plan;
 use crate::render::style::safe;
 use crate::render::{self, talk};
 use crate::watch::{self, End};
@@ -91,11 +93,13 @@ pub async fn start(ctx: &Ctx, work: v1::WorkSpec, change: Change, waiting: Waiti
         // The plan is what is confirmed: its guards have run, its nodes are counted, and it is started by its id.
         let request = v1::CreatePlanRequest { work: Some(work), options: Some(change.options()) };
         let answer = call!(client, OperationServiceClient, create_plan, request)?;
-        let plan = answer.plan.unwrap_or_default();
-        talk(&view::plan(&plan));
-        confirm::ask(&ctx.global, &change, &format!("{what}: {} node(s) to change. Go on?", plan.to_change))?;
-        let change = Change { request_id: None, ..change };
-        let source = v1::create_operation_request::Source::PlanId(plan.plan_id);
+        let computed = answer.plan.unwrap_or_default();
+        talk(&plan::plan(&computed));
+        let nodes = computed.to_change;
+        confirm::ask(&ctx.global, &change, &format!("{what}: {nodes} node(s) to change. Go on?"))?;
+        // The same id given again must find the same operation, and an id stands for one request only.
+        let change = Change { request_id: change.request_id.map(|id| format!("{id}.start")), ..change };
+        let source = v1::create_operation_request::Source::PlanId(computed.plan_id);
         return create(ctx, &client, source, &change, &waiting).await;
     }
     create(ctx, &client, v1::create_operation_request::Source::Work(work), &change, &waiting).await
@@ -110,9 +114,9 @@ pub async fn start_plan(ctx: &Ctx, plan_id: &str, change: Change, waiting: Waiti
     if !change.yes && !change.dry_run {
         let request =
             v1::GetPlanRequest { plan_id: plan_id.to_owned(), consistency: ctx.global.consistency() };
-        let plan = call!(client, OperationServiceClient, get_plan, request)?.plan.unwrap_or_default();
-        talk(&view::plan(&plan));
-        confirm::ask(&ctx.global, &change, &format!("{} node(s) to change. Go on?", plan.to_change))?;
+        let stored = call!(client, OperationServiceClient, get_plan, request)?.plan.unwrap_or_default();
+        talk(&plan::plan(&stored));
+        confirm::ask(&ctx.global, &change, &format!("{} node(s) to change. Go on?", stored.to_change))?;
     }
     let source = v1::create_operation_request::Source::PlanId(plan_id.to_owned());
     create(ctx, &client, source, &change, &waiting).await
@@ -128,8 +132,8 @@ async fn create(
     let request = v1::CreateOperationRequest { source: Some(source), options: Some(change.options()) };
     let answer = call!(client, OperationServiceClient, create_operation, request)?;
     if change.dry_run {
-        let plan = answer.plan.unwrap_or_default();
-        render::answer(ctx.global.output, &plan, "quorate.v1.Plan", None, |_| view::plan(&plan))?;
+        let computed = answer.plan.unwrap_or_default();
+        render::answer(ctx.global.output, &computed, "quorate.v1.Plan", None, |_| plan::plan(&computed))?;
         return Ok(exit::DONE);
     }
     let operation = answer.operation.unwrap_or_default();
@@ -152,16 +156,15 @@ pub async fn follow(ctx: &Ctx, client: &Client, name: &str, waiting: &Waiting) -
     if !waiting.waits() {
         return show(ctx, name.to_owned()).await;
     }
-    let live = ctx.global.output.is_table();
-    match watch::to_the_end(client, name, waiting.timeout, live).await? {
-        End::Terminal(operation) => finish(ctx, &operation),
-        End::TimedOut(operation) => {
-            let id = view::id(&operation).to_owned();
-            Err(Failure::failed(format!("{id} has not ended yet; it goes on"))
-                .with_code(exit::TIMED_OUT)
-                .with_hint(format!("quorate rollout watch {id}, or quorate explain {id}")))
-        }
-        End::Detached(id) => {
+    let shown = ctx.global.output.is_table();
+    let seen = watch::to_the_end(client, name, waiting.timeout, shown).await?;
+    let id = view::id(&seen.operation).to_owned();
+    match seen.end {
+        End::Terminal => finish(ctx, client, &seen.operation).await,
+        End::TimedOut => Err(Failure::failed(format!("{id} has not ended yet; it goes on"))
+            .with_code(exit::TIMED_OUT)
+            .with_hint(format!("quorate rollout watch {id}, or quorate explain {id}"))),
+        End::Detached => {
             talk(&format!(
                 "detached; {id} goes on. Come back: quorate rollout watch {id}. Stop it: quorate rollout abort {id}"
             ));
@@ -170,18 +173,33 @@ pub async fn follow(ctx: &Ctx, client: &Client, name: &str, waiting: &Waiting) -
     }
 }
 
-fn finish(ctx: &Ctx, operation: &v1::Operation) -> Outcome {
-    render::answer(ctx.global.output, operation, "quorate.v1.Operation", None, |_| view::ending(operation))?;
+/// The group that an operation changes, for its screen; none when it has none or nobody tells.
+async fn group_of(ctx: &Ctx, client: &Client, operation: &v1::Operation) -> Option<v1::Group> {
+    if operation.group.is_empty() || !ctx.global.output.is_table() {
+        return None;
+    }
+    let request =
+        v1::GetGroupRequest { name: operation.group.clone(), consistency: ctx.global.consistency() };
+    call!(client, GroupServiceClient, get_group, request).ok()?.group
+}
+
+async fn finish(ctx: &Ctx, client: &Client, operation: &v1::Operation) -> Outcome {
+    let group = group_of(ctx, client, operation).await;
+    render::answer(ctx.global.output, operation, "quorate.v1.Operation", None, |_| {
+        view::ending(operation, group.as_ref())
+    })?;
     if operation.state() == v1::OperationState::Succeeded {
         return Ok(exit::DONE);
     }
-    let mut failure = Failure::failed(format!(
-        "{} {}: {}",
+    let ended = format!(
+        "{} {}",
         view::id(operation),
-        view::state_word(operation).to_ascii_lowercase().replace('_', " "),
-        safe(&operation.message)
-    ));
-    failure.hint = format!("quorate operation show {}", view::id(operation));
+        view::state_word(operation).to_ascii_lowercase().replace('_', " ")
+    );
+    let what =
+        if operation.message.is_empty() { ended } else { format!("{ended}: {}", safe(&operation.message)) };
+    let mut failure = Failure::failed(what);
+    failure.hint = format!("quorate operation show {} -o wide", view::id(operation));
     Err(failure)
 }
 
@@ -218,10 +236,13 @@ pub async fn list(ctx: &Ctx, limit: Option<u32>, kind: v1::OperationKind) -> Out
 /// What the API gives.
 pub async fn show(ctx: &Ctx, name: String) -> Outcome {
     let request = v1::GetOperationRequest { name, consistency: ctx.global.consistency() };
-    let answer = call!(ctx.client()?, OperationServiceClient, get_operation, request)?;
+    let client = ctx.client()?;
+    let answer = call!(client, OperationServiceClient, get_operation, request)?;
     let operation = answer.operation.unwrap_or_default();
+    let group =
+        if watch::is_terminal(operation.state()) { None } else { group_of(ctx, &client, &operation).await };
     render::answer(ctx.global.output, &operation, "quorate.v1.Operation", None, |wide| {
-        view::detail(&operation, wide)
+        view::detail(&operation, group.as_ref(), wide)
     })?;
     Ok(exit::DONE)
 }

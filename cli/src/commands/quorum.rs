@@ -7,7 +7,7 @@ use quorate_proto::v1::group_service_client::GroupServiceClient;
 use super::{Ctx, Outcome};
 use crate::call;
 use crate::failure::{Failure, exit};
-use crate::render::style::{paint, safe};
+use crate::render::style::{Tone, mark, safe};
 use crate::render::table::Columns;
 use crate::render::{self, talk};
 
@@ -86,10 +86,9 @@ fn lines(groups: &[v1::QuorumLine], up: &str) -> String {
 }
 
 fn verdict(group: &v1::QuorumLine) -> String {
-    use anstyle::AnsiColor;
     match (group.ok, group.margin) {
-        (true, 1..) => paint("✔ Safe", AnsiColor::Green),
-        (true, _) => paint("! At the limit: no further node may go", AnsiColor::Yellow),
-        (false, _) => paint("✘ Quorum lost", AnsiColor::Red),
+        (true, 1..) => mark(Tone::Good, "Safe"),
+        (true, _) => mark(Tone::Warning, "At the limit: no further node may go"),
+        (false, _) => mark(Tone::Bad, "Quorum lost"),
     }
 }

@@ -141,9 +141,7 @@ pub async fn run(ctx: &Ctx, command: RolloutCommand) -> Outcome {
             let request = v1::CreatePlanRequest { work: Some(what.spec()?), options: Some(change.options()) };
             let answer = call!(ctx.client()?, OperationServiceClient, create_plan, request)?;
             let plan = answer.plan.unwrap_or_default();
-            render::answer(ctx.global.output, &plan, "quorate.v1.Plan", None, |_| {
-                render::operation::plan(&plan)
-            })?;
+            render::answer(ctx.global.output, &plan, "quorate.v1.Plan", None, |_| render::plan::plan(&plan))?;
             Ok(exit::DONE)
         }
         RolloutCommand::Start { what, plan: Some(plan), change, waiting } => {

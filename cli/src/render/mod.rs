@@ -5,6 +5,7 @@
 
 pub mod json;
 pub mod operation;
+pub mod plan;
 pub mod style;
 pub mod table;
 

@@ -1,11 +1,12 @@
-//! Plans and operations as people read them.
+//! Operations as people read them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use quorate_proto::v1;
 
 use super::json::word;
-use super::style::{self, safe, title};
+use super::style::{self, Tone, safe, title};
 use super::table::{self, Columns, dash};
 
 /// The id: last part of `operations/r-…`.
@@ -20,23 +21,17 @@ pub fn state_word(operation: &v1::Operation) -> String {
     word("quorate.v1.OperationState", operation.state)
 }
 
-/// One line: id, title, state, wave, time.
+/// One line: id, title, state, wave.
 #[must_use]
 pub fn headline(operation: &v1::Operation) -> String {
     let mut text = format!(
         "{}  {}   {}",
-        style::bold(id(operation)),
-        safe(&operation.title),
+        style::bold(&safe(id(operation))),
+        safe(&style::capital(&operation.title)),
         style::state(&state_word(operation))
     );
     if operation.waves > 1 && operation.current_wave > 0 {
         let _ = write!(text, "   wave {} of {}", operation.current_wave, operation.waves);
-    }
-    for condition in &operation.conditions {
-        let _ = write!(text, "   {} {}", safe(&condition.r#type), safe(&condition.reason));
-        if !condition.message.is_empty() {
-            let _ = write!(text, ": {}", safe(&condition.message));
-        }
     }
     text
 }
@@ -44,7 +39,7 @@ pub fn headline(operation: &v1::Operation) -> String {
 /// One line of a step, for logs.
 #[must_use]
 pub fn step_line(step: &v1::Step) -> String {
-    let kind = title(&word("quorate.v1.StepKind", step.kind)).to_ascii_lowercase();
+    let kind = kind_words(step.kind);
     let mut text = format!(
         "wave {}  {}  {kind}  {}",
         step.wave,
@@ -57,21 +52,20 @@ pub fn step_line(step: &v1::Step) -> String {
     text
 }
 
-/// Head and one row per step.
+/// Head, the quorum of its group when that is known, and one row per node.
 #[must_use]
-pub fn detail(operation: &v1::Operation, wide: bool) -> String {
+pub fn detail(operation: &v1::Operation, group: Option<&v1::Group>, wide: bool) -> String {
     let took = table::span(operation.created.as_ref(), operation.ended.as_ref());
     let mut text = format!("{}   {took}\n", headline(operation));
+    for condition in &operation.conditions {
+        let _ = writeln!(text, "{}", waits(condition));
+    }
+    if let Some(group) = group {
+        let _ = writeln!(text, "{}", quorum(group));
+    }
     let mut columns = Columns::new(&["node", "wave", "state", "step", "for", "detail"]);
-    for step in &operation.steps {
-        columns.row([
-            safe(&step.node),
-            step.wave.to_string(),
-            style::state(&word("quorate.v1.StepState", step.state)),
-            title(&word("quorate.v1.StepKind", step.kind)).to_ascii_lowercase(),
-            table::span(step.started.as_ref(), step.ended.as_ref()),
-            dash(&step.message),
-        ]);
+    for (_, steps) in lanes(operation) {
+        columns.row(lane(operation, &steps, group));
     }
     text += &columns.finish("No steps.");
     if !operation.message.is_empty() {
@@ -84,6 +78,133 @@ pub fn detail(operation: &v1::Operation, wide: bool) -> String {
         evidence(operation, &mut text);
     }
     text
+}
+
+/// `ledger  ●●○  2 of 3 up, needs 2, spare 0`.
+#[must_use]
+pub fn quorum(group: &v1::Group) -> String {
+    format!(
+        "{}  {}  {} of {} up, needs {}, spare {}",
+        safe(&group.name),
+        style::dots(group.available, group.voters),
+        group.available,
+        group.voters,
+        group.required,
+        group.margin
+    )
+}
+
+fn waits(condition: &v1::Condition) -> String {
+    let text = format!("! {} {}", safe(&condition.r#type), safe(&condition.reason));
+    if condition.message.is_empty() { text } else { format!("{text}: {}", safe(&condition.message)) }
+}
+
+/// The steps of each node, in the order in which the nodes come.
+fn lanes(operation: &v1::Operation) -> Vec<(u32, Vec<&v1::Step>)> {
+    let mut lanes: Vec<(u32, Vec<&v1::Step>)> = Vec::new();
+    let mut known: BTreeMap<(u32, &str), usize> = BTreeMap::new();
+    for step in &operation.steps {
+        let place = *known.entry((step.wave, &step.node)).or_insert_with(|| {
+            lanes.push((step.wave, Vec::new()));
+            lanes.len().saturating_sub(1)
+        });
+        if let Some((_, steps)) = lanes.get_mut(place) {
+            steps.push(step);
+        }
+    }
+    lanes
+}
+
+/// One row: where a node stands in the operation.
+fn lane(operation: &v1::Operation, steps: &[&v1::Step], group: Option<&v1::Group>) -> [String; 6] {
+    use v1::StepState as S;
+    let over = |s: &&&v1::Step| matches!(s.state(), S::Succeeded | S::Skipped | S::Compensated);
+    let done = steps.iter().filter(over).count();
+    let bad = steps.iter().find(|s| matches!(s.state(), S::Failed | S::Compensating | S::Compensated));
+    let next = steps.iter().find(|s| !over(s));
+    let begun = done > 0 || steps.iter().any(|s| s.started.is_some());
+    let ended = crate::watch::is_terminal(operation.state());
+    let skipped = !steps.is_empty() && steps.iter().all(|s| s.state() == S::Skipped);
+    let first = steps.first().copied();
+    let (node, wave) = first.map_or(("", 0), |s| (s.node.as_str(), s.wave));
+    let (state, shown) = match (bad.or(next), begun) {
+        _ if skipped => (style::mark(Tone::Quiet, "Skipped"), None),
+        (None, _) => (style::mark(Tone::Good, "Done"), None),
+        (Some(step), _) if bad.is_some() => {
+            (style::state(&word("quorate.v1.StepState", step.state)), Some(*step))
+        }
+        (Some(step), _) if step.state() == S::Blocked => (style::mark(Tone::Warning, "Blocked"), Some(*step)),
+        (Some(_), false) if ended => (style::mark(Tone::Quiet, "Not done"), None),
+        (Some(_), false) => (style::mark(Tone::Quiet, "Waiting"), None),
+        (Some(step), true) => (style::mark(Tone::Busy, "Running"), Some(*step)),
+    };
+    let step = shown.map_or_else(
+        || "-".to_owned(),
+        |step| {
+            let position = steps.iter().position(|s| s.index == step.index).unwrap_or(0).saturating_add(1);
+            format!("{} ({position} of {})", kind_words(step.kind), steps.len())
+        },
+    );
+    let last = steps.iter().rev().find(|s| s.started.is_some());
+    let end = if shown.is_some() && !ended { None } else { last.and_then(|s| s.ended.as_ref()) };
+    let took = if begun { table::span(first.and_then(|s| s.started.as_ref()), end) } else { "-".to_owned() };
+    let detail = shown.map_or_else(|| resting(steps, done, node, group), |step| telling(step));
+    [safe(node), wave.to_string(), state, step, took, dash(&detail)]
+}
+
+/// `restart`, `wait for its gates`.
+#[must_use]
+pub fn kind_words(kind: i32) -> String {
+    if kind == i32::from(v1::StepKind::Gate) {
+        return "gates".to_owned();
+    }
+    title(&word("quorate.v1.StepKind", kind)).to_ascii_lowercase()
+}
+
+/// What there is to say of a node at rest: what its gates said, or why it is not its turn.
+fn resting(steps: &[&v1::Step], done: usize, node: &str, group: Option<&v1::Group>) -> String {
+    let readings = || steps.iter().flat_map(|s| &s.readings);
+    if done > 0 {
+        let all = readings().count();
+        if all > 0 {
+            return format!("{} of {all} gates passed", readings().filter(|r| r.ok).count());
+        }
+        return steps
+            .iter()
+            .rev()
+            .find(|s| !s.message.is_empty())
+            .map(|s| s.message.clone())
+            .unwrap_or_default();
+    }
+    let leads = |m: &v1::GroupMember| {
+        m.node == node && matches!(m.role(), v1::InstanceRole::Leader | v1::InstanceRole::Primary)
+    };
+    if group.is_some_and(|g| g.members.iter().any(leads)) {
+        "leader, goes last".to_owned()
+    } else {
+        String::new()
+    }
+}
+
+/// What there is to say of a step at work.
+fn telling(step: &v1::Step) -> String {
+    if !step.message.is_empty() {
+        return step.message.clone();
+    }
+    let passed = step.readings.iter().filter(|r| r.ok).count();
+    match step.readings.iter().find(|r| !r.ok) {
+        Some(reading) => {
+            let why = if reading.detail.is_empty() { "not yet" } else { &reading.detail };
+            format!(
+                "{passed} of {} pass; {} from {}: {why}",
+                step.readings.len(),
+                reading.probe,
+                reading.from
+            )
+        }
+        None if passed > 0 => format!("{passed} of {passed} pass, must stay so"),
+        None => String::new(),
+    }
 }
 
 fn evidence(operation: &v1::Operation, text: &mut String) {
@@ -120,8 +241,8 @@ fn evidence(operation: &v1::Operation, text: &mut String) {
 
 /// What is printed when it ended.
 #[must_use]
-pub fn ending(operation: &v1::Operation) -> String {
-    let mut text = detail(operation, false);
+pub fn ending(operation: &v1::Operation, group: Option<&v1::Group>) -> String {
+    let mut text = detail(operation, group, false);
     let units = operation.steps.iter().filter_map(|s| s.outcome.as_ref().map(|o| (s, o)));
     for (step, outcome) in units {
         if let Some(unit) = &outcome.unit {
@@ -177,51 +298,15 @@ pub fn list(operations: &[v1::Operation]) -> String {
     columns.finish("No operations.")
 }
 
-/// A plan; its last line is one countable sentence.
+/// The line that a log of changes begins with: headline, and why it waits.
 #[must_use]
-pub fn plan(plan: &v1::Plan) -> String {
-    let mut text = format!("{}\n", style::bold(&safe(&plan.title)));
-    for wave in &plan.waves {
-        let mut last = "";
-        for step in &wave.steps {
-            let kind = title(&word("quorate.v1.StepKind", step.kind)).to_ascii_lowercase();
-            if step.node == last {
-                let _ = write!(text, ", {kind}");
-                continue;
-            }
-            if !last.is_empty() {
-                text.push('\n');
-            }
-            let label = if wave.label.is_empty() { String::new() } else { format!(" {}", safe(&wave.label)) };
-            let head = format!("wave {}{label}", wave.number);
-            let _ = write!(text, "  {head:<16} ~ {}   {kind}", safe(&step.node));
-            last = &step.node;
-        }
-        text.push('\n');
+pub fn log_line(operation: &v1::Operation) -> String {
+    let mut text = headline(operation);
+    for condition in &operation.conditions {
+        let _ = write!(text, "   {}", waits(condition));
     }
-    for wave in &plan.waves {
-        for quorum in &wave.quorum {
-            let _ = writeln!(
-                text,
-                "  Quorum {:<10} {} voters, needs {}.  wave {}: up {} spare {}",
-                safe(&quorum.group),
-                quorum.voters,
-                quorum.required,
-                wave.number,
-                quorum.up,
-                quorum.spare
-            );
-        }
-    }
-    for note in &plan.notes {
-        let _ = writeln!(text, "  {}", safe(note));
-    }
-    let _ = write!(
-        text,
-        "Plan {}: {} to change, {} to skip. Nothing was changed.",
-        safe(&plan.plan_id),
-        plan.to_change,
-        plan.to_skip
-    );
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,7 +72,7 @@ pub fn tone(word: &str) -> Tone {
         "PENDING" | "PLANNED" | "SKIPPED" | "STOPPED" | "CANCELED" | "NONE" | "ELIGIBLE" | "REMOVED"
         | "DRAINED" => Tone::Quiet,
         "DISCONNECTED" | "AT_RISK" | "BLOCKED" | "PAUSED" | "CORDONED" | "LAGGING" | "UNKNOWN"
-        | "refused" | "MAINTENANCE" | "ROLLED_BACK" => Tone::Warning,
+        | "refused" | "MAINTENANCE" | "ROLLED_BACK" | "COMPENSATING" | "COMPENSATED" => Tone::Warning,
         _ => Tone::Bad,
     }
 }
@@ -80,7 +80,12 @@ pub fn tone(word: &str) -> Tone {
 /// `✔ Ready`: symbol and word of a state.
 #[must_use]
 pub fn state(word: &str) -> String {
-    let tone = tone(word);
+    mark(tone(word), &title(word))
+}
+
+/// The symbol and the colour of a tone before a text.
+#[must_use]
+pub fn mark(tone: Tone, text: &str) -> String {
     let (symbol, color) = match tone {
         Tone::Good => (pick("✔", "+"), AnsiColor::Green),
         Tone::Busy => (pick("●", "*"), AnsiColor::Cyan),
@@ -88,14 +93,25 @@ pub fn state(word: &str) -> String {
         Tone::Warning => ("!", AnsiColor::Yellow),
         Tone::Bad => (pick("✘", "x"), AnsiColor::Red),
     };
-    paint(&format!("{symbol} {}", title(word)), color)
+    paint(&format!("{symbol} {text}"), color)
+}
+
+/// Between the parts of one line.
+#[must_use]
+pub fn separator() -> &'static str {
+    pick(" · ", " | ")
 }
 
 /// `ROLLED_BACK` as `Rolled back`.
 #[must_use]
 pub fn title(word: &str) -> String {
-    let lower = word.to_ascii_lowercase().replace('_', " ");
-    let mut chars = lower.chars();
+    capital(&word.to_ascii_lowercase().replace('_', " "))
+}
+
+/// With a capital at its beginning.
+#[must_use]
+pub fn capital(text: &str) -> String {
+    let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + chars.as_str())
 }
 

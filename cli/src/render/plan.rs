@@ -1,0 +1,168 @@
+//! Plans as people read them: one compact block, and one countable sentence at its end.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use quorate_proto::v1;
+
+use super::operation::kind_words;
+use super::style::{bold, capital, safe, separator};
+
+/// Column at which the text of a line begins.
+const INDENT: usize = 16;
+
+/// A plan.
+#[must_use]
+pub fn plan(plan: &v1::Plan) -> String {
+    let mut text = format!("{} ({})\n", bold(&safe(&capital(&plan.title))), counted(plan.to_change));
+    let common = common_steps(plan);
+    for wave in &plan.waves {
+        let label = if wave.label.is_empty() { String::new() } else { format!(" {}", safe(&wave.label)) };
+        let mut head = format!("wave {}{label}", wave.number);
+        for (node, steps) in nodes_of(wave) {
+            let words =
+                if common.is_some() { String::new() } else { format!("   {}", steps_text(&steps, false)) };
+            let _ = writeln!(text, "  {head:<INDENT$}~ {}{words}", safe(node));
+            head.clear();
+        }
+    }
+    if let Some(steps) = common {
+        let _ = writeln!(text, "  {:<INDENT$}{}", "Each node", steps_text(&steps, true));
+    }
+    for line in quorums(plan) {
+        let _ = writeln!(text, "  {line}");
+    }
+    // The last note is the server's own counted sentence; ours below says it with the plan's id.
+    for note in plan.notes.iter().filter(|note| !is_count(note, plan)) {
+        let _ = writeln!(text, "  {:<INDENT$}{}", "", safe(note));
+    }
+    let _ = write!(
+        text,
+        "Plan {}: {} to change, {} to skip. Nothing was changed.",
+        safe(&plan.plan_id),
+        plan.to_change,
+        plan.to_skip
+    );
+    text
+}
+
+fn counted(nodes: u32) -> String {
+    if nodes == 1 { "1 node".to_owned() } else { format!("{nodes} nodes") }
+}
+
+fn is_count(note: &str, plan: &v1::Plan) -> bool {
+    note == &format!("{} to change, {} to skip", plan.to_change, plan.to_skip)
+}
+
+/// The nodes of a wave in order, each with its steps.
+fn nodes_of(wave: &v1::Wave) -> Vec<(&str, Vec<&v1::Step>)> {
+    let mut nodes: Vec<(&str, Vec<&v1::Step>)> = Vec::new();
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    for step in &wave.steps {
+        let place = *places.entry(&step.node).or_insert_with(|| {
+            nodes.push((&step.node, Vec::new()));
+            nodes.len().saturating_sub(1)
+        });
+        if let Some((_, steps)) = nodes.get_mut(place) {
+            steps.push(step);
+        }
+    }
+    nodes
+}
+
+/// The steps that every node takes, when they are the same for all.
+fn common_steps(plan: &v1::Plan) -> Option<Vec<&v1::Step>> {
+    let mut all = plan.waves.iter().flat_map(nodes_of).map(|(_, steps)| steps);
+    let first = all.next()?;
+    let shape = |steps: &[&v1::Step]| steps.iter().map(|s| steps_text(&[s], true)).collect::<Vec<_>>();
+    let wanted = shape(&first);
+    all.all(|steps| shape(&steps) == wanted).then_some(first)
+}
+
+fn steps_text(steps: &[&v1::Step], in_full: bool) -> String {
+    let one = |step: &&v1::Step| {
+        let mut text = kind_words(step.kind);
+        if let (true, Some(deadline)) = (in_full, &step.deadline) {
+            let seconds = u64::try_from(deadline.seconds).unwrap_or(0);
+            let _ = write!(text, " (at most {})", quorate_model::DurationMs::from_secs(seconds));
+        }
+        if in_full && !step.message.is_empty() {
+            let _ = write!(text, ": {}", safe(&step.message));
+        }
+        text
+    };
+    steps.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// One line per group: who votes, and what each wave leaves.
+fn quorums(plan: &v1::Plan) -> Vec<String> {
+    let mut groups: BTreeMap<&str, (&v1::WaveQuorum, Vec<String>)> = BTreeMap::new();
+    for wave in &plan.waves {
+        for quorum in &wave.quorum {
+            let entry = groups.entry(&quorum.group).or_insert_with(|| (quorum, Vec::new()));
+            entry.1.push(format!("wave {}: up {} spare {}", wave.number, quorum.up, quorum.spare));
+        }
+    }
+    let line = |(name, (quorum, waves)): (&str, (&v1::WaveQuorum, Vec<String>))| {
+        let head = format!("Quorum {}", safe(name));
+        let rest = waves.join(separator());
+        format!("{head:<INDENT$}{} voters, needs {}.  {rest}", quorum.voters, quorum.required)
+    };
+    groups.into_iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(node: &str, kind: v1::StepKind) -> v1::Step {
+        let deadline = Some(prost_types::Duration { seconds: 90, nanos: 0 });
+        v1::Step { node: node.into(), kind: kind.into(), deadline, ..v1::Step::default() }
+    }
+
+    fn wave(number: u32, label: &str, node: &str) -> v1::Wave {
+        let quorum = v1::WaveQuorum { group: "ledger".into(), voters: 3, up: 2, required: 2, spare: 0 };
+        v1::Wave {
+            number,
+            label: label.into(),
+            steps: vec![step(node, v1::StepKind::Restart), step(node, v1::StepKind::Gate)],
+            quorum: vec![quorum],
+        }
+    }
+
+    #[test]
+    fn a_rolling_plan_is_one_block_that_ends_with_a_count() {
+        let shown = plan(&v1::Plan {
+            plan_id: "p-93c1".into(),
+            title: "rolling restart of ledger".into(),
+            to_change: 2,
+            notes: vec!["one more failure stops writes".into(), "2 to change, 0 to skip".into()],
+            waves: vec![wave(1, "", "node3"), wave(2, "leader", "node1")],
+            ..v1::Plan::default()
+        });
+        let text = anstream::adapter::strip_str(&shown).to_string();
+        let wanted = [
+            "Rolling restart of ledger (2 nodes)",
+            "  wave 1          ~ node3",
+            "  wave 2 leader   ~ node1",
+            "  Each node       restart (at most 1m30s), gates (at most 1m30s)",
+            "  Quorum ledger   3 voters, needs 2.  wave 1: up 2 spare 0 · wave 2: up 2 spare 0",
+            "                  one more failure stops writes",
+            "Plan p-93c1: 2 to change, 0 to skip. Nothing was changed.",
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), wanted);
+    }
+
+    #[test]
+    fn nodes_that_differ_say_what_is_done_to_each() {
+        let mut other = wave(1, "", "node3");
+        other.steps.truncate(1);
+        let waves = vec![other, wave(2, "", "node1")];
+        let text = plan(&v1::Plan { waves, to_change: 2, ..v1::Plan::default() });
+        assert!(
+            text.contains("~ node3   restart\n") && text.contains("~ node1   restart, gates\n"),
+            "{text}"
+        );
+        assert!(!text.contains("Each node"), "{text}");
+    }
+}
