@@ -16,7 +16,7 @@ use crate::host::systemd::SystemdDriver;
 use crate::host::{Host, HostError, RealHost, ServiceDriver};
 use crate::notify;
 use crate::runner::journal::{self, Journal, JournalError};
-use crate::runner::{Parts, Runner, Settings};
+use crate::runner::{self, Parts, Runner, Settings};
 
 /// How long connections and looks may take to end.
 const TASK_GRACE: Duration = Duration::from_secs(2);
@@ -67,6 +67,10 @@ pub async fn run(config: Config, file: &Path) -> Result<(), Fatal> {
     let signals = stop_on_signals(shutdown.clone()).map_err(Fatal::io("can not handle SIGTERM"))?;
     private_dir(&config.helper_dir)?;
     let (journal, installation) = open_journal(&config).await?;
+    let ended = runner::end_leftovers(&config).await?;
+    if !ended.is_empty() {
+        tracing::warn!(programs = ?ended, "ended hooks that an earlier helper left running");
+    }
     let process = Arc::new(ProcessDriver::open(&config.run_dir(), config.processes.clone()).await?);
     let host = host(Arc::clone(&process))?;
     let settings = Settings::new(config.clone());

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_util::sync::CancellationToken;
 
 use super::held::Family;
 use super::{HostError, KILL_GRACE, proc};
@@ -144,9 +145,17 @@ fn check(spec: &ExecSpec) -> Result<(), HostError> {
 /// # Errors
 /// When it can not be started, or its rest can not be killed. A bad exit or the deadline is an outcome, not an error.
 pub async fn run(spec: &ExecSpec) -> Result<ExecOutcome, HostError> {
+    run_until(spec, CancellationToken::new()).await
+}
+
+/// As [`run`]; canceled, it ends the program with everything it started and says `TimedOut`.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(spec: &ExecSpec, cancel: CancellationToken) -> Result<ExecOutcome, HostError> {
     check(spec)?;
     let spec = spec.clone();
-    match tokio::spawn(async move { run_whole(spec).await }).await {
+    match tokio::spawn(async move { run_whole(spec, cancel).await }).await {
         Ok(outcome) => outcome,
         Err(e) => {
             Err(HostError::Io { what: "a program run ended early".into(), source: std::io::Error::other(e) })
@@ -154,7 +163,25 @@ pub async fn run(spec: &ExecSpec) -> Result<ExecOutcome, HostError> {
     }
 }
 
-async fn run_whole(spec: ExecSpec) -> Result<ExecOutcome, HostError> {
+/// Kills every process whose environment has an entry that begins with this, with all that they started. For what an earlier
+/// life of this process may have left running.
+///
+/// # Errors
+/// When processes can not be listed, or will not die.
+pub async fn end_marked(entry: &str) -> Result<Vec<String>, HostError> {
+    let family = Family { group: 0, leader_began: 0, mark: entry.as_bytes().to_vec() };
+    let (killed, left) = family
+        .kill(KILL_GRACE)
+        .await
+        .map_err(HostError::io("can not end what an earlier run left behind"))?;
+    if left.is_empty() {
+        return Ok(killed);
+    }
+    let after_ms = u64::try_from(KILL_GRACE.as_millis()).unwrap_or(u64::MAX);
+    Err(HostError::Timeout { what: format!("SIGKILL of {}", left.join(", ")), after_ms })
+}
+
+async fn run_whole(spec: ExecSpec, cancel: CancellationToken) -> Result<ExecOutcome, HostError> {
     let began = Instant::now();
     let what = || format!("can not run {}", spec.argv[0]); // `check` refused an empty argv
     let mark = uuid::Uuid::new_v4().simple().to_string();
@@ -169,9 +196,10 @@ async fn run_whole(spec: ExecSpec) -> Result<ExecOutcome, HostError> {
     let family = Family { group, leader_began, mark: format!("{MARK_VARIABLE}={mark}").into_bytes() };
     let (stdout, mut out_done) = collect(child.stdout.take());
     let (stderr, mut err_done) = collect(child.stderr.take());
-    let end = match tokio::time::timeout(spec.deadline, child.wait()).await {
-        Ok(status) => end_of(status.map_err(HostError::io(what()))?),
-        Err(_) => ExecEnd::TimedOut,
+    let end = tokio::select! {
+        status = child.wait() => end_of(status.map_err(HostError::io(what()))?),
+        () = tokio::time::sleep(spec.deadline) => ExecEnd::TimedOut,
+        () = cancel.cancelled() => ExecEnd::TimedOut,
     };
     let mut leftovers = Vec::new();
     if end == ExecEnd::TimedOut {

@@ -128,6 +128,16 @@ pub trait Host: Send + Sync {
     /// Runs one program to its end or its deadline. See [`exec::run`].
     fn exec<'a>(&'a self, spec: &'a ExecSpec) -> BoxFuture<'a, Result<ExecOutcome, HostError>>;
 
+    /// As [`Host::exec`]; canceled, the program is ended early where the host can. See [`exec::run_until`].
+    fn exec_until<'a>(
+        &'a self,
+        spec: &'a ExecSpec,
+        cancel: tokio_util::sync::CancellationToken,
+    ) -> BoxFuture<'a, Result<ExecOutcome, HostError>> {
+        drop(cancel);
+        self.exec(spec)
+    }
+
     /// The wall clock.
     fn now(&self) -> Timestamp;
 

@@ -41,6 +41,14 @@ impl Host for RealHost {
         Box::pin(exec::run(spec))
     }
 
+    fn exec_until<'a>(
+        &'a self,
+        spec: &'a ExecSpec,
+        cancel: tokio_util::sync::CancellationToken,
+    ) -> BoxFuture<'a, Result<ExecOutcome, HostError>> {
+        Box::pin(exec::run_until(spec, cancel))
+    }
+
     fn now(&self) -> Timestamp {
         clock::now()
     }

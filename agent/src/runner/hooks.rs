@@ -9,12 +9,14 @@ use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use quorate_model::{HookName, InstanceId, Reason};
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::settings::Settings;
 use crate::actions::{HookReport, HookRunner, PortError};
 use crate::config::HookCall;
 use crate::host::exec::ExecEnd;
-use crate::host::{ExecSpec, Host};
+use crate::host::{ExecSpec, Host, HostError};
 
 /// Kept of a hook's output (vocabulary: tails are 4 KiB).
 const TAIL_MAX_BYTES: usize = 4 * 1024;
@@ -26,13 +28,37 @@ const ANSWER_MAX_BYTES: usize = 64 * 1024;
 pub struct Hooks {
     host: Arc<dyn Host>,
     settings: Settings,
+    cancel: CancellationToken,
+}
+
+/// Variable that marks the programs of one helper's hooks, so that its next life finds what a crash left running.
+const MARK: &str = "QUORATE_HELPER";
+
+fn mark(config: &crate::config::Config) -> String {
+    let digest = Sha256::digest(config.helper_dir.as_os_str().as_encoded_bytes());
+    format!("{}/", crate::host::exec::hex(&digest[..8]))
+}
+
+/// Ends hooks that an earlier life of this helper left running: one that pauses must not come after the resume.
+///
+/// # Errors
+/// [`HostError`].
+pub async fn end_leftovers(config: &crate::config::Config) -> Result<Vec<String>, HostError> {
+    crate::host::exec::end_marked(&format!("{MARK}={}", mark(config))).await
 }
 
 impl Hooks {
     /// Hooks as the settings declare them at each call.
     #[must_use]
     pub fn new(host: Arc<dyn Host>, settings: Settings) -> Self {
-        Self { host, settings }
+        Self { host, settings, cancel: CancellationToken::new() }
+    }
+
+    /// Hooks of an execution that can be canceled: the one that runs at that moment is ended; one that begins afterwards
+    /// is an undo and runs to its end.
+    #[must_use]
+    pub fn until(&self, cancel: CancellationToken) -> Self {
+        Self { cancel, ..self.clone() }
     }
 
     async fn call(
@@ -49,6 +75,8 @@ impl Hooks {
         let limit = limit.min(declared.timeout);
         match declared.call {
             HookCall::Program { argv, cwd, env } => {
+                let mut env = env;
+                env.insert(MARK.to_owned(), mark(&config));
                 let spec = ExecSpec { argv, cwd, env: environment(env, hook, instance), deadline: limit };
                 self.program(&spec, limit).await
             }
@@ -71,10 +99,14 @@ impl Hooks {
     }
 
     async fn program(&self, spec: &ExecSpec, limit: Duration) -> Result<HookReport, PortError> {
-        let outcome = self.host.exec(spec).await?;
+        let cancel = if self.cancel.is_cancelled() { CancellationToken::new() } else { self.cancel.clone() };
+        let outcome = self.host.exec_until(spec, cancel.clone()).await?;
         let ended = match outcome.end {
             ExecEnd::Code(code) => format!("exit code {code}"),
             ExecEnd::Signal(signal) => format!("killed by signal {signal}"),
+            ExecEnd::TimedOut if cancel.is_cancelled() => {
+                "ended because the execution was canceled".to_owned()
+            }
             ExecEnd::TimedOut => format!("timed out after {limit:?}"),
         };
         let stream = if outcome.stderr.total_bytes > 0 { &outcome.stderr } else { &outcome.stdout };

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::engine::{Command, Engine};
-pub use self::hooks::Hooks;
+pub use self::hooks::{Hooks, end_leftovers};
 use self::journal::{Journal, JournalError};
 use self::obligations::Book;
 pub use self::settings::Settings;
@@ -142,11 +142,11 @@ impl Runner {
         let mut contents = journal.contents()?;
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
         let (notices, _) = broadcast::channel(NOTICES_MAX);
-        let hooks = Arc::new(Hooks::new(Arc::clone(&host), settings.clone()));
+        let hooks = Hooks::new(Arc::clone(&host), settings.clone());
         let teller = notices.clone();
         let book = Book::new(
             journal.clone(),
-            Arc::clone(&hooks) as _,
+            Arc::new(hooks.clone()),
             host.boot_id().to_owned(),
             std::mem::take(&mut contents.owed),
             move |report| {

@@ -19,8 +19,7 @@ use super::obligations::Book;
 use super::recover::{self, Resume};
 use super::settings::Settings;
 use crate::actions::{
-    self, ActionContext, ActionError, FactsSource, HookRunner, HostClock, HostServices, ObligationKeeper,
-    PortError, Undo,
+    self, ActionContext, ActionError, FactsSource, HostClock, HostServices, ObligationKeeper, PortError, Undo,
 };
 use crate::host::{Host, HostError, Recovered, RunEvidence, UnitReading, clock, judge};
 
@@ -37,7 +36,7 @@ pub(super) struct Shop {
     /// The configuration in use.
     pub(super) settings: Settings,
     /// Hooks.
-    pub(super) hooks: Arc<dyn HookRunner>,
+    pub(super) hooks: super::Hooks,
     /// Obligations.
     pub(super) book: Arc<Book>,
     /// Facts.
@@ -70,8 +69,15 @@ impl Shop {
         cancel: CancellationToken,
         left: DurationMs,
     ) -> End {
-        let context = self.context(&id, entry.instance.as_ref(), cancel, left);
-        finish(actions::execute(&context, &entry.assignment.action).await)
+        let context = self.context(&id, entry.instance.as_ref(), cancel.clone(), left);
+        let result = actions::execute(&context, &entry.assignment.action).await;
+        // The hook did not fail, we ended it: what was undone afterwards makes this a cancel.
+        let ended = cancel.is_cancelled() && matches!(result, Err(ActionError::Hook { .. }));
+        let mut end = finish(result);
+        if ended {
+            end.state = ExecutionState::Canceled;
+        }
+        end
     }
 
     fn context(
@@ -87,7 +93,7 @@ impl Shop {
             node: config.node.clone(),
             execution: id.clone(),
             services: Arc::new(HostServices::new(Arc::clone(&self.host), specs)),
-            hooks: Arc::clone(&self.hooks),
+            hooks: Arc::new(self.hooks.until(cancel.clone())),
             obligations: self.book.keeper(id.clone()),
             facts: Arc::clone(&self.facts),
             clock: Arc::new(HostClock),

@@ -66,3 +66,39 @@ async fn an_undo_that_fails_is_tried_again_and_told() {
     host.hang_up();
     host.obligation(|report| report.state == ObligationState::ExpiredDischarged).await;
 }
+
+#[tokio::test]
+async fn a_pause_that_an_earlier_helper_began_does_not_come_after_the_resume() {
+    let mut host = Host::new();
+    host.pause_then = "sleep 30";
+    host.running().await;
+    host.deliver(work("x-2", 2, backup(&host))).await;
+    until("the pause began", async || (host.hooks() == ["pause"]).then_some(())).await;
+    host.kill();
+    host.start(None);
+    assert_eq!(host.ended("x-2").await.state, ExecutionState::Failed);
+    assert_eq!(host.hooks(), ["pause", "resume"]);
+    let left = quorate_agent::host::proc::pids().expect("/proc is readable").into_iter().filter(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line)
+            .contains(&format!("echo pause >> {}", host.path("hooks.log").display()))
+    });
+    assert_eq!(left.count(), 0, "the old hook still runs and will pause again");
+}
+
+#[tokio::test]
+async fn a_cancel_ends_the_hook_that_runs_and_resumes() {
+    let mut host = Host::new();
+    host.pause_then = "sleep 30";
+    host.running().await;
+    let mut both = work("x-2", 2, backup(&host));
+    host.deliver(both.clone()).await;
+    until("the pause began", async || (host.hooks() == ["pause"]).then_some(())).await;
+    both.cancels.push(crate::fixture::id("x-2"));
+    host.deliver(both).await;
+    let began = std::time::Instant::now();
+    let end = host.ended("x-2").await;
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "the hook was not ended");
+    assert_eq!(end.state, ExecutionState::Canceled, "{end:?}");
+    assert_eq!(host.hooks(), ["pause", "resume"]);
+}
