@@ -77,7 +77,7 @@ reasons! {
         "The quorum: after its end the budget may be somebody else's.",
         "Nothing; the step is granted anew or the operation stops safely.";
     PolicyDenied = "POLICY_DENIED", retry false,
-        "The host's own [policy] in agent.toml does not list this.",
+        "The `[policy]` in the host's own agent.toml does not list this.",
         "The host from its coordinators.",
         "Add it to [policy] on the host, or leave it.";
     ActionUnsupported = "ACTION_UNSUPPORTED", retry false,

@@ -4,8 +4,8 @@
 //! Must never: do IO, read a clock, draw randomness, use floats, or iterate in hash order. Time comes in with
 //! [`Entry::at`], ids come in with the command, readings come in as evidence.
 //!
-//! **Architecture Invariant:** [`apply`] and [`safety`] are what replicas must agree on; they never use [`plan`],
-//! [`next`] or [`desired`], which are heuristics of the leader and may change between releases.
+//! **Architecture Invariant:** [`mod@apply`] and [`safety`] are what replicas must agree on; they never use [`mod@plan`],
+//! [`mod@next`] or [`mod@desired`], which are heuristics of the leader and may change between releases.
 //!
 //! # How to add a command
 //!

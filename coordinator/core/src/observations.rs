@@ -1,7 +1,5 @@
 //! What the leader knows from its agents. It lives in memory only; the shell fills it, `plan` and `next` read it.
 
-mod fold;
-
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 
@@ -10,7 +8,6 @@ use alloc::vec::Vec;
 use quorate_model::{ActionKind, InstanceId, InstanceReading, NodeName, NodeStatus, Timestamp};
 
 use crate::state::State;
-pub use fold::fold;
 
 /// Everything observed, on the leader's clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
