@@ -1,0 +1,94 @@
+//! Pause, resume, abort, explain.
+
+use std::fs;
+
+use quorate_tests::cluster::{Fleet, Poll};
+use quorate_tests::wait::wait_for;
+use serde_json::Value;
+
+use crate::restart::{LIMIT, assert_restarted_once, steps};
+
+fn wait_first_restart(fleet: &Fleet, id: &str) -> Value {
+    wait_for("the first restart", LIMIT, || {
+        let operation = fleet.operation(id);
+        let begun = steps(&operation, "RESTART").iter().any(|step| step["state"] != "PENDING");
+        if begun { Ok(operation) } else { Err(operation.to_string()) }
+    })
+}
+
+pub(crate) fn paused_resumed(fleet: &Fleet) {
+    fleet.calm();
+    let before = fleet.starts();
+    let poll = Poll::begin(fleet.instances());
+    let id = fleet.begin(&["rollout", "start", "--restart", "ledger", "--yes"]);
+    wait_first_restart(fleet, &id);
+    let paused = fleet.json(&["rollout", "pause", &id, "--wait", "--timeout", "60s"]);
+    assert_eq!(paused["state"], "PAUSED", "{paused:#}");
+    assert!(
+        steps(&paused, "RESTART").iter().all(|step| step["state"] != "RUNNING"),
+        "a safe point: {paused:#}"
+    );
+    let starts = fleet.starts();
+    assert!(
+        starts.values().sum::<usize>() < before.values().sum::<usize>() + 3,
+        "it was paused in the middle"
+    );
+    let explained = fleet.json(&["explain", &id]);
+    assert!(
+        explained["summary"].as_str().is_some_and(|s| s.to_lowercase().contains("paused")),
+        "{explained:#}"
+    );
+    // Asking a few more times gives a wrong step the time to show itself.
+    for _ in 0..20 {
+        assert_eq!(fleet.operation(&id)["state"], "PAUSED");
+    }
+    assert_eq!(fleet.starts(), starts, "nothing starts while it is paused");
+    let resumed = fleet.json(&["rollout", "resume", &id]);
+    assert_eq!(resumed["state"], "RUNNING", "{resumed:#}");
+    let _ = fleet.quorate(&["rollout", "watch", &id, "--timeout", "120s"]).expect(0);
+    assert_restarted_once(fleet, &fleet.operation(&id), &before);
+    poll.end().assert_quorum();
+}
+
+pub(crate) fn aborted_at_a_safe_stop(fleet: &Fleet) {
+    fleet.calm();
+    let before = fleet.starts();
+    let id = fleet.begin(&["rollout", "start", "--restart", "ledger", "--yes"]);
+    wait_first_restart(fleet, &id);
+    let aborted = fleet.json(&["rollout", "abort", &id, "--yes", "--wait", "--timeout", "60s"]);
+    assert_eq!(aborted["state"], "CANCELED", "{aborted:#}");
+    assert_eq!((&aborted["openObligations"], &aborted["openGrants"]), (&0.into(), &0.into()), "{aborted:#}");
+    assert!(steps(&aborted, "RESTART").iter().any(|step| step["state"] == "SKIPPED"), "{aborted:#}");
+    fleet.calm();
+    for (node, starts) in fleet.starts() {
+        assert!(starts <= before[&node] + 1, "{node}");
+    }
+    assert!(
+        fleet.starts().values().sum::<usize>() < before.values().sum::<usize>() + 3,
+        "it was aborted early"
+    );
+}
+
+pub(crate) fn a_waiting_gate_is_explained(fleet: &Fleet) {
+    fleet.calm();
+    let before = fleet.starts();
+    let misbehave = fleet.instance("node2").dir.join("misbehave");
+    fs::write(&misbehave, "never_catch_up = true\n").expect("the data directory is ours");
+    let poll = Poll::begin(fleet.instances());
+    let id = fleet.begin(&["rollout", "start", "--restart", "ledger", "--yes"]);
+    let explained = wait_for("the gate of node2 to wait", LIMIT, || {
+        let explained = fleet.quorate(&["explain", &id, "-o", "json"]);
+        let waits = explained.stdout.contains("node2") && explained.stdout.contains("membership");
+        if waits { Ok(explained.json()) } else { Err(format!("{explained:?}")) }
+    });
+    println!("  {}", explained["summary"]);
+    let operation = fleet.operation(&id);
+    assert_eq!(operation["state"], "RUNNING", "blocked is a condition: {operation:#}");
+    assert_eq!(fleet.starts()["node3"], before["node3"], "nobody else is touched while a gate waits");
+    // A second one would need another voter.
+    let second = fleet.quorate(&["rollout", "start", "--restart", "ledger", "--yes", "--detach"]);
+    assert_eq!(second.code, 3, "{second:?}");
+    fs::remove_file(&misbehave).expect("it was there");
+    assert_restarted_once(fleet, &fleet.ended(&id, LIMIT), &before);
+    poll.end().assert_quorum();
+}

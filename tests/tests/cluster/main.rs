@@ -1,0 +1,102 @@
+//! Process tests: the real binaries, real mutual TLS, on loopback.
+//!
+//! A harness of its own, because one fleet serves all tests one after another and must be ended whatever happens; a
+//! static would never be dropped. `cargo test -p quorate-tests --test cluster [-- PART_OF_A_NAME …]`.
+//!
+//! `QUORATE_ROUNDS` is the number of rounds with a killed leader (2 here, 50 for a release), `QUORATE_SEED` repeats the
+//! moments of a run.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use quorate_tests::cluster::Fleet;
+
+mod backup;
+mod control;
+mod crashes;
+mod identity;
+mod refusals;
+mod restart;
+mod shapes;
+mod transport;
+
+/// One test.
+type Test = (&'static str, fn(&Fleet));
+
+/// The last one ends the fleet.
+const TESTS: &[Test] = &[
+    ("shapes::answers_have_the_fields_of_the_contract", shapes::answers_have_the_fields_of_the_contract),
+    ("shapes::exit_codes", shapes::exit_codes),
+    ("restart::rolling_restart_keeps_two_of_three", restart::rolling_restart_keeps_two_of_three),
+    ("restart::leader_killed_at_a_random_moment", restart::leader_killed_at_a_random_moment),
+    ("refusals::a_stopped_voter_blocks_the_others", refusals::a_stopped_voter_blocks_the_others),
+    ("crashes::agent_killed_during_a_restart", crashes::agent_killed_during_a_restart),
+    ("crashes::helper_killed_during_a_restart", crashes::helper_killed_during_a_restart),
+    ("crashes::both_killed_during_a_restart", crashes::both_killed_during_a_restart),
+    ("backup::written_verified_and_opened_by_tar", backup::written_verified_and_opened_by_tar),
+    ("backup::writes_resume_after_a_crash_in_the_pause", backup::writes_resume_after_a_crash_in_the_pause),
+    ("control::paused_resumed", control::paused_resumed),
+    ("control::aborted_at_a_safe_stop", control::aborted_at_a_safe_stop),
+    ("control::a_waiting_gate_is_explained", control::a_waiting_gate_is_explained),
+    ("transport::nothing_without_a_certificate", transport::nothing_without_a_certificate),
+    ("transport::only_tls_1_3", transport::only_tls_1_3),
+    ("transport::strangers_and_expired_are_refused", transport::strangers_and_expired_are_refused),
+    ("identity::an_agent_speaks_for_itself_only", identity::an_agent_speaks_for_itself_only),
+    ("identity::a_token_works_once", identity::a_token_works_once),
+    ("identity::a_removed_node_is_out_at_once", identity::a_removed_node_is_out_at_once),
+    ("shapes::audit_is_unbroken", shapes::audit_is_unbroken),
+    ("shapes::stop_leaves_no_process", shapes::stop_leaves_no_process),
+];
+
+/// The fleet of all tests: six nodes, of which the last is removed by one of them.
+fn new_fleet() -> Fleet {
+    Fleet::start(3, 6)
+}
+
+fn main() -> ExitCode {
+    quorate_common::tls::install();
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let chosen: Vec<&Test> = TESTS
+        .iter()
+        .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())))
+        .collect();
+    if std::env::args().any(|arg| arg == "--list") {
+        chosen.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    println!("\nrunning {} tests", chosen.len());
+    let mut fleet: Option<Fleet> = None;
+    let mut failed = Vec::new();
+    for (name, test) in &chosen {
+        let begun = Instant::now();
+        let up = catch_unwind(AssertUnwindSafe(|| fleet.take().unwrap_or_else(new_fleet)));
+        let Ok(running) = up else {
+            failed.push(*name);
+            println!("test {name} ... FAILED: no fleet");
+            continue;
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| test(&running)));
+        let took = begun.elapsed().as_secs_f32();
+        match outcome {
+            Ok(()) => {
+                println!("test {name} ... ok ({took:.1} s)");
+                fleet = Some(running);
+            }
+            Err(_) => {
+                // Whatever is wrong with this fleet must not fail the next test too.
+                running.tell();
+                failed.push(*name);
+                println!("test {name} ... FAILED ({took:.1} s)");
+            }
+        }
+    }
+    drop(fleet);
+    let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {verdict}. {} passed; {} failed: {failed:?}\n",
+        chosen.len() - failed.len(),
+        failed.len()
+    );
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
