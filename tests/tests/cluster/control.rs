@@ -85,9 +85,18 @@ pub(crate) fn a_waiting_gate_is_explained(fleet: &Fleet) {
     let operation = fleet.operation(&id);
     assert_eq!(operation["state"], "RUNNING", "blocked is a condition: {operation:#}");
     assert_eq!(fleet.starts()["node3"], before["node3"], "nobody else is touched while a gate waits");
-    // A second one would need another voter.
-    let second = fleet.quorate(&["rollout", "start", "--restart", "ledger", "--yes", "--detach"]);
-    assert_eq!(second.code, 3, "{second:?}");
+    // A second one needs another voter: it waits, says for what, and can be taken back.
+    let second = fleet.begin(&["rollout", "start", "--restart", "ledger", "--yes"]);
+    let waiting = wait_for("the second one to say why it waits", LIMIT, || {
+        let explained = fleet.json(&["explain", &second]);
+        let reason = explained["reason"].as_str().unwrap_or_default().to_owned();
+        if reason.is_empty() { Err(explained.to_string()) } else { Ok(explained) }
+    });
+    println!("  {}: {}", waiting["reason"], waiting["summary"]);
+    let blocked = fleet.operation(&second);
+    assert!(steps(&blocked, "RESTART").iter().all(|step| step["attempts"] == 0), "{blocked:#}");
+    let canceled = fleet.json(&["rollout", "abort", &second, "--yes", "--wait", "--timeout", "60s"]);
+    assert_eq!(canceled["state"], "CANCELED", "{canceled:#}");
     fs::remove_file(&misbehave).expect("it was there");
     assert_restarted_once(fleet, &fleet.ended(&id, LIMIT), &before);
     poll.end().assert_quorum();

@@ -20,7 +20,7 @@ pub(crate) struct Handshake {
 /// Connects, sends an HTTP/2 preface and reads until the server closes. `timeout` ends a connection that is let in.
 pub(crate) fn s_client(address: &str, args: &[&str], identity: Option<&Path>) -> Handshake {
     let mut command = Command::new("timeout");
-    command.args(["5", "openssl", "s_client", "-quiet", "-ign_eof", "-alpn", "h2", "-connect", address]);
+    command.args(["2", "openssl", "s_client", "-quiet", "-ign_eof", "-alpn", "h2", "-connect", address]);
     command.args(args);
     if let Some(dir) = identity {
         command.arg("-cert").arg(dir.join("cert.pem")).arg("-key").arg(dir.join("key.pem"));
