@@ -166,6 +166,23 @@ async fn follow(
     }
 }
 
+/// Lines of the terminal; 24 when it does not say.
+fn rows() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    size.ok().map(|size| usize::from(size.ws_row)).filter(|rows| *rows > 0).unwrap_or(24)
+}
+
+/// What fits on a screen, with a line for what does not: what has scrolled away cannot be erased.
+fn fit(text: &str, rows: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let room = rows.saturating_sub(1).max(2);
+    if lines.len() <= room {
+        return text.to_owned();
+    }
+    let shown = room.saturating_sub(1);
+    format!("{}\n({} more lines)", lines[..shown].join("\n"), lines.len().saturating_sub(shown))
+}
+
 /// Redrawn in place at a terminal, otherwise one timestamped line per change.
 struct Display {
     show: bool,
@@ -202,9 +219,11 @@ impl Display {
             return;
         }
         let text = view::detail(&self.last, self.group.as_ref(), false);
+        let text = fit(&text, rows());
         self.erase();
         let mut err = anstream::stderr().lock();
-        let _ = writeln!(err, "{text}");
+        // Lines are cut, not wrapped, at the edge: a wrapped one would be counted as one and erased as one.
+        let _ = writeln!(err, "\x1b[?7l{text}\x1b[?7h");
         let _ = err.flush();
         self.drawn = text.lines().count();
     }
@@ -231,5 +250,17 @@ impl Display {
                 self.seen.insert(step.index, line);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_screen_that_is_too_small_says_what_is_missing() {
+        assert_eq!(fit("a\nb\nc", 4), "a\nb\nc");
+        assert_eq!(fit("a\nb\nc\nd\ne", 4), "a\nb\n(3 more lines)");
+        assert_eq!(fit("a\nb\nc", 0), "a\n(2 more lines)");
     }
 }

@@ -132,7 +132,7 @@ async fn list(ctx: &Ctx, service: Option<String>, node: Option<String>, limit: O
 fn detail(backup: &v1::Backup) -> String {
     let receipt = backup.receipt.clone().unwrap_or_default();
     format!(
-        "{}  {} of {} on {}\nPath       {}\nSize       {} ({} of content in {} files)\nsha256     {}\nManifest   {}\nMade       {} ago by {}\nVerified   {}\n{}",
+        "{}  {}   {} on {}\nPath       {}\nSize       {} ({} of content in {} files)\nsha256     {}\nManifest   {}\nMade       {} ago by {}\nVerified   {}\n{}",
         style::bold(&safe(&backup.backup_id)),
         style::state(&json::word("quorate.v1.BackupState", backup.state)),
         safe(&backup.service),

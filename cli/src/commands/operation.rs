@@ -165,8 +165,10 @@ pub async fn follow(ctx: &Ctx, client: &Client, name: &str, waiting: &Waiting) -
             .with_code(exit::TIMED_OUT)
             .with_hint(format!("quorate rollout watch {id}, or quorate explain {id}"))),
         End::Detached => {
+            // At a terminal the cursor stands behind `^C`.
+            let ahead = if crate::render::style::is_live() { "\n" } else { "" };
             talk(&format!(
-                "detached; {id} goes on. Come back: quorate rollout watch {id}. Stop it: quorate rollout abort {id}"
+                "{ahead}detached; {id} goes on. Come back: quorate rollout watch {id}. Stop it: quorate rollout abort {id}"
             ));
             Err(Failure::failed("").with_code(exit::DETACHED))
         }

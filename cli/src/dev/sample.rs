@@ -103,7 +103,8 @@ pub(super) fn service(fleet: &Fleet) -> ServiceSpec {
         name: LEDGER.to_owned(),
         driver: Some(Driver { kind: Some(driver::Kind::Process(LEDGER.to_owned())) }),
         nodes: selector(fleet),
-        probes: probes(),
+        // A fleet of one has nobody else to look.
+        probes: probes(fleet.agents.len() > 1),
         stop_timeout: duration(5_000),
         start_timeout: duration(10_000),
         backup: Some(BackupPolicy {
@@ -129,13 +130,13 @@ pub(super) fn service(fleet: &Fleet) -> ServiceSpec {
     }
 }
 
-fn probes() -> Vec<ProbeSpec> {
-    let probe = |name: &str, from_peer, kind| ProbeSpec {
+fn probes(has_peers: bool) -> Vec<ProbeSpec> {
+    let probe = |name: &str, from_peer: bool, kind| ProbeSpec {
         name: name.to_owned(),
         interval: duration(PROBE_INTERVAL_MS),
         timeout: duration(1_000),
         passes: 3,
-        from_peer,
+        from_peer: from_peer && has_peers,
         kind: Some(kind),
     };
     let url = |path: &str| format!("http://127.0.0.1:${{port}}{path}");

@@ -20,6 +20,8 @@ use super::sweep;
 
 /// Longest time until the fleet is ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+/// After the limit each wait says what it waited for; only one that hangs is cut off without a word.
+const LAST_WORD: Duration = Duration::from_secs(5);
 /// What the background process may take beyond that to clean up after a failure.
 const CLEANUP_LIMIT: Duration = Duration::from_secs(40);
 /// How often the waiting front looks at the background's log and state.
@@ -162,7 +164,7 @@ async fn watch(
     let begun = Instant::now();
     let bring_up = BringUp { layout, keeper, programs, deadline: begun + READY_LIMIT };
     let up = async {
-        tokio::time::timeout(READY_LIMIT, bring_up.run())
+        tokio::time::timeout(READY_LIMIT + LAST_WORD, bring_up.run())
             .await
             .unwrap_or_else(|_| Err(anyhow::anyhow!("not ready after {READY_LIMIT:?}")))
     };

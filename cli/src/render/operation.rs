@@ -148,7 +148,7 @@ fn lane(operation: &v1::Operation, steps: &[&v1::Step], group: Option<&v1::Group
     let last = steps.iter().rev().find(|s| s.started.is_some());
     let end = if shown.is_some() && !ended { None } else { last.and_then(|s| s.ended.as_ref()) };
     let took = if begun { table::span(first.and_then(|s| s.started.as_ref()), end) } else { "-".to_owned() };
-    let detail = shown.map_or_else(|| resting(steps, done, node, group), |step| telling(step));
+    let detail = shown.map_or_else(|| resting(steps, done, node, group), |step| telling(step, group));
     [safe(node), wave.to_string(), state, step, took, dash(&detail)]
 }
 
@@ -186,8 +186,17 @@ fn resting(steps: &[&v1::Step], done: usize, node: &str, group: Option<&v1::Grou
     }
 }
 
+/// How a member stands: `starting`, `soaking, lagging`.
+fn stand(member: &v1::GroupMember) -> String {
+    let observed = title(&word("quorate.v1.InstanceState", member.observed)).to_ascii_lowercase();
+    match member.sync() {
+        v1::InstanceSync::Lagging => format!("{observed}, lagging"),
+        v1::InstanceSync::Unspecified | v1::InstanceSync::Unknown | v1::InstanceSync::CaughtUp => observed,
+    }
+}
+
 /// What there is to say of a step at work.
-fn telling(step: &v1::Step) -> String {
+fn telling(step: &v1::Step, group: Option<&v1::Group>) -> String {
     if !step.message.is_empty() {
         return step.message.clone();
     }
@@ -203,7 +212,10 @@ fn telling(step: &v1::Step) -> String {
             )
         }
         None if passed > 0 => format!("{passed} of {passed} pass, must stay so"),
-        None => String::new(),
+        // Readings come with the end of a gate; until then the member itself says how far it is.
+        None => {
+            group.and_then(|g| g.members.iter().find(|m| m.node == step.node)).map_or_else(String::new, stand)
+        }
     }
 }
 

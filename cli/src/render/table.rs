@@ -58,19 +58,18 @@ pub fn labels<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> Stri
 /// `12s`, `4m12s` since a time; `-` when it is not set.
 #[must_use]
 pub fn age(at: Option<&prost_types::Timestamp>) -> String {
-    let Some(at) = at else { return "-".to_owned() };
-    let now = jiff::Timestamp::now().as_second();
-    let seconds = u64::try_from(now.saturating_sub(at.seconds)).unwrap_or(0);
-    quorate_model::DurationMs::from_secs(seconds).to_string()
+    span(at, None)
 }
 
-/// Time between two points, to now when the second is not set.
+/// Time between two points, to now when the second is not set; seconds, and below one `<1s`.
 #[must_use]
 pub fn span(from: Option<&prost_types::Timestamp>, to: Option<&prost_types::Timestamp>) -> String {
-    let (Some(from), to) = (from, to) else { return "-".to_owned() };
+    let Some(from) = from else { return "-".to_owned() };
     let end = to.map_or_else(|| jiff::Timestamp::now().as_second(), |t| t.seconds);
-    let seconds = u64::try_from(end.saturating_sub(from.seconds)).unwrap_or(0);
-    quorate_model::DurationMs::from_secs(seconds).to_string()
+    match u64::try_from(end.saturating_sub(from.seconds)).unwrap_or(0) {
+        0 => "<1s".to_owned(),
+        seconds => quorate_model::DurationMs::from_secs(seconds).to_string(),
+    }
 }
 
 /// `1.2 MiB`.
@@ -96,6 +95,15 @@ mod tests {
         columns.row(["node1".to_owned(), "READY".to_owned()]);
         columns.row(["n2".to_owned(), "DOWN".to_owned()]);
         assert_eq!(columns.finish("none"), "NODE    STATUS\nnode1   READY\nn2      DOWN");
+    }
+
+    #[test]
+    fn times_are_told_in_seconds() {
+        let at = |seconds| prost_types::Timestamp { seconds, nanos: 0 };
+        assert_eq!(span(Some(&at(5)), Some(&at(257))), "4m12s");
+        assert_eq!(span(Some(&at(5)), Some(&at(5))), "<1s");
+        assert_eq!(span(Some(&at(5)), Some(&at(1))), "<1s", "a clock that went back is no huge number");
+        assert_eq!(span(None, Some(&at(5))), "-");
     }
 
     #[test]

@@ -119,3 +119,14 @@ fn text_from_a_host_cannot_drive_the_terminal() {
     operation.steps[3].readings[1].detail = "\u{1b}[2Jlag".into();
     assert!(!plain(&detail(&operation, None, true)).contains('\u{1b}'));
 }
+
+#[test]
+fn a_gate_without_readings_says_how_its_member_stands() {
+    let mut operation = half_way();
+    operation.steps[3].readings.clear();
+    let mut lagging = v1::GroupMember { node: "node1".into(), ..Default::default() };
+    lagging.set_observed(v1::InstanceState::Soaking);
+    lagging.set_sync(v1::InstanceSync::Lagging);
+    let group = v1::Group { members: vec![lagging], ..group() };
+    assert!(plain(&detail(&operation, Some(&group), false)).contains("soaking, lagging"));
+}
