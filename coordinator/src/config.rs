@@ -172,7 +172,7 @@ pub struct Config {
     pub certificate_life: Duration,
     /// Logs as JSON.
     pub log_json: bool,
-    /// Log filter; empty for `info`.
+    /// Log filter; empty for the default, which is `info` with the noise of libraries taken out.
     pub log_filter: String,
 }
 

@@ -9,6 +9,10 @@ use quorate_coordinator::config::Config;
 use quorate_coordinator::member;
 use quorate_model::UserName;
 
+/// What is logged unless the configuration says otherwise. openraft tells every replication step, and h2 every stream, at
+/// INFO; a person looks for what this member decided.
+const DEFAULT_FILTER: &str = "info,openraft=warn,h2=warn";
+
 /// One member of Quorate's Raft-replicated control plane
 #[derive(Parser)]
 #[command(name = "quorate-coordinator", version)]
@@ -63,7 +67,7 @@ fn main() -> ExitCode {
         println!("{}: ok", cli.config.display());
         return ExitCode::SUCCESS;
     }
-    let filter = if config.log_filter.is_empty() { "info" } else { &config.log_filter };
+    let filter = if config.log_filter.is_empty() { DEFAULT_FILTER } else { &config.log_filter };
     let format = if config.log_json { Format::Json } else { Format::Auto };
     if let Err(error) = telemetry::init(format, filter) {
         eprintln!("error: {error}");

@@ -11,7 +11,7 @@ use quorate_model::{
 };
 
 use super::targets::{Job, Target};
-use super::{PARALLEL_DEFAULT, actions};
+use super::{PARALLEL_DEFAULT, actions, order};
 use crate::apply::step::doing;
 use crate::observations::Observations;
 use crate::safety::Evidence;
@@ -209,10 +209,16 @@ impl<'a> Draft<'a> {
         let (out, up): (Vec<&Target>, Vec<&Target>) = job.targets.iter().partition(is_out);
         for (label, targets) in [("already out", out), ("", up)] {
             for chunk in targets.chunks(width) {
+                let leader = disruptive && chunk.iter().any(|t| self.leads(job, &t.node));
+                let label = if leader && label.is_empty() { "leader" } else { label };
                 self.wave(chunk.iter().copied(), &stands, label, &mut stopped);
             }
         }
         Ok(())
+    }
+
+    fn leads(&self, job: &Job, node: &NodeName) -> bool {
+        job.service.as_ref().is_some_and(|service| order::leads(self.state, self.obs, service, node))
     }
 
     fn wave<'t>(

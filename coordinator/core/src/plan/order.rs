@@ -6,6 +6,9 @@ use super::Target;
 use crate::observations::Observations;
 use crate::state::State;
 
+/// The rank of who leads.
+const LEADS: u8 = 3;
+
 /// The rank of one member; lower goes earlier.
 fn rank(state: &State, obs: &Observations, service: &ServiceName, node: &NodeName) -> u8 {
     let id = InstanceId { node: node.clone(), service: service.clone() };
@@ -17,11 +20,16 @@ fn rank(state: &State, obs: &Observations, service: &ServiceName, node: &NodeNam
         .unwrap_or(InstanceRole::Unknown);
     let learns = state.groups_of(service, node).all(|group| !group.spec.voters.contains(node));
     match role {
-        InstanceRole::Leader | InstanceRole::Primary => 3,
+        InstanceRole::Leader | InstanceRole::Primary => LEADS,
         _ if learns => 0,
         InstanceRole::Learner | InstanceRole::Observer => 1,
         InstanceRole::Unknown | InstanceRole::Voter | InstanceRole::Standby => 2,
     }
+}
+
+/// Whether a member leads, as far as it is known: it goes last.
+pub(super) fn leads(state: &State, obs: &Observations, service: &ServiceName, node: &NodeName) -> bool {
+    rank(state, obs, service, node) == LEADS
 }
 
 /// Sorts the targets of a service.

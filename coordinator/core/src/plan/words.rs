@@ -13,7 +13,10 @@ pub(super) fn title(goal: &Goal) -> String {
         Goal::Run { service, verb, .. } => format!("{} {service}", verb_word(*verb)),
         Goal::Backup { service, .. } => format!("back up {service}"),
         Goal::Rotate { service, .. } => format!("rotate the logs of {service}"),
-        Goal::Verify { backups } => format!("verify {} backups", backups.len()),
+        Goal::Verify { backups } => match backups.as_slice() {
+            [one] => format!("verify {one}"),
+            many => format!("verify {} backups", many.len()),
+        },
         Goal::Host { verb: HostVerb::Facts, .. } => String::from("read facts"),
         Goal::Host { verb: HostVerb::Diagnose, .. } => String::from("diagnose"),
     }

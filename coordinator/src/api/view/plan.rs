@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use quorate_common::wire::enums::{write_operation_kind, write_step_kind};
 use quorate_common::wire::time::{write_duration, write_timestamp};
 use quorate_core::state::Plan;
-use quorate_core::state::plan::{PlanStep, PlanWave, QuorumLine};
+use quorate_core::state::plan::{GateProbe, GateSpec, PlanStep, PlanWave, QuorumLine};
 use quorate_model::StepKind;
 use quorate_proto::v1;
 
@@ -88,8 +88,26 @@ fn step(wave: u32, index: u32, step: &PlanStep) -> v1::Step {
         wave,
         index,
         deadline: Some(write_duration(step.deadline)),
+        message: step.gate.as_ref().map(gate).unwrap_or_default(),
         ..Default::default()
     }
+}
+
+/// What a gate asks for, one line.
+fn gate(gate: &GateSpec) -> String {
+    let GateSpec { instance: _, soak, probes, caught_up } = gate;
+    let mut parts = Vec::new();
+    if soak.0 > 0 {
+        parts.push(format!("up {soak} without a restart"));
+    }
+    for GateProbe { name, passes, interval: _, from_peer } in probes {
+        let peer = if *from_peer { ", a peer agrees" } else { "" };
+        parts.push(format!("{name} {passes}x{peer}"));
+    }
+    if *caught_up {
+        parts.push("caught up".to_owned());
+    }
+    parts.join("; ")
 }
 
 fn quorum(line: &QuorumLine) -> v1::WaveQuorum {
