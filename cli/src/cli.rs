@@ -31,6 +31,7 @@ pub struct Cli {
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
     /// The whole in one screen, or whatever an id is
+    #[command(after_help = "Examples:\n  quorate status\n  quorate status r-7f3a   # 8 while it goes on")]
     Status {
         /// Any id or name
         id: Option<String>,
@@ -62,6 +63,7 @@ pub enum Command {
     /// Declares services and groups from a fleet file
     Apply(commands::apply::ApplyArgs),
     /// Why it was refused, why it waits, what to do
+    #[command(after_help = "Examples:\n  quorate explain QUORUM_MARGIN\n  quorate explain r-7f3a")]
     Explain {
         /// A reason code or an operation id
         what: String,

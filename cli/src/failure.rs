@@ -79,27 +79,40 @@ impl Failure {
 
     /// Writes it to stderr as the contract shows errors.
     pub fn show(&self) {
-        use super::render::{style, talk};
-        if self.what.is_empty() {
-            return;
+        if !self.what.is_empty() {
+            super::render::talk(&self.text());
         }
+    }
+
+    /// What, why, what to do, then `reason: CODE  request: ID`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        use super::render::style;
         let refused =
             if self.code == exit::REFUSED && !self.what.starts_with("refused") { "refused: " } else { "" };
-        talk(&format!(
-            "{} {refused}{}",
-            style::paint("error:", anstyle::AnsiColor::Red),
-            style::safe(&self.what)
-        ));
+        let head = style::paint("error:", anstyle::AnsiColor::Red);
+        // More lines come from a file's reader that shows the place; whatever a server or a host said has one.
+        let mut what = self.what.lines().map(style::safe);
+        let mut lines = vec![format!("{head} {refused}{}", what.next().unwrap_or_default())];
+        lines.extend(what.map(|line| format!("  {line}")));
         let width = self.why.iter().map(|(subject, _)| subject.chars().count()).max().unwrap_or(0);
         for (subject, text) in &self.why {
-            talk(&format!("  {:width$}   {}", style::safe(subject), style::safe(text)));
+            lines.push(format!("  {:width$}   {}", style::safe(subject), style::safe(text)));
         }
         if !self.hint.is_empty() {
-            talk(&format!("{} {}", style::paint("hint:", anstyle::AnsiColor::Cyan), style::safe(&self.hint)));
+            let head = style::paint("hint:", anstyle::AnsiColor::Cyan);
+            let mut hint = self.hint.lines().map(style::safe);
+            lines.push(format!("{head} {}", hint.next().unwrap_or_default()));
+            lines.extend(hint.map(|line| format!("  {line}")));
         }
         if !self.reason.is_empty() {
-            talk(&format!("reason: {}  request: {}", self.reason, style::safe(&self.request_id)));
+            lines.push(format!(
+                "reason: {}  request: {}",
+                style::safe(&self.reason),
+                style::safe(&self.request_id)
+            ));
         }
+        lines.join("\n")
     }
 }
 
@@ -123,5 +136,72 @@ impl From<tonic::Status> for Failure {
             reason: problem.reason,
             request_id: problem.request_id,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_model::Reason;
+    use tonic::{Code, Status};
+
+    use super::*;
+
+    fn plain(failure: &Failure) -> String {
+        anstream::adapter::strip_str(&failure.text()).to_string()
+    }
+
+    #[test]
+    fn every_grpc_code_has_the_exit_code_of_the_contract() {
+        let table = [
+            (Code::InvalidArgument, exit::USAGE),
+            (Code::FailedPrecondition, exit::REFUSED),
+            (Code::Aborted, exit::REFUSED),
+            (Code::ResourceExhausted, exit::REFUSED),
+            (Code::AlreadyExists, exit::REFUSED),
+            (Code::Unavailable, exit::UNREACHABLE),
+            (Code::DeadlineExceeded, exit::TIMED_OUT),
+            (Code::NotFound, exit::NOT_FOUND),
+            (Code::PermissionDenied, exit::NOT_ALLOWED),
+            (Code::Unauthenticated, exit::NOT_ALLOWED),
+            (Code::Internal, exit::FAILED),
+        ];
+        for (code, wanted) in table {
+            assert_eq!(Failure::from(Status::new(code, "x")).code, wanted, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_of_unknown_outcome_is_told_as_unreachable() {
+        let problem = Problem::new(Code::Unknown, Reason::OutcomeUnknown, "the leader changed");
+        assert_eq!(Failure::from(problem.to_status()).code, exit::UNREACHABLE);
+    }
+
+    #[test]
+    fn a_refusal_reads_as_the_contract_shows_it() {
+        let failure = Failure {
+            code: exit::REFUSED,
+            what: "restarting ledger on node3 would leave the group without quorum".into(),
+            why: vec![
+                ("group ledger".into(), "3 voters, 2 up, 1 up after this step, needs 2".into()),
+                ("already out".into(), "node2 (unreachable 4m12s)".into()),
+            ],
+            hint: "quorate quorum check --down node3, or bring node2 back first".into(),
+            reason: "QUORUM_MARGIN".into(),
+            request_id: "0192f3".into(),
+        };
+        let wanted = "error: refused: restarting ledger on node3 would leave the group without quorum
+  group ledger   3 voters, 2 up, 1 up after this step, needs 2
+  already out    node2 (unreachable 4m12s)
+hint: quorate quorum check --down node3, or bring node2 back first
+reason: QUORUM_MARGIN  request: 0192f3";
+        assert_eq!(plain(&failure), wanted);
+    }
+
+    #[test]
+    fn a_parser_s_lines_stay_lines_and_nothing_drives_the_terminal() {
+        let text =
+            plain(&Failure::usage("f.yaml: line 1\n1 | a: [\n  |    ^ \u{1b}[2J").with_hint("write\nthis"));
+        assert!(text.starts_with("error: f.yaml: line 1\n  1 | a: [\n"), "{text}");
+        assert!(text.ends_with("\nhint: write\n  this") && !text.contains('\u{1b}'), "{text}");
     }
 }

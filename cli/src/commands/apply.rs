@@ -23,10 +23,16 @@ const MAX_DOCUMENTS: usize = 1_000;
 
 /// Flags of `apply`.
 #[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Examples:\n  quorate apply -f fleet.yaml --dry-run\n  quorate apply -f fleet.yaml --reason 'new group'\n  quorate apply -f fleet.yaml --dry-run --detailed-exitcode   # 8: something would change"
+)]
 pub struct ApplyArgs {
     /// Fleet file; `-` for standard input
     #[arg(short, long, value_name = "FILE", required = true)]
     file: PathBuf,
+    /// Exit code 8 when something changed, or with --dry-run would change
+    #[arg(long)]
+    detailed_exitcode: bool,
     #[command(flatten)]
     change: Change,
 }
@@ -76,7 +82,9 @@ pub async fn run(ctx: &Ctx, args: ApplyArgs, only: Option<&str>) -> Outcome {
         let answer = call!(client, GroupServiceClient, apply_group, request)?;
         results.push((name, answer.changed));
     }
-    told(ctx, &args.change, &results)
+    told(ctx, &args.change, &results)?;
+    let changed = results.iter().any(|(_, changed)| *changed);
+    Ok(if args.detailed_exitcode && changed { exit::PENDING } else { exit::DONE })
 }
 
 /// A request id given by the caller stands for the whole file: each document gets its own, derived from it.
@@ -88,7 +96,7 @@ fn options(change: &Change, done: &[(String, bool)]) -> v1::ChangeOptions {
     options
 }
 
-fn told(ctx: &Ctx, change: &Change, results: &[(String, bool)]) -> Outcome {
+fn told(ctx: &Ctx, change: &Change, results: &[(String, bool)]) -> Result<(), Failure> {
     let word = |changed: bool| match (change.dry_run, changed) {
         (true, true) => "would change",
         (false, true) => "applied",
@@ -104,7 +112,7 @@ fn told(ctx: &Ctx, change: &Change, results: &[(String, bool)]) -> Outcome {
     }
     let changed = results.iter().filter(|(_, c)| *c).count();
     talk(&format!("{} document(s), {changed} changed", results.len()));
-    Ok(exit::DONE)
+    Ok(())
 }
 
 /// The one `kind: Rollout` document of a file.

@@ -47,6 +47,7 @@ pub enum NodeCommand {
         change: Change,
     },
     /// Cordons a node and stops its instances, as far as the quorum allows
+    #[command(after_help = "Examples:\n  quorate node drain node3 --reason 'new disk' --wait --yes")]
     Drain {
         /// Its name
         node: String,
@@ -72,7 +73,7 @@ pub enum NodeCommand {
         waiting: Waiting,
     },
     /// Takes a node out for good; its certificate is refused at once
-    #[command(alias = "rm")]
+    #[command(alias = "rm", after_help = "Examples:\n  quorate node remove node5 --confirm node5")]
     Remove {
         /// Its name
         node: String,

@@ -15,6 +15,7 @@ use crate::render::{self, talk};
 #[derive(Subcommand, Clone, Debug)]
 pub enum QuorumCommand {
     /// Every quorum, the coordinators' own first
+    #[command(after_help = "Examples:\n  quorate quorum status\n  quorate quorum status -o json")]
     Status,
     /// What would be left with these nodes down; exit code 3 when any quorum would be lost
     #[command(after_help = "Examples:\n  quorate quorum check --down node1,node2")]

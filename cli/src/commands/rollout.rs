@@ -51,7 +51,10 @@ pub enum RolloutCommand {
         /// Its id
         id: String,
     },
-    /// Follows a rollout until it ends
+    /// Follows a rollout until it ends; Ctrl-C detaches and cancels nothing
+    #[command(
+        after_help = "Examples:\n  quorate rollout watch r-7f3a\n  quorate rollout watch r-7f3a --timeout 10m"
+    )]
     Watch {
         /// Its id
         id: String,

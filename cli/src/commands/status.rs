@@ -91,10 +91,18 @@ async fn any(ctx: &Ctx, id: String) -> Outcome {
     match call!(client, BackupServiceClient, get_backup, request) {
         Ok(_) => backup::run(ctx, backup::BackupCommand::Show { backup: id }).await,
         Err(failure) if absent(&failure) => {
-            Err(Failure::failed(format!("nothing is known by the name {id:?}"))
+            Err(Failure::failed(format!("nothing is known by the name {}", shortened(&id)))
                 .with_code(exit::NOT_FOUND)
                 .with_hint("quorate operation list, quorate node list, quorate group list"))
         }
         Err(failure) => Err(failure),
     }
+}
+
+/// What was typed, cut: it may be anything.
+fn shortened(id: &str) -> String {
+    /// Longest part of an unknown name that an error repeats; no name of ours is longer.
+    const SHOWN_CHARS: usize = 64;
+    let cut: String = id.chars().take(SHOWN_CHARS).collect();
+    if cut.len() < id.len() { format!("\"{cut}…\"") } else { format!("\"{cut}\"") }
 }

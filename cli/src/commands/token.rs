@@ -28,7 +28,7 @@ pub enum Purpose {
 pub enum TokenCommand {
     /// Makes a token; the only time its secret is shown
     #[command(
-        after_help = "Examples:\n  quorate token create --node node7 --label zone=a > token; chmod 600 token\n  quorate token create --purpose coordinator --ttl 10m"
+        after_help = "Examples:\n  quorate token create --name node7 --label zone=a > token; chmod 600 token\n  quorate token create --purpose coordinator --ttl 10m"
     )]
     Create {
         /// Who may join

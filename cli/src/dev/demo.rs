@@ -281,22 +281,23 @@ fn summary(watch: &Watch<'_>, count: &Count, before: &[usize], after: &[usize], 
     let succeeded = watch.operation.state() == OperationState::Succeeded;
     let good = succeeded && min >= NEEDED && grown.iter().all(|grown| *grown == 1);
     let state = watch.operation.state().as_str_name().trim_start_matches("OPERATION_STATE_");
-    println!("operation       {} {state}  {}", watch.operation.name, watch.operation.message);
-    println!("serving         never fewer than {min} of {}; needed {NEEDED}", grown.len());
-    println!("samples         {}, of them {} below {NEEDED}", count.samples, count.below);
-    println!(
-        "starts          {}",
-        grown.iter().zip(1..).map(|(grown, id)| format!("node{id} +{grown}")).collect::<Vec<_>>().join("  ")
-    );
-    let killed = watch.killed.as_deref().unwrap_or("none (the operation ended first)");
-    println!("leader killed   {killed}");
-    println!(
-        "{}: rolling restart of {} instances in {:.1} s, {} samples, min {min} serving.",
-        if good { "OK" } else { "FAILED" },
-        grown.len(),
-        took.as_secs_f32(),
-        count.samples
-    );
+    let starts: Vec<String> = grown.iter().zip(1..).map(|(grown, id)| format!("node{id} +{grown}")).collect();
+    let lines = [
+        format!("operation       {} {state}  {}", watch.operation.name, watch.operation.message),
+        format!("serving         never fewer than {min} of {}; needed {NEEDED}", grown.len()),
+        format!("samples         {}, of them {} below {NEEDED}", count.samples, count.below),
+        format!("starts          {}", starts.join("  ")),
+        format!("leader killed   {}", watch.killed.as_deref().unwrap_or("none (the operation ended first)")),
+        format!(
+            "{}: rolling restart of {} instances in {:.1} s, {} samples, min {min} serving.",
+            if good { "OK" } else { "FAILED" },
+            grown.len(),
+            took.as_secs_f32(),
+            count.samples
+        ),
+    ];
+    // A reader that has gone (`| head -1`) changes nothing of what was counted.
+    let _ = crate::render::print(&lines.join("\n"));
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -51,7 +51,7 @@ fn counted(nodes: u32) -> String {
 }
 
 fn is_count(note: &str, plan: &v1::Plan) -> bool {
-    note == &format!("{} to change, {} to skip", plan.to_change, plan.to_skip)
+    *note == format!("{} to change, {} to skip", plan.to_change, plan.to_skip)
 }
 
 /// The nodes of a wave in order, each with its steps.
