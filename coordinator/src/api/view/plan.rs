@@ -131,7 +131,27 @@ fn skipped(summary: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use quorate_model::{DurationMs, InstanceId, NodeName, ServiceName};
+
     use super::*;
+
+    #[test]
+    fn a_gate_says_what_it_asks_for() {
+        let name = |n: &str| quorate_model::ProbeName::new(n).unwrap();
+        let probe =
+            |n: &str, from_peer| GateProbe { name: name(n), passes: 3, interval: DurationMs(300), from_peer };
+        let spec = GateSpec {
+            instance: InstanceId {
+                node: NodeName::new("node1").unwrap(),
+                service: ServiceName::new("ledger").unwrap(),
+            },
+            soak: DurationMs(1_000),
+            probes: vec![probe("health", true), probe("soak", false)],
+            caught_up: true,
+        };
+        let wanted = "up 1s without a restart; health 3x, a peer agrees; soak 3x; caught up";
+        assert_eq!(gate(&spec), wanted);
+    }
 
     #[test]
     fn the_countable_sentence_is_counted() {
