@@ -111,12 +111,12 @@ impl Client {
 #[must_use]
 pub fn is_transient(status: &Status) -> bool {
     match status.code() {
-        Code::Unavailable => true,
+        // Every change carries a request id: asking again after a deadline gives the first one's answer.
+        Code::Unavailable | Code::DeadlineExceeded => true,
         // A connection that ends under a call is told as Unknown or Cancelled by the transport itself.
         Code::Unknown | Code::Cancelled | Code::Internal => std::error::Error::source(status).is_some(),
         Code::Ok
         | Code::InvalidArgument
-        | Code::DeadlineExceeded
         | Code::NotFound
         | Code::AlreadyExists
         | Code::PermissionDenied

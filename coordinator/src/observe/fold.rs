@@ -2,8 +2,8 @@
 
 use quorate_model::service::UnitStatus;
 use quorate_model::{
-    InstanceId, InstanceReading, InstanceRole, InstanceState, ProbeKind, ProbeReading, ServiceSpec, Sync,
-    Timestamp,
+    DurationMs, InstanceId, InstanceReading, InstanceRole, InstanceState, ProbeKind, ProbeReading,
+    ServiceSpec, Sync, Timestamp,
 };
 
 /// The unit as its own node last saw it.
@@ -26,7 +26,8 @@ pub fn fold(
     seen: &UnitSeen,
     readings: &[ProbeReading],
 ) -> InstanceReading {
-    let current: Vec<&ProbeReading> = readings.iter().filter(|r| r.at >= seen.up_since).collect();
+    let current: Vec<&ProbeReading> =
+        readings.iter().filter(|r| r.at >= seen.up_since && is_told_still(spec, instance, seen, r)).collect();
     let own = |name: &quorate_model::ProbeName| {
         current.iter().find(|r| r.probe == *name && r.from == instance.node)
     };
@@ -53,6 +54,20 @@ pub fn fold(
         at: oldest.map_or(seen.at, |at| at.min(seen.at)),
         probes: current.into_iter().cloned().collect(),
     }
+}
+
+/// Whether a peer's reading is one of a peer that still looks. A former peer, or one whose agent is gone, says nothing any
+/// more; its last word must not stand for minutes. The node's own readings are judged by the verdict's age instead.
+fn is_told_still(spec: &ServiceSpec, instance: &InstanceId, seen: &UnitSeen, reading: &ProbeReading) -> bool {
+    if reading.from == instance.node {
+        return true;
+    }
+    let Some(probe) = spec.probes.iter().find(|p| p.name == reading.probe) else { return false };
+    let DurationMs(interval) = probe.interval;
+    let DurationMs(timeout) = probe.timeout;
+    // Three missed turns, each as long as it may take.
+    let limit = DurationMs(interval.saturating_add(timeout).saturating_mul(3));
+    seen.at.since(reading.at) <= limit
 }
 
 /// What the unit alone decides; `None` when it is active and the probes decide.

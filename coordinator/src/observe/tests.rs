@@ -79,6 +79,18 @@ fn a_peer_that_stably_fails_outweighs_the_node_itself() {
 }
 
 #[test]
+fn the_last_word_of_a_former_peer_does_not_stand() {
+    let own = reading("n1", true, 9, 99_000);
+    // Three turns of 500 ms and 500 ms each are 3 s.
+    let fold = |at| {
+        let peer = reading("n2", false, 9, at);
+        fold(&spec(), &instance(), &active(1_000, 100_000), &[own.clone(), peer]).observed
+    };
+    assert_eq!(fold(97_500), InstanceState::Unhealthy);
+    assert_eq!(fold(96_000), InstanceState::Healthy);
+}
+
+#[test]
 fn a_verdict_is_as_old_as_its_weakest_evidence() {
     let verdict = fold(&spec(), &instance(), &active(1_000, 5_000), &[reading("n1", true, 9, 3_000)]);
     assert_eq!(verdict.at, Timestamp(3_000));
