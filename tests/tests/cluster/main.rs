@@ -24,7 +24,7 @@ mod transport;
 /// One test.
 type Test = (&'static str, fn(&Fleet));
 
-/// The last one ends the fleet.
+/// In this order: the last one takes a node away, and without it the fleet would not come up again.
 const TESTS: &[Test] = &[
     ("shapes::answers_have_the_fields_of_the_contract", shapes::answers_have_the_fields_of_the_contract),
     ("shapes::exit_codes", shapes::exit_codes),
@@ -44,9 +44,9 @@ const TESTS: &[Test] = &[
     ("transport::strangers_and_expired_are_refused", transport::strangers_and_expired_are_refused),
     ("identity::an_agent_speaks_for_itself_only", identity::an_agent_speaks_for_itself_only),
     ("identity::a_token_works_once", identity::a_token_works_once),
-    ("identity::a_removed_node_is_out_at_once", identity::a_removed_node_is_out_at_once),
     ("shapes::audit_is_unbroken", shapes::audit_is_unbroken),
     ("shapes::stop_leaves_no_process", shapes::stop_leaves_no_process),
+    ("identity::a_removed_node_is_out_at_once", identity::a_removed_node_is_out_at_once),
 ];
 
 /// The fleet of all tests: six nodes, of which the last is removed by one of them.
