@@ -234,6 +234,9 @@ fn metric_names(path: &Path) -> Vec<(String, bool)> {
     for line in text.lines().map(str::trim) {
         if line.starts_with("///") {
             documented = true;
+        } else if let [_, name, _, help, ";"] = line.split('"').collect::<Vec<_>>().as_slice() {
+            // A line of the agent's table: ID Kind "name" "help";
+            found.push((format!("quorate_agent_{name}"), !help.trim().is_empty()));
         } else if let Some((_, value)) = line.split_once(": &str = \"").filter(|_| line.contains("const ")) {
             let value = value.trim_end_matches("\";").to_owned();
             if value.starts_with("quorate_") {
