@@ -44,10 +44,12 @@ names! {
     pub const RAFT_QUORUM: &str = "quorate_coordinator_raft_has_quorum";
     /// Bytes of the log store's files.
     pub const RAFT_LOG_BYTES: &str = "quorate_coordinator_raft_log_bytes";
-    /// Log entries proposed by this member since it started.
+    /// Log entries proposed by this member since it started; changes that come together share one.
     pub const PROPOSED: &str = "quorate_coordinator_raft_entries_proposed";
     /// Durable writes (fdatasync) of this member since it started.
     pub const FDATASYNCS: &str = "quorate_coordinator_store_fdatasyncs";
+    /// Synchronous writes of the committed index since this member started; they come beside the durable ones.
+    pub const COMMITTED_WRITES: &str = "quorate_coordinator_store_committed_writes";
     /// Changes made through this member's API.
     pub const CHANGES: &str = "quorate_coordinator_changes";
     /// Agent sessions that this member holds.
@@ -219,8 +221,9 @@ fn member(registry: &mut Registry, api: &Api) {
     gauge(registry, RAFT_QUORUM, u64::from(health.has_quorum));
     gauge(registry, RAFT_LOG_BYTES, health.log_bytes);
     gauge(registry, SESSIONS, u64::from(health.sessions));
-    counter(registry, PROPOSED, health.proposals);
+    counter(registry, PROPOSED, health.entries);
     counter(registry, FDATASYNCS, health.fdatasyncs);
+    counter(registry, COMMITTED_WRITES, health.committed_writes);
     let roles: Family<RoleLabel, Gauge> = Family::default();
     for role in RaftRole::ALL {
         roles.get_or_create(&RoleLabel { role: role.as_str() }).set(i64::from(role == health.role));

@@ -280,10 +280,12 @@ pub struct Health {
     pub has_quorum: bool,
     /// Sessions it holds.
     pub sessions: u32,
-    /// Entries proposed here since the start.
-    pub proposals: u64,
+    /// Log entries proposed here since the start; commands that come together share one.
+    pub entries: u64,
     /// Durable writes (`fdatasync`) since the start.
     pub fdatasyncs: u64,
+    /// Synchronous writes of the committed index (`RWF_DSYNC`) since the start.
+    pub committed_writes: u64,
     /// Bytes of the log on disk.
     pub log_bytes: u64,
 }

@@ -114,8 +114,9 @@ impl Backend for MemberBackend {
             // A leader that no majority answered for twice the longest election timeout has been deposed.
             has_quorum: if leads { quorum_age < 4_000 } else { status.leader.is_some() },
             sessions: u32::try_from(self.sessions.len()).unwrap_or(u32::MAX),
-            proposals: counters.commands,
+            entries: counters.batches,
             fdatasyncs: counters.store.fdatasyncs,
+            committed_writes: counters.committed_writes,
             log_bytes: self.node.log_bytes_on_disk(),
         }
     }

@@ -148,8 +148,9 @@ impl Backend for Memory {
             last_log: applied,
             has_quorum: has_leader,
             sessions: 3,
-            proposals: 9,
+            entries: 9,
             fdatasyncs: 11,
+            committed_writes: 10,
             log_bytes: 4_096,
         }
     }
