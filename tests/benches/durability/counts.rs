@@ -75,8 +75,7 @@ impl Metrics {
     }
 
     pub(crate) fn leads(&self) -> bool {
-        self.0.get("raft_role{role=\"LEADER\"}")
-            == Some(&1)
+        self.0.get("raft_role{role=\"LEADER\"}") == Some(&1)
     }
 
     /// How much a counter grew.

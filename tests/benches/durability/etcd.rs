@@ -112,11 +112,9 @@ fn measure(
 ) -> anyhow::Result<()> {
     let connections = if writers == 1 { 1 } else { CONNECTIONS };
     let (tls, limits) = (fleet.tls()?, ChannelLimits::default());
-    let guard = runtime.enter();
     let channels = (0..connections)
         .map(|_| channel(&nodes[leader].client, &tls, &limits))
         .collect::<Result<Vec<_>, _>>()?;
-    drop(guard);
     let write = move |writer: usize, number: u64| {
         put(channels[writer % channels.len()].clone(), format!("bench/{writer}/{number}"))
     };

@@ -28,6 +28,8 @@ fn main() -> anyhow::Result<()> {
     // cargo adds --bench.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // Channels are made outside of tasks.
+    let _inside = runtime.enter();
     let all = ["writes", "restart", "idle"].map(str::to_owned);
     let parts = if wanted.is_empty() { all.to_vec() } else { wanted };
     println!("machine: {} cores, load {}", std::thread::available_parallelism()?, load_average());

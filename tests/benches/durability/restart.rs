@@ -45,9 +45,7 @@ pub(crate) fn run(runtime: &Runtime) -> anyhow::Result<()> {
 /// Two writers: with two entries in flight every write is an entry of its own.
 fn fill(runtime: &Runtime, fleet: &Fleet) -> anyhow::Result<()> {
     let leader = fleet.leader(runtime);
-    let guard = runtime.enter();
     let channel = fleet.channel(leader)?;
-    drop(guard);
     let mut written = 0;
     loop {
         let last = fleet.metrics(runtime, leader)?.get("raft_last_log_index");

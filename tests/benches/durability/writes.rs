@@ -60,9 +60,7 @@ fn measure(
 ) -> anyhow::Result<()> {
     let leader = fleet.leader(runtime);
     let connections = if writers == 1 { 1 } else { CONNECTIONS };
-    let guard = runtime.enter();
     let channels = (0..connections).map(|_| fleet.channel(leader)).collect::<anyhow::Result<Vec<_>>>()?;
-    drop(guard);
     let write =
         move |writer: usize, number| load::declare(channels[writer % channels.len()].clone(), writer, number);
     let write = std::sync::Arc::new(write);
