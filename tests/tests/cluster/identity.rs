@@ -148,9 +148,9 @@ pub(crate) fn enroll_user(fleet: &Fleet, name: &str, role: &str) -> std::path::P
     let dir = fleet.dir().join("users").join(name);
     fs::create_dir_all(&dir).expect("a directory");
     for (file, text) in [
-        ("ca.pem", &answer.ca_pem),
-        ("cert.pem", &answer.certificate_pem),
-        ("key.pem", &key.key_pem().to_string()),
+        ("ca.pem", answer.ca_pem.as_str()),
+        ("cert.pem", answer.certificate_pem.as_str()),
+        ("key.pem", key.key_pem()),
     ] {
         let path = dir.join(file);
         fs::write(&path, text).expect("written");

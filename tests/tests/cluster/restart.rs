@@ -64,7 +64,7 @@ impl Moments {
     fn new() -> Self {
         let given = std::env::var("QUORATE_SEED").ok().and_then(|seed| seed.parse().ok());
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let seed = given.unwrap_or_else(|| now.as_secs());
+        let seed = given.unwrap_or(now.as_secs());
         println!("  QUORATE_SEED={seed}");
         Self(seed)
     }
