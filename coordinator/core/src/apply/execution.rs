@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use quorate_model::action::OUTPUT_TAIL_MAX_BYTES;
-use quorate_model::{ActionOutcome, ExecutionId, ExecutionState, Reason, Refusal};
+use quorate_model::{ActionOutcome, ActionSpec, ExecutionId, ExecutionState, InstanceState, Reason, Refusal};
 
 use super::{Context, Effect, backup, step, validate};
 use crate::command::{ExecutionCommand, Report};
@@ -143,7 +143,13 @@ pub(super) fn conclude(
         && reached != ExecutionState::Rejected
         && let Some(instance) = &done.instance
     {
-        state.instances.entry(instance).disturbed_at = context.now;
+        let entry = state.instances.entry(instance);
+        entry.disturbed_at = context.now;
+        if reached == ExecutionState::Succeeded && matches!(done.action, ActionSpec::ServiceStop { .. }) {
+            // The agent's own word: no reading has to tell it once more before a refusal can name it.
+            entry.observed = InstanceState::Stopped;
+            entry.since = context.now;
+        }
     }
     if reached == ExecutionState::Succeeded {
         supersede(state, context, &done);

@@ -53,6 +53,10 @@ fn transition(state: &mut State, change: &InstanceChange, said: &mut String) {
         return;
     }
     let entry = state.instances.entry(instance);
+    if *at <= entry.disturbed_at {
+        // Seen before the end of the last action on it: says nothing about it now.
+        return;
+    }
     if entry.observed == *observed && entry.role == *role && entry.sync == *sync {
         return;
     }

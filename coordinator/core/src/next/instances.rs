@@ -33,7 +33,8 @@ fn change(state: &State, reading: &InstanceReading, now: Timestamp) -> Option<In
     };
     let known = state.instances.get(id);
     let same = known.is_some_and(|k| k.observed == observed && k.role == role && k.sync == sync);
-    let nothing = known.is_none() && observed == InstanceState::Unknown;
+    let before = !old && known.is_some_and(|k| reading.at <= k.disturbed_at);
+    let nothing = before || known.is_none() && observed == InstanceState::Unknown;
     (!same && !nothing).then(|| InstanceChange {
         instance: id.clone(),
         observed,

@@ -190,9 +190,12 @@ pub fn member(state: &State, id: &InstanceId, evidence: &Evidence<'_>, now: Time
         lasting: since.filter(|at| *at > Timestamp::ZERO).map(|at| now.since(at)),
     });
     let paid = state.grants.values().any(|grant| grant.instance == *id);
-    let shown = reading.is_some_and(|r| {
-        is_ready(state, &id.node) && is_current(state, r, now) && unhealthy(state, id, r).is_some()
-    });
+    let current = reading.filter(|r| is_current(state, r, now));
+    let shown = is_ready(state, &id.node)
+        && match current {
+            Some(reading) => unhealthy(state, id, reading).is_some(),
+            None => stopped_by_us(state, id, now).is_some(),
+        };
     VoterStatus {
         node: id.node.clone(),
         spent: out.is_some() && (paid || shown),
@@ -213,6 +216,16 @@ fn is_current(state: &State, reading: &InstanceReading, now: Timestamp) -> bool 
     let id = &reading.instance;
     let is_fresh = now.since(reading.at) <= freshness_limit(state, &id.service);
     is_fresh && state.instances.get(id).is_none_or(|instance| reading.at > instance.disturbed_at)
+}
+
+/// When a stop of ours succeeded, if that is the last thing known of an instance. The agent's result is a reading like any
+/// other, and ages like one.
+fn stopped_by_us(state: &State, id: &InstanceId, now: Timestamp) -> Option<Timestamp> {
+    let instance = state.instances.get(id)?;
+    let is_last = instance.observed == InstanceState::Stopped
+        && instance.disturbed_at > Timestamp::ZERO
+        && instance.since >= instance.disturbed_at;
+    (is_last && now.since(instance.since) <= freshness_limit(state, &id.service)).then_some(instance.since)
 }
 
 type Out = Option<(OutReason, Option<Timestamp>)>;
@@ -239,9 +252,15 @@ fn why_out(
         Drain::None => {}
         Drain::Draining | Drain::Drained => return Some((OutReason::Drained, Some(node.drain_since))),
     }
-    let Some(reading) = reading else { return Some((OutReason::Unknown, None)) };
     let decided = state.instances.get(id);
-    if !is_current(state, reading, now) {
+    let current = reading.filter(|r| is_current(state, r, now));
+    if current.is_none()
+        && let Some(at) = stopped_by_us(state, id, now)
+    {
+        return Some((OutReason::Stopped, Some(at)));
+    }
+    let Some(reading) = reading else { return Some((OutReason::Unknown, None)) };
+    if current.is_none() {
         return Some((OutReason::Stale, Some(reading.at)));
     }
     // Since when: the last recorded transition into the very state that the reading shows.
