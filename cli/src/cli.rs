@@ -106,7 +106,16 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Context(command) => commands::context::run(&ctx, command),
         Command::Completion { shell } => completion(shell),
         Command::Version => {
-            render::print(concat!("quorate ", env!("CARGO_PKG_VERSION")))?;
+            match ctx.global.output {
+                render::Output::Table | render::Output::Wide => {
+                    render::print(concat!("quorate ", env!("CARGO_PKG_VERSION")))?;
+                }
+                output => {
+                    let version =
+                        serde_json::json!({"name": "quorate", "version": env!("CARGO_PKG_VERSION")});
+                    render::structured(output, version, None)?;
+                }
+            }
             Ok(exit::DONE)
         }
         // Handled in main: it has exit codes of its own.

@@ -17,8 +17,11 @@ use super::fleet::{Fleet, FleetState, Slot};
 use super::layout::Layout;
 use super::process::Identity;
 
-/// Pause before a daemon that ended badly is started again.
+/// Pause before an agent or a helper that ended badly is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// The same for a coordinator. Longer than the longest election timeout (2 s): a leader that is back sooner resumes its own
+/// term, and a fleet to try things on would never show the change of leader that a dead host brings.
+const COORDINATOR_PAUSE: Duration = Duration::from_secs(3);
 /// A log larger than this is set aside (one old one is kept) before its daemon is started, in bytes.
 const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes of a log shown when something failed: about forty lines.
@@ -131,10 +134,14 @@ impl Keeper {
                 return;
             }
             *guard(&self.inner.deaths).entry(daemon.slot.clone()).or_default() += 1;
-            say(&format!("{} ended ({ended}); it is started again in 1 s", daemon.slot));
+            let pause = match daemon.slot {
+                Slot::Coordinator(_) => COORDINATOR_PAUSE,
+                _ => RESTART_PAUSE,
+            };
+            say(&format!("{} ended ({ended}); it is started again in {} s", daemon.slot, pause.as_secs()));
             tokio::select! {
                 () = self.inner.stop.cancelled() => return,
-                () = tokio::time::sleep(RESTART_PAUSE) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }

@@ -44,6 +44,7 @@ const TESTS: &[Test] = &[
     ("transport::strangers_and_expired_are_refused", transport::strangers_and_expired_are_refused),
     ("identity::an_agent_speaks_for_itself_only", identity::an_agent_speaks_for_itself_only),
     ("identity::a_token_works_once", identity::a_token_works_once),
+    ("shapes::a_fleet_of_one_is_ready_too", shapes::a_fleet_of_one_is_ready_too),
     ("shapes::audit_is_unbroken", shapes::audit_is_unbroken),
     ("shapes::stop_leaves_no_process", shapes::stop_leaves_no_process),
     ("identity::a_removed_node_is_out_at_once", identity::a_removed_node_is_out_at_once),

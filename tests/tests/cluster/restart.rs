@@ -81,6 +81,7 @@ impl Moments {
 pub(crate) fn leader_killed_at_a_random_moment(fleet: &Fleet) {
     let rounds = std::env::var("QUORATE_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_u32);
     let mut moments = Moments::new();
+    let mut changes = 0_u32;
     for round in 1..=rounds {
         fleet.calm();
         let (before, leader, moment) = (fleet.starts(), fleet.leader(), moments.next());
@@ -92,11 +93,15 @@ pub(crate) fn leader_killed_at_a_random_moment(fleet: &Fleet) {
         let operation = fleet.ended(&id, LIMIT);
         let took = begun.elapsed();
         let tally = poll.end();
+        let next = fleet.leader();
+        changes += u32::from(next != leader);
         println!(
-            "  round {round} of {rounds}: {leader} killed after {moment:?}, ended {} after {took:.1?}, {} looks, fewest {:?}, {} too slow",
+            "  round {round} of {rounds}: {leader} killed after {moment:?}, {next} leads, ended {} after {took:.1?}, {} looks, fewest {:?}, {} too slow",
             operation["state"], tally.looks, tally.fewest, tally.slow
         );
         assert_restarted_once(fleet, &operation, &before);
         tally.assert_quorum();
     }
+    println!("  the leader changed in {changes} of {rounds} rounds");
+    assert!(changes > 0, "a killed leader that always resumes shows nothing");
 }

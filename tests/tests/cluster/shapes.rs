@@ -156,3 +156,10 @@ pub(crate) fn stop_leaves_no_process(fleet: &Fleet) {
     assert_eq!(again.code, 0, "a stopped fleet comes up again with its data: {}", again.stderr);
     fleet.calm();
 }
+
+/// A group of one can spare nobody: it is never HEALTHY by the book, and the fleet is ready all the same.
+pub(crate) fn a_fleet_of_one_is_ready_too(_: &Fleet) {
+    let small = Fleet::start(1, 1);
+    let group = small.json(&["group", "show", "ledger"]);
+    assert_eq!((&group["state"], group["available"].as_u64()), (&"AT_RISK".into(), Some(1)), "{group:#}");
+}
