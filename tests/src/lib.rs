@@ -3,5 +3,6 @@
 //! Must never: be published, or hold a rule of the product. What is tested lives in its own crate.
 
 pub mod cluster;
+pub mod fuzz;
 pub mod wait;
 pub mod workspace;
