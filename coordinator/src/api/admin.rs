@@ -76,8 +76,8 @@ impl Api {
         let change = self.change(caller, options)?;
         let name: MemberName = read_name("name", name)?;
         self.backend().linearize().await?;
-        let found = self.look(|state| state.members.named(&name).map(|m| m.id));
-        let member = found.ok_or_else(|| Failure::not_found("member", name.as_str()))?;
+        let (found, index) = self.look(|state| (state.members.named(&name).map(|m| m.id), state.revision.0));
+        let member = found.ok_or_else(|| Failure::not_found("member", name.as_str(), index))?;
         let command = || Command::Cluster(ClusterCommand::RemoveMember { member });
         if !change.validate_only {
             // Out of the Raft group first: its certificates must not be refused while it still counts as a voter. What

@@ -52,8 +52,8 @@ impl BackupService for Api {
             let id: BackupId = read_name("backup_id", backup_id)?;
             api.fresh(consistency).await?;
             api.look(|state| {
-                let found =
-                    state.backups.get(&id).ok_or_else(|| Failure::not_found("backup", id.as_str()))?;
+                let none = || Failure::not_found("backup", id.as_str(), state.revision.0);
+                let found = state.backups.get(&id).ok_or_else(none)?;
                 let message = v1::GetBackupResponse { backup: Some(show(found)) };
                 Ok(Served { message, index: state.revision.0 })
             })

@@ -123,7 +123,11 @@ impl Api {
         if failure.reason() == Reason::Internal {
             tracing::error!(error = %failure, request_id = %id, "a call met a defect");
         }
-        failure.problem().with_request_id(id.as_str()).to_status()
+        let mut status = failure.problem().with_request_id(id.as_str()).to_status();
+        if let Some(index) = failure.index() {
+            set(status.metadata_mut(), INDEX_KEY, &index.to_string());
+        }
+        status
     }
 
     /// Looks at the state.
@@ -185,21 +189,25 @@ impl Api {
         change: &Change,
         command: &Command,
     ) -> Result<Option<Answer>, Failure> {
-        let given = self.look(|state| {
-            state.dedupe.lookup(&caller.principal, &change.request_id).map(|g| (g.intent, g.answer.clone()))
+        let (index, given) = self.look(|state| {
+            let given = state.dedupe.lookup(&caller.principal, &change.request_id);
+            (state.revision.0, given.map(|g| (g.intent, g.answer.clone())))
         });
+        let refused = |refusal| Failure::RefusedAt { refusal, index };
         match given {
             None => Ok(None),
-            Some((intent, answer)) if intent == command.intent() => Ok(Some(answer.into_result()?)),
-            Some(_) => Err(Refusal::new(
+            Some((intent, answer)) if intent == command.intent() => {
+                Ok(Some(answer.into_result().map_err(refused)?))
+            }
+            Some(_) => Err(refused(Refusal::new(
                 Reason::RequestIdConflict,
                 format!("request id {} was used before for something else", change.request_id),
-            )
-            .into()),
+            ))),
         }
     }
 
-    /// Proposes a change in the caller's name and waits until this member has applied it. With `validate_only` it is only
+    /// Proposes a change in the caller's name and waits until this member has applied it; gives the index of the entry that
+    /// did it. With `validate_only` it is only
     /// tried, on a copy of the state.
     pub(crate) async fn propose(
         &self,
@@ -214,13 +222,15 @@ impl Api {
         if change.validate_only {
             self.inner.backend.linearize().await?;
             let (index, answer) = self.look(|state| (state.revision.0, dryrun::try_out(state, entry)));
-            return Ok((index, answer.into_result()?));
+            let answer = answer.into_result().map_err(|refusal| Failure::RefusedAt { refusal, index })?;
+            return Ok((index, answer));
         }
         let (index, answer) = self.inner.backend.propose(entry).await?;
         self.inner.metrics.proposed();
-        let answer = answer.into_result()?;
+        let answer = answer.into_result().map_err(|refusal| Failure::RefusedAt { refusal, index })?;
         self.applied(index).await?;
-        Ok((index, answer))
+        // A repeated request was done at an earlier index: its second answer equals its first (I-5).
+        Ok((answer.revision().map_or(index, |done| done.0), answer))
     }
 
     /// Waits until this member has applied an index.

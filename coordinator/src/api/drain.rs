@@ -47,9 +47,13 @@ fn run(caller: &Caller, change: &Change, service: &ServiceName, node: &NodeName,
     request
 }
 
+fn not_there(state: &State, node: &NodeName) -> Failure {
+    Failure::not_found("node", node.as_str(), state.revision.0)
+}
+
 /// Services that belong on the node and should run there.
 fn running_on(state: &State, node: &NodeName) -> Result<Vec<ServiceName>, Failure> {
-    let found = state.nodes.present(node).ok_or_else(|| Failure::not_found("node", node.as_str()))?;
+    let found = state.nodes.present(node).ok_or_else(|| not_there(state, node))?;
     let belongs = state.services.values().filter(|s| s.spec.nodes.matches(node.as_str(), &found.labels));
     let wanted = belongs.map(|s| s.spec.name.clone()).filter(|service| {
         let id = InstanceId { node: node.clone(), service: service.clone() };
@@ -126,7 +130,7 @@ async fn give_back(api: &Api, caller: &Caller, change: &Change, name: &NodeName)
 
 /// Services on the node that were stopped by the node's own name since it was cordoned for the drain.
 fn stopped_by_drain(state: &State, node: &NodeName) -> Result<Vec<ServiceName>, Failure> {
-    let found = state.nodes.present(node).ok_or_else(|| Failure::not_found("node", node.as_str()))?;
+    let found = state.nodes.present(node).ok_or_else(|| not_there(state, node))?;
     let Some(cordon) = &found.cordon else { return Ok(Vec::new()) };
     let only = Selector::node(node.as_str());
     let mut services = BTreeSet::new();

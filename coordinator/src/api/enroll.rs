@@ -11,11 +11,12 @@ use std::str::FromStr;
 
 use quorate_common::tls::{JoinToken, constant_time_eq};
 use quorate_common::wire::Invalid;
+use quorate_common::wire::status::INDEX_KEY;
 use quorate_common::wire::text::{read_filled, read_name};
 use quorate_common::wire::time::write_timestamp;
 use quorate_core::command::{IdentityCommand, Join, NewCertificate, TokenCommand};
 use quorate_core::state::{Token, TokenPurpose};
-use quorate_core::{Answer, Command, Entry, Origin};
+use quorate_core::{Answer, Command, Entry, Origin, State};
 use quorate_model::{
     AccessRole, MemberId, MemberName, NodeName, Principal, Reason, Refusal, RequestId, Role, UserName,
 };
@@ -25,13 +26,16 @@ use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 
 use super::backend::Signed;
-use super::context::Api;
+use super::context::{Api, set};
 use super::gate::Anonymous;
 use super::ledger::Event;
 use super::status::{Failure, problem};
 
 /// Longest address of a coordinator: a DNS name and a port.
 const ADDRESS_MAX_BYTES: usize = 262;
+
+/// The answer, and the index it was served at: by then the certificate is listed.
+type Welcome = (v1::EnrollResponse, u64);
 
 /// What a token was found to admit.
 struct Admitted {
@@ -69,7 +73,11 @@ impl EnrollService for Api {
             return Err(self.refuse(&failure.into(), &id));
         }
         match self.enrol(request.into_inner(), &caller).await {
-            Ok(response) => Ok(Response::new(response)),
+            Ok((response, index)) => {
+                let mut response = Response::new(response);
+                set(response.metadata_mut(), INDEX_KEY, &index.to_string());
+                Ok(response)
+            }
             Err(Refused::Cause(cause)) => {
                 self.inner.enrol_failures.failed(caller.client_ip, now);
                 self.count_denied(&caller, cause);
@@ -106,11 +114,7 @@ impl Api {
         });
     }
 
-    async fn enrol(
-        &self,
-        request: v1::EnrollRequest,
-        caller: &Anonymous,
-    ) -> Result<v1::EnrollResponse, Refused> {
+    async fn enrol(&self, request: v1::EnrollRequest, caller: &Anonymous) -> Result<Welcome, Refused> {
         let parsed = JoinToken::from_str(&request.token).map_err(|_| Refused::Cause("it cannot be read"))?;
         self.backend().linearize().await?;
         let (token, cluster) =
@@ -139,7 +143,7 @@ impl Api {
         }
     }
 
-    async fn enrol_agent(&self, admitted: &Admitted) -> Result<v1::EnrollResponse, Refused> {
+    async fn enrol_agent(&self, admitted: &Admitted) -> Result<Welcome, Refused> {
         let name: NodeName = read_name("name", admitted.request.name.clone())?;
         let principal = Principal::Agent { node: name.clone() };
         let join = Join::Node { name, address: admitted.client_ip.clone() };
@@ -147,7 +151,8 @@ impl Api {
         let Answer::Node { number, .. } = answer else {
             return Err(Failure::Internal("enrolling a node gave another answer").into());
         };
-        Ok(v1::EnrollResponse { node_id: number.0, ..self.welcome(&signed) })
+        let (welcome, index) = self.welcome(&signed);
+        Ok((v1::EnrollResponse { node_id: number.0, ..welcome }, index))
     }
 
     async fn enrol_user(
@@ -155,7 +160,7 @@ impl Api {
         admitted: &Admitted,
         name: &UserName,
         access: AccessRole,
-    ) -> Result<v1::EnrollResponse, Refused> {
+    ) -> Result<Welcome, Refused> {
         if !admitted.request.name.is_empty() && admitted.request.name != name.as_str() {
             return Err(Refused::Cause("it is for another user"));
         }
@@ -165,7 +170,7 @@ impl Api {
     }
 
     /// A coordinator's certificate names its number, so the token is used up first and the certificate listed afterwards.
-    async fn enrol_member(&self, admitted: &Admitted) -> Result<v1::EnrollResponse, Refused> {
+    async fn enrol_member(&self, admitted: &Admitted) -> Result<Welcome, Refused> {
         let v1::EnrollRequest { token: _, name, csr_der, grpc_address, http_address } = &admitted.request;
         let name: MemberName = read_name("name", name.clone())?;
         let grpc = read_address("grpc_address", grpc_address)?;
@@ -186,7 +191,8 @@ impl Api {
         self.list(admitted, &signed, principal, None).await?;
         self.backend().admit_member(member, grpc).await?;
         let ca_key_pem = self.inner.signer.ca_key_pem().as_str().to_owned();
-        Ok(v1::EnrollResponse { member_id: member.0, ca_key_pem, ..self.welcome(&signed) })
+        let (welcome, index) = self.welcome(&signed);
+        Ok((v1::EnrollResponse { member_id: member.0, ca_key_pem, ..welcome }, index))
     }
 
     /// Signs, uses the token up and lists the certificate in one entry.
@@ -246,8 +252,8 @@ impl Api {
         Ok(answer)
     }
 
-    fn welcome(&self, signed: &Signed) -> v1::EnrollResponse {
-        self.look(|state| v1::EnrollResponse {
+    fn welcome(&self, signed: &Signed) -> Welcome {
+        let response = |state: &State| v1::EnrollResponse {
             certificate_pem: signed.pem.clone(),
             ca_pem: state.cluster.ca_pems.concat(),
             cluster_id: state.cluster.id.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default(),
@@ -256,7 +262,8 @@ impl Api {
             ca_key_pem: String::new(),
             expires: write_timestamp(signed.not_after),
             node_id: 0,
-        })
+        };
+        self.look(|state| (response(state), state.revision.0))
     }
 
     /// A new certificate for the same agent, listed before it is handed out. The old one stays valid until its end, so that

@@ -6,9 +6,10 @@ use quorate_common::wire::Invalid;
 use quorate_common::wire::selector::read_optional_selector;
 use quorate_common::wire::text::{read_label_key, read_labels, read_name};
 use quorate_core::command::NodeCommand;
+use quorate_core::state::Node;
 use quorate_core::state::node::LABELS_MAX;
-use quorate_core::{Command, State};
-use quorate_model::{NodeName, NodeStatus};
+use quorate_core::{Command, Observations, State};
+use quorate_model::{NodeName, NodeStatus, Timestamp};
 use quorate_proto::v1;
 use quorate_proto::v1::fleet_service_server::FleetService;
 use tonic::{Request, Response, Status};
@@ -26,24 +27,21 @@ const PAGE: u32 = 200;
 impl Api {
     /// A node as it stands here now.
     pub(super) fn node_view(&self, name: &NodeName, depth: Depth) -> Result<(v1::Node, u64), Failure> {
-        let mut found = None;
-        self.backend().detail(name, &mut |detail| {
-            found = Some(self.one_node(name, Some(detail), depth));
-        });
-        found.unwrap_or_else(|| self.one_node(name, None, depth))
+        self.look_around(|state, obs, now| {
+            let node = state.nodes.by_name.get(name);
+            let node = node.ok_or_else(|| Failure::not_found("node", name.as_str(), state.revision.0))?;
+            Ok((self.shown((state, obs, now), node, depth), state.revision.0))
+        })
     }
 
-    fn one_node(
-        &self,
-        name: &NodeName,
-        detail: Option<&super::backend::NodeDetail>,
-        depth: Depth,
-    ) -> Result<(v1::Node, u64), Failure> {
-        self.look_around(|state, obs, now| {
-            let node =
-                state.nodes.by_name.get(name).ok_or_else(|| Failure::not_found("node", name.as_str()))?;
-            Ok((show(state, obs, detail, node, depth, now), state.revision.0))
-        })
+    /// With what only the leader's memory holds of it, if this is the leader.
+    fn shown(&self, at: (&State, &Observations, Timestamp), node: &Node, depth: Depth) -> v1::Node {
+        let (state, obs, now) = at;
+        let mut found = None;
+        self.backend().detail(&node.name, &mut |detail| {
+            found = Some(show(state, obs, Some(detail), node, depth, now));
+        });
+        found.unwrap_or_else(|| show(state, obs, None, node, depth, now))
     }
 
     async fn list_nodes(
@@ -54,7 +52,8 @@ impl Api {
         let selector = read_optional_selector("selector", selector)?;
         let page = Page::read(page_size, &page_token, PAGE)?;
         self.fresh(consistency).await?;
-        let (names, next, index) = self.look(|state| {
+        // One look for all of them: the answer is the list at its index, not a mixture.
+        Ok(self.look_around(|state, obs, now| {
             // A removed node is shown only when it is asked for by its very name.
             let nodes = state.nodes.by_name.values().filter(|n| match &selector {
                 None => n.status != NodeStatus::Removed,
@@ -63,17 +62,11 @@ impl Api {
                     s.matches(n.name.as_str(), &n.labels) && (named || n.status != NodeStatus::Removed)
                 }
             });
-            let (names, next) = page.cut(nodes.map(|n| n.name.clone()), |name| name.as_str().to_owned());
-            (names, next, state.revision.0)
-        });
-        let mut nodes = Vec::with_capacity(names.len());
-        for name in &names {
-            // One that went in between is left out: it is not there any more.
-            if let Ok((node, _)) = self.node_view(name, Depth::List) {
-                nodes.push(node);
-            }
-        }
-        Ok(Served { message: v1::ListNodesResponse { nodes, next_page_token: next }, index })
+            let (nodes, next_page_token) = page.cut(nodes, |node| node.name.as_str().to_owned());
+            let shown = |node: &Node| self.shown((state, obs, now), node, Depth::List);
+            let nodes = nodes.into_iter().map(shown).collect();
+            Served { message: v1::ListNodesResponse { nodes, next_page_token }, index: state.revision.0 }
+        }))
     }
 
     async fn get_node(&self, request: v1::GetNodeRequest) -> Result<Served<v1::GetNodeResponse>, Failure> {
@@ -90,30 +83,14 @@ impl Api {
         caller: &Caller,
         options: Option<v1::ChangeOptions>,
         name: String,
-        command: impl FnOnce(&Self, NodeName, &Change) -> Result<NodeCommand, Failure>,
+        command: impl FnOnce(NodeName, &Change) -> NodeCommand,
     ) -> Result<(v1::Node, u64), Failure> {
         let change = self.change(caller, options)?;
         let name: NodeName = read_name("name", name)?;
-        let command = command(self, name.clone(), &change)?;
+        let command = command(name.clone(), &change);
         let (index, _) = self.propose(caller, &change, Command::Node(command)).await?;
         Ok((self.node_view(&name, Depth::List)?.0, index))
     }
-}
-
-/// The labels of a node after a change: `set` over what is there, without `remove`.
-fn merged(
-    state: &State,
-    name: &NodeName,
-    set: &BTreeMap<String, String>,
-    remove: &[String],
-) -> Result<BTreeMap<String, String>, Failure> {
-    let node = state.nodes.present(name).ok_or_else(|| Failure::not_found("node", name.as_str()))?;
-    let mut labels = node.labels.clone();
-    for key in remove {
-        labels.remove(key);
-    }
-    labels.extend(set.clone());
-    Ok(labels)
 }
 
 fn read_removals(remove: &[String], set: &BTreeMap<String, String>) -> Result<(), Invalid> {
@@ -154,8 +131,7 @@ impl FleetService for Api {
     ) -> Result<Response<v1::CordonNodeResponse>, Status> {
         self.serve(request, |api, caller, m| async move {
             let v1::CordonNodeRequest { name, options } = m;
-            let command =
-                |_: &Api, node, c: &Change| Ok(NodeCommand::Cordon { node, reason: c.reason.clone() });
+            let command = |node, c: &Change| NodeCommand::Cordon { node, reason: c.reason.clone() };
             let (node, index) = api.change_node(&caller, options, name, command).await?;
             Ok(Served { message: v1::CordonNodeResponse { node: Some(node) }, index })
         })
@@ -168,7 +144,7 @@ impl FleetService for Api {
     ) -> Result<Response<v1::UncordonNodeResponse>, Status> {
         self.serve(request, |api, caller, m| async move {
             let v1::UncordonNodeRequest { name, options } = m;
-            let command = |_: &Api, node, _: &Change| Ok(NodeCommand::Uncordon { node });
+            let command = |node, _: &Change| NodeCommand::Uncordon { node };
             let (node, index) = api.change_node(&caller, options, name, command).await?;
             Ok(Served { message: v1::UncordonNodeResponse { node: Some(node) }, index })
         })
@@ -197,12 +173,7 @@ impl FleetService for Api {
             let v1::UpdateNodeLabelsRequest { name, set, remove, options } = m;
             let set = read_labels("set", set)?;
             read_removals(&remove, &set)?;
-            // What is merged into must be what a quorum knows.
-            api.backend().linearize().await?;
-            let command = |api: &Api, node: NodeName, _: &Change| {
-                let labels = api.look(|state| merged(state, &node, &set, &remove))?;
-                Ok(NodeCommand::SetLabels { node, labels })
-            };
+            let command = |node, _: &Change| NodeCommand::UpdateLabels { node, set, remove };
             let (node, index) = api.change_node(&caller, options, name, command).await?;
             Ok(Served { message: v1::UpdateNodeLabelsResponse { node: Some(node) }, index })
         })
@@ -215,7 +186,7 @@ impl FleetService for Api {
     ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
         self.serve(request, |api, caller, m| async move {
             let v1::RemoveNodeRequest { name, options } = m;
-            let command = |_: &Api, node, _: &Change| Ok(NodeCommand::Remove { node });
+            let command = |node, _: &Change| NodeCommand::Remove { node };
             let (node, index) = api.change_node(&caller, options, name, command).await?;
             Ok(Served { message: v1::RemoveNodeResponse { node: Some(node) }, index })
         })

@@ -25,15 +25,16 @@ const PAGE: u32 = 200;
 impl Api {
     fn service_view(&self, name: &ServiceName) -> Result<(v1::Service, u64), Failure> {
         self.look_around(|state, obs, now| {
-            let found =
-                state.services.get(name).ok_or_else(|| Failure::not_found("service", name.as_str()))?;
+            let none = || Failure::not_found("service", name.as_str(), state.revision.0);
+            let found = state.services.get(name).ok_or_else(none)?;
             Ok((view::service(state, obs, found, now), state.revision.0))
         })
     }
 
     fn group_view(&self, name: &GroupName) -> Result<(v1::Group, u64), Failure> {
         self.look_around(|state, obs, now| {
-            let found = state.groups.get(name).ok_or_else(|| Failure::not_found("group", name.as_str()))?;
+            let none = || Failure::not_found("group", name.as_str(), state.revision.0);
+            let found = state.groups.get(name).ok_or_else(none)?;
             Ok((view::group(state, obs, found, now), state.revision.0))
         })
     }
@@ -86,7 +87,7 @@ impl Api {
         let members = if with_own { self.backend().members().await } else { Vec::new() };
         self.look_around(|state, obs, now| {
             if let Some(unknown) = down.iter().find(|n| state.nodes.present(n).is_none()) {
-                return Err(Failure::not_found("node", unknown.as_str()));
+                return Err(Failure::not_found("node", unknown.as_str(), state.revision.0));
             }
             let groups = state.groups.values().map(|g| view::quorum_line(state, obs, g, down, now));
             let own = with_own.then(|| view::own_line(state, &members));

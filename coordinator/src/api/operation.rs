@@ -30,15 +30,16 @@ pub(super) fn read_operation_name(name: &str) -> Result<OperationId, Invalid> {
 impl Api {
     pub(super) fn operation_view(&self, id: &OperationId) -> Result<(v1::Operation, u64), Failure> {
         self.look(|state| {
-            let found =
-                state.operations.get(id).ok_or_else(|| Failure::not_found("operation", id.as_str()))?;
+            let none = || Failure::not_found("operation", id.as_str(), state.revision.0);
+            let found = state.operations.get(id).ok_or_else(none)?;
             Ok((show(state, found, true), state.revision.0))
         })
     }
 
     pub(super) fn plan_view(&self, id: &PlanId) -> Result<(v1::Plan, u64), Failure> {
         self.look(|state| {
-            let found = state.plans.get(id).ok_or_else(|| Failure::not_found("plan", id.as_str()))?;
+            let none = || Failure::not_found("plan", id.as_str(), state.revision.0);
+            let found = state.plans.get(id).ok_or_else(none)?;
             Ok((show_plan(found), state.revision.0))
         })
     }
@@ -103,11 +104,10 @@ impl Api {
         // Not only operations: `quorate explain` takes the id of a node, group or execution, too.
         let id: OperationId = read_name("name", name.rsplit('/').next().unwrap_or_default().to_owned())?;
         self.backend().linearize().await?;
-        let found = self.look_around(|state, obs, now| {
-            explain(state, obs, id.as_str(), now).map(|found| (found, state.revision.0))
-        });
         let (found, index) =
-            found.ok_or_else(|| Failure::not_found("operation, node or group", id.as_str()))?;
+            self.look_around(|state, obs, now| (explain(state, obs, id.as_str(), now), state.revision.0));
+        let none = || Failure::not_found("operation, node or group", id.as_str(), index);
+        let found = found.ok_or_else(none)?;
         let reason = found.refusal.as_ref().map(|r| r.reason().as_str().to_owned()).unwrap_or_default();
         let why =
             found.facts.into_iter().map(|(subject, text)| v1::RefusalDetail { subject, text }).collect();

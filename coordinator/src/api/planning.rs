@@ -27,7 +27,10 @@ pub(super) async fn compute(api: &Api, request: &PlanRequest) -> Result<Plan, Fa
     // Everything that was acknowledged before this call must be in the state that is planned from.
     api.backend().linearize().await?;
     let mut mint = || api.backend().mint();
-    Ok(api.look_around(|state, obs, now| plan(state, obs, request, now, &mut mint))?)
+    api.look_around(|state, obs, now| {
+        plan(state, obs, request, now, &mut mint)
+            .map_err(|refusal| Failure::RefusedAt { refusal, index: state.revision.0 })
+    })
 }
 
 /// The command that a repeated request is known by: its intent is what was asked, whatever is computed from it.

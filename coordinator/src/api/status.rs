@@ -18,6 +18,14 @@ pub enum Failure {
     /// Refused; nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Refused by the state as it stood at a log index; nothing was changed.
+    #[error("{refusal}")]
+    RefusedAt {
+        /// Why.
+        refusal: Refusal,
+        /// The index the answer was served at.
+        index: u64,
+    },
     /// The read could not be confirmed.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -42,10 +50,28 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// There is no such thing. `name` was checked before: it is safe to show.
+    /// There is no such thing at this log index. `name` was checked before: it is safe to show.
     #[must_use]
-    pub fn not_found(what: &str, name: &str) -> Self {
-        Self::Refused(Refusal::new(Reason::NotFound, format!("there is no {what} {name}")))
+    pub fn not_found(what: &str, name: &str, index: u64) -> Self {
+        let refusal = Refusal::new(Reason::NotFound, format!("there is no {what} {name}"));
+        Self::RefusedAt { refusal, index }
+    }
+
+    /// The log index it was served at. What never came as far as the state (a malformed field, no leader) has none.
+    #[must_use]
+    pub fn index(&self) -> Option<u64> {
+        match self {
+            Self::RefusedAt { index, .. } => Some(*index),
+            Self::Invalid(_)
+            | Self::Refused(_)
+            | Self::Read(_)
+            | Self::Propose(_)
+            | Self::Membership(_)
+            | Self::Snapshot(_)
+            | Self::Forward(_)
+            | Self::Sign(_)
+            | Self::Internal(_) => None,
+        }
     }
 
     /// Its stable code.
@@ -53,7 +79,7 @@ impl Failure {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Invalid(invalid) => invalid.reason,
-            Self::Refused(refusal) => refusal.reason(),
+            Self::Refused(refusal) | Self::RefusedAt { refusal, .. } => refusal.reason(),
             Self::Read(ReadError::NoLeader | ReadError::Stopped(_))
             | Self::Propose(ProposeError::NoLeader | ProposeError::Stopped(_) | ProposeError::Refused(_))
             | Self::Membership(MembershipError::NoLeader)
@@ -75,7 +101,9 @@ impl Failure {
     #[must_use]
     pub fn problem(&self) -> Problem {
         match self {
-            Self::Refused(refusal) => Problem::refused(code(refusal.reason()), refusal),
+            Self::Refused(refusal) | Self::RefusedAt { refusal, .. } => {
+                Problem::refused(code(refusal.reason()), refusal)
+            }
             Self::Invalid(_)
             | Self::Read(_)
             | Self::Propose(_)

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::stream::unfold;
+use quorate_common::wire::status::INDEX_KEY;
 use quorate_model::{OperationId, RequestId, Serial};
 use quorate_proto::v1;
 use tokio::sync::watch::Receiver;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::caller::accepted;
-use super::context::{Api, caller_of};
+use super::context::{Api, caller_of, set};
 use super::operation::read_operation_name;
 use super::status::{Failure, problem};
 use super::view;
@@ -95,6 +96,13 @@ impl Watch {
     }
 }
 
+/// A stream's first metadata say from which index on it watches.
+fn served_from<S>(index: u64, stream: S) -> Response<S> {
+    let mut response = Response::new(stream);
+    set(response.metadata_mut(), INDEX_KEY, &index.to_string());
+    response
+}
+
 struct OperationWatch {
     watch: Watch,
     operation: OperationId,
@@ -111,12 +119,12 @@ pub(super) async fn operation(
     let start = async {
         let operation = read_operation_name(&name)?;
         api.backend().linearize().await?;
-        api.operation_view(&operation)?;
-        Ok::<_, Failure>(operation)
+        let (_, index) = api.operation_view(&operation)?;
+        Ok::<_, Failure>((operation, index))
     };
-    let operation = start.await.map_err(|failure| api.refuse(&failure, &watch.id))?;
+    let (operation, index) = start.await.map_err(|failure| api.refuse(&failure, &watch.id))?;
     let begin = OperationWatch { watch, operation, after: after_revision, over: false };
-    Ok(Response::new(Box::pin(unfold(begin, next_operation))))
+    Ok(served_from(index, Box::pin(unfold(begin, next_operation))))
 }
 
 async fn next_operation(
@@ -161,7 +169,7 @@ fn look_at(it: &OperationWatch) -> Result<(Option<v1::Operation>, bool), Failure
         let found = state
             .operations
             .get(&it.operation)
-            .ok_or_else(|| Failure::not_found("operation", it.operation.as_str()))?;
+            .ok_or_else(|| Failure::not_found("operation", it.operation.as_str(), state.revision.0))?;
         let newer = found.revision.0 > it.after;
         let shown = newer.then(|| view::operation::operation(state, found, true));
         Ok((shown, found.state.is_terminal()))
@@ -182,9 +190,10 @@ pub(super) async fn audit(
     let watch = Watch::new(api, &request)?;
     let v1::WatchAuditRecordsRequest { after_sequence } = request.into_inner();
     api.backend().linearize().await.map_err(|e| api.refuse(&e.into(), &watch.id))?;
-    let after = if after_sequence == 0 { api.look(|state| state.audit.head.seq) } else { after_sequence };
+    let (head, index) = api.look(|state| (state.audit.head.seq, state.revision.0));
+    let after = if after_sequence == 0 { head } else { after_sequence };
     let begin = AuditWatch { watch, after, ready: Vec::new().into_iter(), over: false };
-    Ok(Response::new(Box::pin(unfold(begin, next_record))))
+    Ok(served_from(index, Box::pin(unfold(begin, next_record))))
 }
 
 async fn next_record(

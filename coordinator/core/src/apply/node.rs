@@ -1,6 +1,8 @@
 //! Hosts: connection, cordon, drain, labels, removal.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_model::{
@@ -25,21 +27,39 @@ pub(super) fn apply(
         NodeCommand::Drain { node, reason, evidence } => drain(state, context, node, reason, evidence),
         NodeCommand::Drained { node } => drained(state, context, node),
         NodeCommand::Undrain { node } => undrain(state, context, node),
-        NodeCommand::SetLabels { node, labels } => {
-            validate::labels(labels)?;
-            let found = present(state, node)?;
-            if found.labels == *labels {
-                return Ok(Effect::unchanged(context.done()));
-            }
-            found.labels.clone_from(labels);
-            found.revision = context.revision;
-            Ok(Effect::changed(context.done(), resource(node), format!("{} labels", labels.len())))
-        }
+        NodeCommand::SetLabels { node, labels } => relabel(state, context, node, |_| labels.clone()),
+        NodeCommand::UpdateLabels { node, set, remove } => relabel(state, context, node, |labels| {
+            let mut labels = labels.clone();
+            labels.retain(|key, _| !remove.contains(key));
+            labels.extend(set.clone());
+            labels
+        }),
         NodeCommand::Remove { node } => remove(state, context, node),
     }
 }
 
-fn resource(node: &NodeName) -> alloc::string::String {
+type Labels = BTreeMap<String, String>;
+
+/// The new labels are made from those that are there now: two callers who change different ones both get their way.
+fn relabel(
+    state: &mut State,
+    context: &Context<'_>,
+    node: &NodeName,
+    make: impl FnOnce(&Labels) -> Labels,
+) -> Result<Effect, Refusal> {
+    let found = present(state, node)?;
+    let labels = make(&found.labels);
+    validate::labels(&labels)?;
+    if found.labels == labels {
+        return Ok(Effect::unchanged(context.done()));
+    }
+    let count = labels.len();
+    found.labels = labels;
+    found.revision = context.revision;
+    Ok(Effect::changed(context.done(), resource(node), format!("{count} labels")))
+}
+
+fn resource(node: &NodeName) -> String {
     format!("nodes/{node}")
 }
 

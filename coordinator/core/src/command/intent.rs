@@ -107,6 +107,7 @@ const fn node(command: &NodeCommand) -> &'static str {
         NodeCommand::Drained { .. } => "node.drained",
         NodeCommand::Undrain { .. } => "node.undrain",
         NodeCommand::SetLabels { .. } => "node.set_labels",
+        NodeCommand::UpdateLabels { .. } => "node.update_labels",
         NodeCommand::Remove { .. } => "node.remove",
     }
 }

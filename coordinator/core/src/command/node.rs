@@ -56,6 +56,15 @@ pub enum NodeCommand {
         /// All of them.
         labels: BTreeMap<String, String>,
     },
+    /// Changes some labels and leaves the others as they are when the entry is applied.
+    UpdateLabels {
+        /// Which.
+        node: NodeName,
+        /// To be set, over what is there.
+        set: BTreeMap<String, String>,
+        /// Keys to be taken off first.
+        remove: Vec<String>,
+    },
     /// Removes a host: its certificates are revoked, its executions are LOST, its number is never used again.
     Remove {
         /// Which.

@@ -190,6 +190,12 @@ fn hosts(log: &mut Log) {
     log.user(Command::Node(NodeCommand::Uncordon { node: node.clone() }));
     let labels = BTreeMap::from([("zone".to_string(), "b".to_string())]);
     log.user(Command::Node(NodeCommand::SetLabels { node: node.clone(), labels }));
+    let set = BTreeMap::from([("rack".to_string(), "7".to_string())]);
+    log.user(Command::Node(NodeCommand::UpdateLabels {
+        node: node.clone(),
+        set,
+        remove: vec!["zone".into()],
+    }));
     log.user(Command::Node(NodeCommand::Drain { node: node.clone(), reason, evidence: vec![] }));
     log.user(Command::Node(NodeCommand::Drained { node: node.clone() }));
     log.user(Command::Node(NodeCommand::Undrain { node }));

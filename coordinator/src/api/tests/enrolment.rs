@@ -21,7 +21,7 @@ use crate::listen::HttpPeer;
 
 /// A connection to the HTTPS port.
 #[derive(Clone)]
-struct From {
+pub(super) struct From {
     gate: Gate,
     peer: HttpPeer,
 }
@@ -41,25 +41,25 @@ impl Service<Request<Body>> for From {
     }
 }
 
-fn joiner(world: &World, address: &str, tls: bool) -> EnrollServiceClient<From> {
+pub(super) fn joiner(world: &World, address: &str, tls: bool) -> EnrollServiceClient<From> {
     let gate = Gate::enrolment(world.api.clone(), enrolment_routes(&world.api));
     let remote: SocketAddr = address.parse().unwrap();
     EnrollServiceClient::new(From { gate, peer: HttpPeer { tls, remote } })
 }
 
-async fn token(world: &World, purpose: v1::TokenPurpose, name: &str, access_role: &str) -> String {
+pub(super) async fn token(world: &World, purpose: v1::TokenPurpose, name: &str, access_role: &str) -> String {
     let mut fleet = FleetServiceClient::new(world.admin());
     let (name, access_role) = (name.to_owned(), access_role.to_owned());
     let request = v1::CreateTokenRequest { purpose: purpose as i32, name, access_role, ..Default::default() };
     fleet.create_token(request).await.unwrap().into_inner().token
 }
 
-fn csr(name: &str) -> Vec<u8> {
+pub(super) fn csr(name: &str) -> Vec<u8> {
     let cluster = ClusterId::new("c1").unwrap();
     KeyRequest::create(&cluster, &Principal::Agent { node: node(name) }).unwrap().csr_der().to_vec()
 }
 
-fn request(token: &str, name: &str, csr_der: Vec<u8>) -> v1::EnrollRequest {
+pub(super) fn request(token: &str, name: &str, csr_der: Vec<u8>) -> v1::EnrollRequest {
     v1::EnrollRequest { token: token.into(), name: name.into(), csr_der, ..Default::default() }
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod enrolment;
 mod fleet;
 mod groups;
+mod index;
 mod operations;
 mod records;
 mod world;

@@ -48,6 +48,10 @@ pub(crate) struct Memory {
     pub(crate) leads: AtomicBool,
     pub(crate) has_leader: AtomicBool,
     pub(crate) next_propose: Mutex<Option<ProposeError>>,
+    /// Applied by somebody else between a call's look at the state and its write.
+    pub(crate) before_propose: Mutex<Option<Command>>,
+    /// Applied by somebody else, one at each look at what is observed.
+    pub(crate) before_observe: Mutex<Vec<Command>>,
     pub(crate) admitted: Mutex<Vec<MemberId>>,
     pub(crate) retired: Mutex<Vec<MemberId>>,
 }
@@ -64,6 +68,8 @@ impl Memory {
             leads: AtomicBool::new(true),
             has_leader: AtomicBool::new(true),
             next_propose: Mutex::default(),
+            before_propose: Mutex::default(),
+            before_observe: Mutex::default(),
             admitted: Mutex::default(),
             retired: Mutex::default(),
         }
@@ -112,11 +118,19 @@ impl Backend for Memory {
             if !self.has_leader.load(Ordering::Relaxed) {
                 return Err(ProposeError::NoLeader);
             }
+            let other = self.before_propose.lock().unwrap().take();
+            if let Some(command) = other {
+                self.system(command);
+            }
             Ok(self.enter(&entry))
         })
     }
 
     fn observe(&self, look: &mut dyn FnMut(&Observations)) {
+        let other = self.before_observe.lock().unwrap().pop();
+        if let Some(command) = other {
+            self.system(command);
+        }
         look(&self.obs.lock().unwrap());
     }
 
