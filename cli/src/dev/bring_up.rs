@@ -132,10 +132,7 @@ impl BringUp<'_> {
         make_private(&member.dir).with_context(|| format!("cannot create {}", member.dir.display()))?;
         let config = member.dir.join("coordinator.toml");
         let first_http = first.map(|first| first.http.as_str());
-        write_toml(
-            &config,
-            &CoordinatorConfig::new(self.layout, &member.name, &member.grpc, &member.http, first_http),
-        )?;
+        write_toml(&config, &CoordinatorConfig::new(self.layout, member, first_http))?;
         Ok(config)
     }
 
@@ -262,7 +259,7 @@ impl BringUp<'_> {
         let mut config = AgentConfig {
             node: node.to_owned(),
             data_dir: dir.join("data"),
-            coordinators: fleet.coordinators.iter().map(|member| member.grpc.clone()).collect(),
+            coordinators: fleet.coordinators.iter().map(|member| member.advertised().to_owned()).collect(),
             enroll: fleet.coordinators.iter().map(|member| member.http.clone()).collect(),
             token_file,
             helper_socket: self.layout.helper_socket(node)?,

@@ -61,6 +61,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::fleet::Coordinator;
 use super::layout::Layout;
 
 /// `coordinator.toml`.
@@ -108,15 +109,16 @@ struct StoreLimits {
 
 impl CoordinatorConfig {
     /// The file of one member; `first_http` is where the others ask to join, `None` for the first.
-    pub(super) fn new(layout: &Layout, name: &str, grpc: &str, http: &str, first_http: Option<&str>) -> Self {
-        let addresses = Addresses { grpc: grpc.to_owned(), http: http.to_owned() };
+    pub(super) fn new(layout: &Layout, member: &Coordinator, first_http: Option<&str>) -> Self {
+        let (name, http) = (&member.name, &member.http);
+        let addresses = |grpc: &str| Addresses { grpc: grpc.to_owned(), http: http.clone() };
         Self {
-            name: name.to_owned(),
+            name: name.clone(),
             cluster_name: "dev".to_owned(),
             data_dir: layout.coordinator(name).join("data"),
             enroll: first_http.map(str::to_owned).into_iter().collect(),
-            listen: addresses.clone(),
-            advertise: addresses,
+            listen: addresses(&member.grpc),
+            advertise: addresses(member.advertised()),
             raft: RaftTimes {
                 heartbeat_ms: 150,
                 election_min_ms: 600,

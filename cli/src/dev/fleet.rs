@@ -60,6 +60,9 @@ pub(super) struct Coordinator {
     pub(super) pid: u32,
     pub(super) grpc: String,
     pub(super) http: String,
+    /// What others call it at, when something stands in front of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) advertise: Option<String>,
     pub(super) dir: PathBuf,
     /// Start time of the process, clock ticks since boot.
     #[serde(default)]
@@ -111,6 +114,13 @@ impl std::fmt::Display for Slot {
     }
 }
 
+impl Coordinator {
+    /// What agents and the other members call it at.
+    pub(super) fn advertised(&self) -> &str {
+        self.advertise.as_deref().unwrap_or(&self.grpc)
+    }
+}
+
 impl Fleet {
     /// A new fleet with free ports, all picked while the sockets of the others are held.
     pub(super) fn plan(layout: &Layout, coordinators: usize, agents: usize) -> anyhow::Result<Self> {
@@ -121,7 +131,7 @@ impl Fleet {
                 let (grpc, http) = (ports.pick(None)?, ports.pick(None)?);
                 let dir = layout.coordinator(&name);
                 let (grpc, http) = (loopback(grpc), loopback(http));
-                Ok(Coordinator { name, pid: 0, grpc, http, dir, start: 0 })
+                Ok(Coordinator { name, pid: 0, grpc, http, advertise: None, dir, start: 0 })
             })
             .collect::<std::io::Result<Vec<_>>>()
             .context("cannot find free ports")?;

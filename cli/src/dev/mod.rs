@@ -58,6 +58,20 @@ struct FleetArgs {
     /// Agents [default: 5, or as many as DIR has]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=200))]
     agents: Option<u16>,
+    /// What a new fleet's coordinator tells the others to call it at: something that stands in front of it, for tests
+    #[arg(long, hide = true, value_name = "NAME=HOST:PORT", value_parser = advertised)]
+    advertise: Vec<(String, String)>,
+}
+
+/// `coord1=127.0.0.1:7443`.
+fn advertised(text: &str) -> Result<(String, String), String> {
+    let (name, address) = text.split_once('=').ok_or("it must be NAME=HOST:PORT")?;
+    let address: std::net::SocketAddr = address.parse().map_err(|_| "it must be NAME=HOST:PORT")?;
+    if address.ip().is_loopback() {
+        Ok((name.to_owned(), address.to_string()))
+    } else {
+        Err("loopback only".into())
+    }
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -79,6 +93,7 @@ impl FleetArgs {
             dir: self.place.dir()?,
             coordinators: self.coordinators.map(usize::from),
             agents: self.agents.map(usize::from),
+            advertise: self.advertise.clone(),
         })
     }
 }

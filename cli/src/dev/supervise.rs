@@ -36,6 +36,8 @@ pub(super) struct Wish {
     /// `None`: as many as the fleet in DIR has, else the default.
     pub(super) coordinators: Option<usize>,
     pub(super) agents: Option<usize>,
+    /// Names of coordinators, and what others are told to call them at. Only of a new fleet: it is in its membership.
+    pub(super) advertise: Vec<(String, String)>,
 }
 
 const DEFAULT_COORDINATORS: usize = 3;
@@ -76,7 +78,13 @@ fn fleet_of(layout: &Layout, wish: &Wish) -> anyhow::Result<(Fleet, bool)> {
     let Some(mut fleet) = Fleet::load(layout)? else {
         let coordinators = wish.coordinators.unwrap_or(DEFAULT_COORDINATORS);
         let agents = wish.agents.unwrap_or(DEFAULT_AGENTS);
-        return Ok((Fleet::plan(layout, coordinators, agents)?, false));
+        let mut fleet = Fleet::plan(layout, coordinators, agents)?;
+        for (name, address) in &wish.advertise {
+            let member = fleet.coordinators.iter_mut().find(|member| member.name == *name);
+            member.with_context(|| format!("there is no coordinator {name}"))?.advertise =
+                Some(address.clone());
+        }
+        return Ok((fleet, false));
     };
     let (coordinators, agents) = (fleet.coordinators.len(), fleet.agents.len());
     if wish.coordinators.is_some_and(|wished| wished != coordinators)
@@ -248,6 +256,9 @@ pub(super) async fn detach(wish: &Wish) -> anyhow::Result<ExitCode> {
         if let Some(count) = count {
             command.arg(flag).arg(count.to_string());
         }
+    }
+    for (name, address) in &wish.advertise {
+        command.arg("--advertise").arg(format!("{name}={address}"));
     }
     let mut child = command
         .stdin(Stdio::null())
