@@ -53,3 +53,4 @@ pub use probe::{PROBE_ARGUMENT, probe_main};
 pub use record::MAX_STORED;
 pub use space::{LowSpace, SpaceUse, space_use};
 pub use store::Durable;
+pub use writer::Pace;

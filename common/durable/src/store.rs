@@ -18,7 +18,7 @@ use crate::options::{Options, SpaceFloor};
 use crate::read;
 use crate::record::Totals;
 use crate::space::{LowSpace, space_use};
-use crate::writer::{self, Committer, Done, Request, Shared};
+use crate::writer::{self, Committer, Done, Pace, Request, Shared};
 
 /// An open store. Clones share it; the last one to go waits for the writer, writes the high-water mark and closes.
 #[derive(Clone)]
@@ -39,9 +39,24 @@ struct Place {
     _lock: Lock,
 }
 
+/// How the writer runs.
+enum Mode {
+    Thread,
+    Inline,
+    Paced(Pace),
+}
+
 enum Writer {
-    Thread { requests: mpsc::Sender<Request>, thread: JoinHandle<()> },
+    Thread {
+        requests: mpsc::Sender<Request>,
+        thread: JoinHandle<()>,
+    },
     Inline(Committer),
+    /// A task; threads that can not wait for it commit at once.
+    Paced {
+        requests: mpsc::Sender<Request>,
+        committer: Arc<Mutex<Committer>>,
+    },
     Closed,
 }
 
@@ -61,7 +76,7 @@ impl Durable {
         let (engine, lock, mark, totals) = open::open(&options)?;
         let name = options.dir.display().to_string();
         let place = Some(Place { options, _lock: lock });
-        Ok(Self::start(engine, mark, totals, name, place, false))
+        Ok(Self::start(engine, mark, totals, name, place, Mode::Thread))
     }
 
     /// Opens a store on an engine of the caller, for instance [`crate::MemoryDisk::engine`]. With `inline`, commits
@@ -70,6 +85,23 @@ impl Durable {
     /// # Errors
     /// [`OpenError`] as for [`Durable::open`]; nothing is moved aside.
     pub fn open_engine(engine: Arc<dyn Engine>, must_exist: bool, inline: bool) -> Result<Self, OpenError> {
+        Self::open_in(engine, must_exist, if inline { Mode::Inline } else { Mode::Thread })
+    }
+
+    /// As [`Durable::open_engine`], with the writer as a task of the caller's runtime: each group's barrier takes as long
+    /// as `pace` says, and the group is not durable before. For simulators; call it inside a runtime.
+    ///
+    /// # Errors
+    /// [`OpenError`] as for [`Durable::open_engine`].
+    pub fn open_engine_paced(
+        engine: Arc<dyn Engine>,
+        must_exist: bool,
+        pace: Pace,
+    ) -> Result<Self, OpenError> {
+        Self::open_in(engine, must_exist, Mode::Paced(pace))
+    }
+
+    fn open_in(engine: Arc<dyn Engine>, must_exist: bool, mode: Mode) -> Result<Self, OpenError> {
         let dir = std::path::Path::new("memory");
         let (mark, totals) = open::admit(&*engine, dir, must_exist)?;
         read::verify(&*engine).map_err(|error| OpenError::Damaged {
@@ -77,7 +109,7 @@ impl Durable {
             quarantine: dir.to_owned(),
             reason: error.to_string(),
         })?;
-        Ok(Self::start(engine, mark, totals, "memory".to_owned(), None, inline))
+        Ok(Self::start(engine, mark, totals, "memory".to_owned(), None, mode))
     }
 
     fn start(
@@ -86,7 +118,7 @@ impl Durable {
         totals: Totals,
         name: String,
         place: Option<Place>,
-        inline: bool,
+        mode: Mode,
     ) -> Self {
         let shared = Arc::new(Shared::default());
         shared.sequence.store(totals.sequence, Ordering::Release);
@@ -94,12 +126,19 @@ impl Durable {
             slot.store(value, Ordering::Release);
         }
         let committer = Committer::new(Arc::clone(&engine), Arc::clone(&shared), totals, mark.sequence, name);
-        let writer = if inline {
-            Writer::Inline(committer)
-        } else {
-            let (requests, receiver) = mpsc::channel(writer::QUEUE);
-            let thread = std::thread::spawn(move || writer::run(committer, receiver));
-            Writer::Thread { requests, thread }
+        let writer = match mode {
+            Mode::Inline => Writer::Inline(committer),
+            Mode::Thread => {
+                let (requests, receiver) = mpsc::channel(writer::QUEUE);
+                let thread = std::thread::spawn(move || writer::run(committer, receiver));
+                Writer::Thread { requests, thread }
+            }
+            Mode::Paced(pace) => {
+                let (requests, receiver) = mpsc::channel(writer::QUEUE);
+                let committer = Arc::new(Mutex::new(committer));
+                tokio::spawn(writer::run_paced(Arc::clone(&committer), receiver, pace));
+                Writer::Paced { requests, committer }
+            }
         };
         Self { inner: Arc::new(Inner { engine: Some(engine), shared, writer: Mutex::new(writer), place }) }
     }
@@ -111,7 +150,7 @@ impl Durable {
     /// [`StoreError`]. A failed barrier does not return: it ends the process.
     pub async fn commit(&self, batch: Batch) -> Result<u64, StoreError> {
         let (done, answer) = oneshot::channel();
-        match self.submit(Request { batch, done: Done::Task(done) })? {
+        match self.submit(Request { batch, done: Done::Task(done) }, false)? {
             None => {}
             Some((requests, request)) => requests.send(request).await.map_err(|_| StoreError::Closed)?,
         }
@@ -124,7 +163,9 @@ impl Durable {
     /// [`StoreError`].
     pub fn commit_blocking(&self, batch: Batch) -> Result<u64, StoreError> {
         let (done, answer) = std::sync::mpsc::sync_channel(1);
-        if let Some((requests, mut request)) = self.submit(Request { batch, done: Done::Thread(done) })? {
+        if let Some((requests, mut request)) =
+            self.submit(Request { batch, done: Done::Thread(done) }, true)?
+        {
             // tokio's own blocking send panics inside a runtime; a full queue is rare, so look again soon.
             while let Err(error) = requests.try_send(request) {
                 match error {
@@ -139,15 +180,25 @@ impl Durable {
         answer.recv().map_err(|_| StoreError::Closed)?
     }
 
-    /// Commits at once in inline mode; else gives back where to send the request.
-    fn submit(&self, request: Request) -> Result<Option<(mpsc::Sender<Request>, Request)>, StoreError> {
+    /// Commits at once in inline mode, and for threads beside a paced writer; else gives back where to send the request.
+    fn submit(
+        &self,
+        request: Request,
+        thread: bool,
+    ) -> Result<Option<(mpsc::Sender<Request>, Request)>, StoreError> {
         let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *writer {
             Writer::Inline(committer) => {
                 committer.commit(vec![request]);
                 Ok(None)
             }
-            Writer::Thread { requests, .. } => Ok(Some((requests.clone(), request))),
+            Writer::Paced { committer, .. } if thread => {
+                writer::held(committer).commit(vec![request]);
+                Ok(None)
+            }
+            Writer::Thread { requests, .. } | Writer::Paced { requests, .. } => {
+                Ok(Some((requests.clone(), request)))
+            }
             Writer::Closed => Err(StoreError::Closed),
         }
     }
@@ -264,6 +315,8 @@ impl Inner {
                 }
             }
             Writer::Inline(mut committer) => committer.finish(),
+            // The task finishes what waits and writes the mark, if its runtime still lives.
+            Writer::Paced { requests, committer: _ } => drop(requests),
             Writer::Closed => {}
         }
     }

@@ -1,7 +1,8 @@
 //! The one writer: takes what waits, applies it batch by batch, pays one barrier for all, answers all.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -88,6 +89,12 @@ impl Committer {
 
     /// Commits one group.
     pub(crate) fn commit(&mut self, group: Vec<Request>) {
+        let waiting = self.apply_group(group);
+        self.sync_group(waiting);
+    }
+
+    /// The first half of a commit: everything is in the engine and nothing is durable yet.
+    fn apply_group(&mut self, group: Vec<Request>) -> Vec<(Done, u64)> {
         let mut waiting = Vec::with_capacity(group.len());
         for Request { batch, done } in group {
             match self.apply(batch) {
@@ -95,6 +102,11 @@ impl Committer {
                 Err(error) => done.send(Err(error)),
             }
         }
+        waiting
+    }
+
+    /// The second half: one barrier for the group, then everybody is answered.
+    fn sync_group(&mut self, waiting: Vec<(Done, u64)>) {
         if waiting.is_empty() {
             return;
         }
@@ -192,21 +204,48 @@ fn die(name: &str, reason: &str) -> ! {
     std::process::abort()
 }
 
+/// What waits behind the first request and may share its barrier.
+fn group(first: Request, requests: &mut mpsc::Receiver<Request>) -> Vec<Request> {
+    let mut bytes = first.batch.bytes();
+    let mut group = vec![first];
+    while group.len() < GROUP_BATCHES && bytes < GROUP_BYTES {
+        match requests.try_recv() {
+            Ok(request) => {
+                bytes += request.batch.bytes();
+                group.push(request);
+            }
+            Err(mpsc::error::TryRecvError::Empty | mpsc::error::TryRecvError::Disconnected) => break,
+        }
+    }
+    group
+}
+
 /// The writer thread: until every sender is gone.
 pub(crate) fn run(mut committer: Committer, mut requests: mpsc::Receiver<Request>) {
     while let Some(first) = requests.blocking_recv() {
-        let mut bytes = first.batch.bytes();
-        let mut group = vec![first];
-        while group.len() < GROUP_BATCHES && bytes < GROUP_BYTES {
-            match requests.try_recv() {
-                Ok(request) => {
-                    bytes += request.batch.bytes();
-                    group.push(request);
-                }
-                Err(mpsc::error::TryRecvError::Empty | mpsc::error::TryRecvError::Disconnected) => break,
-            }
-        }
-        committer.commit(group);
+        committer.commit(group(first, &mut requests));
     }
     committer.finish();
+}
+
+/// How long the barrier of the next group takes, by a simulator's choice.
+pub type Pace = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// The writer as a task: between a group's two halves it waits, so that a simulated power cut can come in between.
+pub(crate) async fn run_paced(
+    committer: Arc<Mutex<Committer>>,
+    mut requests: mpsc::Receiver<Request>,
+    pace: Pace,
+) {
+    while let Some(first) = requests.recv().await {
+        let waiting = held(&committer).apply_group(group(first, &mut requests));
+        tokio::time::sleep(pace()).await;
+        held(&committer).sync_group(waiting);
+    }
+    held(&committer).finish();
+}
+
+/// A committer is poisoned by its own failures, not by a panic elsewhere.
+pub(crate) fn held(committer: &Mutex<Committer>) -> MutexGuard<'_, Committer> {
+    committer.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -339,3 +339,34 @@ fn an_unsynced_batch_is_lost_whole() {
     assert!(engine.get(&[2]).unwrap().is_some() && engine.get(&[3]).unwrap().is_some());
     assert_eq!(engine.get(&[4]).unwrap(), None);
 }
+
+#[tokio::test]
+async fn a_paced_commit_is_lost_when_the_power_goes_before_its_barrier_and_kept_after_it() {
+    let disk = MemoryDisk::new();
+    let batch = |key: &[u8]| {
+        let mut batch = Batch::new();
+        batch.put(key, b"value").unwrap();
+        batch
+    };
+    let never = std::sync::Arc::new(|| std::time::Duration::from_secs(3_600));
+    let store = Durable::open_engine_paced(disk.engine(), false, never).unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        let batch = batch(b"a");
+        async move { store.commit(batch).await }
+    });
+    while disk.unsynced() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.get(b"a").unwrap().as_deref(), Some(b"value".as_slice()), "readers see what is applied");
+    disk.crash();
+    waiting.abort();
+    let at_once = std::sync::Arc::new(|| std::time::Duration::ZERO);
+    let store = Durable::open_engine_paced(disk.engine(), true, at_once).unwrap();
+    assert_eq!(store.get(b"a").unwrap(), None);
+    store.commit(batch(b"b")).await.unwrap();
+    store.commit_blocking(batch(b"c")).unwrap();
+    disk.crash();
+    let store = Durable::open_engine(disk.engine(), true, true).unwrap();
+    assert!(store.get(b"b").unwrap().is_some() && store.get(b"c").unwrap().is_some());
+}

@@ -1,6 +1,7 @@
 //! Dialling a coordinator: an address, a connector, a lazily connected tonic channel.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -121,6 +123,23 @@ impl Default for ChannelLimits {
 /// # Errors
 /// [`ConnectError`] when the address does not make an endpoint. Failing to connect shows at the call.
 pub fn channel(address: &Address, tls: &ClientTls, limits: &ChannelLimits) -> Result<Channel, ConnectError> {
+    channel_over(address, tls, limits, tcp)
+}
+
+/// As [`channel`], over connections that `connect` makes, for instance those of a simulated network.
+///
+/// # Errors
+/// [`ConnectError`].
+pub fn channel_over<S, F>(
+    address: &Address,
+    tls: &ClientTls,
+    limits: &ChannelLimits,
+    connect: impl Fn(Address) -> F + Clone + Send + Sync + 'static,
+) -> Result<Channel, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: Future<Output = io::Result<S>> + Send,
+{
     let ChannelLimits {
         connect_timeout,
         keepalive_interval,
@@ -143,8 +162,8 @@ pub fn channel(address: &Address, tls: &ClientTls, limits: &ChannelLimits) -> Re
     let config = tls.with_alpn(b"h2");
     let address = address.clone();
     let connector = tower::service_fn(move |_: Uri| {
-        let (address, config) = (address.clone(), config.clone());
-        async move { dial(&address, config, connect_timeout).await.map(TokioIo::new) }
+        let (address, config, connect) = (address.clone(), config.clone(), connect.clone());
+        async move { dial_over(&address, config, connect_timeout, connect).await.map(TokioIo::new) }
     });
     Ok(endpoint.connect_with_connector_lazy(connector))
 }
@@ -166,17 +185,36 @@ pub fn was_never_sent(status: &tonic::Status) -> bool {
     false
 }
 
+/// A connection of this machine's network.
+async fn tcp(address: Address) -> io::Result<TcpStream> {
+    let tcp = TcpStream::connect((address.host(), address.port())).await?;
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
+}
+
 /// TCP and TLS within one deadline; the wanted protocol must have been agreed on.
 pub(super) async fn dial(
     address: &Address,
     config: Arc<ClientConfig>,
     timeout: Duration,
 ) -> io::Result<TlsStream<TcpStream>> {
+    dial_over(address, config, timeout, tcp).await
+}
+
+async fn dial_over<S, F>(
+    address: &Address,
+    config: Arc<ClientConfig>,
+    timeout: Duration,
+    connect: impl Fn(Address) -> F,
+) -> io::Result<TlsStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = io::Result<S>>,
+{
     let wanted = config.alpn_protocols.first().cloned();
     let work = async {
-        let tcp = TcpStream::connect((address.host(), address.port())).await?;
-        tcp.set_nodelay(true)?;
-        TlsConnector::from(config).connect(address.server_name()?, tcp).await
+        let stream = connect(address.clone()).await?;
+        TlsConnector::from(config).connect(address.server_name()?, stream).await
     };
     let stream = match tokio::time::timeout(timeout, work).await {
         Ok(Ok(stream)) => stream,

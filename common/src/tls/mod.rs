@@ -29,7 +29,7 @@ mod verify;
 
 pub use access::{AccessInfo, AllowList, Denied};
 pub use authority::{BACKDATE, CA_LIFE, CertificateAuthority, IssuedCertificate, LEAF_LIFE, LeafSpec};
-pub use connect::{Address, ChannelLimits, ConnectError, channel, was_never_sent};
+pub use connect::{Address, ChannelLimits, ConnectError, channel, channel_over, was_never_sent};
 pub use error::{Refused, TlsError, refusal_word};
 pub use file::{read_private, write_atomic};
 pub use https::{HttpsError, HttpsLimits, HttpsResponse, https_request};

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use quorate_common::task::{Backoff, BackoffPolicy, Entropy, Shutdown};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -13,13 +14,21 @@ use super::stats::ListenStats;
 
 /// Where connections come from; a socket, or a test that runs out of file descriptors.
 pub trait Accept: Send + 'static {
+    /// A connection; small messages are not held back on it.
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
     /// The next connection. Must be cancel-safe.
-    fn accept(&mut self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
 }
 
 impl Accept for TcpListener {
+    type Stream = TcpStream;
+
     async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
-        Self::accept(self).await
+        let (stream, remote) = Self::accept(self).await?;
+        // A peer that is gone again already shows at the first read.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, remote))
     }
 }
 
@@ -30,7 +39,7 @@ pub(super) async fn accept_loop<A, F>(
     stats: &ListenStats,
     first_backoff: Duration,
     grace: Duration,
-    serve: impl Fn(TcpStream, SocketAddr) -> Option<F>,
+    serve: impl Fn(A::Stream, SocketAddr) -> Option<F>,
 ) where
     A: Accept,
     F: Future<Output = ()> + Send + 'static,

@@ -12,7 +12,8 @@ use quorate_common::task::{BoxError, Service, Shutdown, os_seed};
 use quorate_common::telemetry::sanitize;
 use quorate_common::tls::{AllowList, Identity, LiveTls, Refused, TlsError, refusal_word};
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -133,9 +134,9 @@ impl Shared {
         }
     }
 
-    async fn connection(
+    async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         self: Arc<Self>,
-        stream: TcpStream,
+        stream: S,
         remote: SocketAddr,
         slot: Slot,
         shutdown: Shutdown,
@@ -160,8 +161,10 @@ impl Shared {
         }
     }
 
-    async fn handshake(&self, stream: TcpStream) -> io::Result<Prefaced<TlsStream<TcpStream>>> {
-        stream.set_nodelay(true)?;
+    async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+    ) -> io::Result<Prefaced<TlsStream<S>>> {
         let stream = self.acceptor.accept(stream).await?;
         if stream.get_ref().1.alpn_protocol() != Some(b"h2".as_slice()) {
             // A client that offers no protocol at all passes TLS; it must not pass here.
@@ -171,9 +174,9 @@ impl Shared {
     }
 
     /// Reads the identity again from what the handshake verified, and asks the allow-list for what it knows.
-    fn enter(
+    fn enter<S>(
         &self,
-        stream: &Prefaced<TlsStream<TcpStream>>,
+        stream: &Prefaced<TlsStream<S>>,
         remote: SocketAddr,
     ) -> Result<Registration, &'static str> {
         let certificates = stream.inner().get_ref().1.peer_certificates();
@@ -188,9 +191,9 @@ impl Shared {
         self.registry.enter(peer, self.limits.max_connections, self.limits.per_identity(role))
     }
 
-    async fn serve(
+    async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         &self,
-        stream: Prefaced<TlsStream<TcpStream>>,
+        stream: Prefaced<TlsStream<S>>,
         registration: Registration,
         shutdown: Shutdown,
     ) {

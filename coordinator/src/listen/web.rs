@@ -51,7 +51,7 @@ struct Shared {
     stats: Arc<ListenStats>,
 }
 
-impl<A: Accept> HttpListener<A> {
+impl<A: Accept<Stream = TcpStream>> HttpListener<A> {
     /// Puts a router over a bound socket. Requests carry [`HttpPeer`] as an extension.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl<A: Accept> HttpListener<A> {
     }
 }
 
-impl<A: Accept> Service for HttpListener<A> {
+impl<A: Accept<Stream = TcpStream>> Service for HttpListener<A> {
     const NAME: &'static str = "http-listener";
 
     async fn run(self, shutdown: Shutdown) -> Result<(), BoxError> {

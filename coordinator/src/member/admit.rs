@@ -9,25 +9,26 @@ use quorate_core::command::{
 use quorate_core::{Command, Entry, State};
 use quorate_model::{AccessRole, Principal};
 
+use super::ground::Clock;
 use crate::observe::{Report, Table};
 use crate::raft::{Hooks, RaftNode, Refusal};
 
 /// Hooks of the Raft handler.
 #[derive(Default)]
 pub(super) struct Admit {
-    inner: OnceLock<(RaftNode<State>, Arc<Table>)>,
+    inner: OnceLock<(RaftNode<State>, Arc<Table>, Arc<dyn Clock>)>,
 }
 
 impl Admit {
     /// Gives it the member; once.
-    pub(super) fn set(&self, node: RaftNode<State>, table: Arc<Table>) {
-        let _ = self.inner.set((node, table));
+    pub(super) fn set(&self, node: RaftNode<State>, table: Arc<Table>, clock: Arc<dyn Clock>) {
+        let _ = self.inner.set((node, table, clock));
     }
 }
 
 impl Hooks<Entry> for Admit {
     fn admit(&self, sender: u64, entry: &Entry) -> Result<(), String> {
-        let (node, _) = self.inner.get().ok_or("this member is starting")?;
+        let (node, ..) = self.inner.get().ok_or("this member is starting")?;
         node.state().read(|state, _| admitted(state, entry)).map_err(|why| {
             tracing::warn!(sender, principal = %entry.principal, command = entry.command.name(), %why, "a passed-on write was refused");
             why
@@ -36,12 +37,12 @@ impl Hooks<Entry> for Admit {
 
     fn observations(&self, _sender: u64, payload: Bytes) -> Result<Bytes, Refusal> {
         let unavailable = |why: &str| Refusal::Unavailable(why.to_owned());
-        let (node, table) = self.inner.get().ok_or_else(|| unavailable("this member is starting"))?;
+        let (node, table, clock) = self.inner.get().ok_or_else(|| unavailable("this member is starting"))?;
         if !node.status().is_leader() {
             return Err(unavailable("this member does not lead"));
         }
         let report: Report = rmp_serde::from_slice(&payload).map_err(|e| Refusal::Invalid(e.to_string()))?;
-        table.merge(report, super::now());
+        table.merge(report, clock.now());
         Ok(Bytes::new())
     }
 }

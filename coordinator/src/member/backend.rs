@@ -8,6 +8,7 @@ use quorate_core::{Answer, Entry, Observations, State};
 use quorate_model::{MemberId, MemberName, NodeName, Timestamp};
 use tokio::sync::watch;
 
+use super::ground::Clock;
 use crate::api::backend::{
     Backend, Health, MemberView, MembershipError, MetricValue, NodeDetail, ProposeError, RaftRole, ReadError,
     SnapshotError,
@@ -27,6 +28,7 @@ pub(super) struct MemberBackend {
     pub(super) table: Arc<Table>,
     pub(super) sessions: Registry,
     pub(super) name: MemberName,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Backend for MemberBackend {
@@ -89,7 +91,7 @@ impl Backend for MemberBackend {
     }
 
     fn now(&self) -> Timestamp {
-        super::now()
+        self.clock.now()
     }
 
     fn mint(&self) -> u64 {

@@ -7,20 +7,19 @@ use quorate_core::State;
 use tonic::transport::Channel;
 use tower::ServiceExt;
 
-use super::dial::Dialer;
 use crate::api::backend::{ForwardError, LeaderForward};
 use crate::raft::{Dial, Purpose, RaftNode};
 
 /// Sends calls to whoever leads, over one connection that is kept.
 pub(super) struct Forward {
     node: RaftNode<State>,
-    dialer: Arc<Dialer>,
+    dial: Arc<dyn Dial>,
     kept: Mutex<Option<(u64, String, Channel)>>,
 }
 
 impl Forward {
-    pub(super) fn new(node: RaftNode<State>, dialer: Arc<Dialer>) -> Self {
-        Self { node, dialer, kept: Mutex::new(None) }
+    pub(super) fn new(node: RaftNode<State>, dial: Arc<dyn Dial>) -> Self {
+        Self { node, dial, kept: Mutex::new(None) }
     }
 
     fn channel(&self) -> Result<Channel, ForwardError> {
@@ -36,7 +35,7 @@ impl Forward {
             return Ok(channel.clone());
         }
         let channel =
-            self.dialer.channel(leader, &address, Purpose::Control).map_err(ForwardError::Unreachable)?;
+            self.dial.channel(leader, &address, Purpose::Control).map_err(ForwardError::Unreachable)?;
         *kept = Some((leader, address, channel.clone()));
         Ok(channel)
     }

@@ -10,10 +10,14 @@ mod backend;
 mod birth;
 mod dial;
 mod forward;
+mod ground;
+mod parts;
 mod renew;
 mod serve;
 
 pub use birth::{BirthError, init, join};
+pub use ground::{Clock, Ground, SystemClock};
+pub use parts::Member;
 pub use serve::{ServeError, serve};
 
 use std::path::PathBuf;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{AnyError, Entry, OptionalSend, RaftLogId, RaftLogReader};
 
-use crate::store::{CommittedFile, CommittedIndex, LogBytes, LogMarks, Snapshots};
+use crate::store::{Blocking, CommittedIndex, LogBytes, LogMarks, Slot, SnapshotShelf};
 
 use super::codec;
 use super::machine::meta_of;
@@ -21,7 +21,8 @@ const APPEND_BYTES: usize = 2 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct LogStore {
     log: LogBytes,
-    committed: Arc<CommittedFile>,
+    committed: Slot,
+    blocking: Blocking,
     /// What the slot file holds; written only when it changes.
     saved: Option<LogId>,
     /// Last entry, once known: the store is asked once, not per append. Readers do not use it.
@@ -47,7 +48,7 @@ fn committed_index(id: LogId) -> CommittedIndex {
 }
 
 /// Reads what R4 needs to know, before anything uses the log.
-pub(crate) fn marks(log: &LogBytes, snapshots: &Snapshots) -> Result<LogMarks, String> {
+pub(crate) fn marks(log: &LogBytes, snapshots: &dyn SnapshotShelf) -> Result<LogMarks, String> {
     /// Entries per step; bounds memory.
     const STEP: usize = 512;
     let text = |error: &dyn std::error::Error| error.to_string();
@@ -96,8 +97,13 @@ pub(crate) fn marks(log: &LogBytes, snapshots: &Snapshots) -> Result<LogMarks, S
 }
 
 impl LogStore {
-    pub(crate) fn new(log: LogBytes, committed: Arc<CommittedFile>, saved: Option<CommittedIndex>) -> Self {
-        Self { log, committed, saved: saved.map(log_id), last: None }
+    pub(crate) fn new(
+        log: LogBytes,
+        committed: Slot,
+        blocking: Blocking,
+        saved: Option<CommittedIndex>,
+    ) -> Self {
+        Self { log, committed, blocking, saved: saved.map(log_id), last: None }
     }
 
     fn purged(&self) -> Result<Option<LogId>, StorageError> {
@@ -209,7 +215,7 @@ impl RaftLogStorage<Types> for LogStore {
         }
         let file = Arc::clone(&self.committed);
         let slot = committed.map(committed_index);
-        let saved = tokio::task::spawn_blocking(move || file.save(slot)).await;
+        let saved = self.blocking.run(move || file.save(slot)).await;
         match saved {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(StorageIOError::write_logs(any(error)).into()),

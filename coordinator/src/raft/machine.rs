@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::store::{MAX_SNAPSHOT_BYTES, Snapshots, decode_snapshot, encode_snapshot};
+use crate::store::{Blocking, MAX_SNAPSHOT_BYTES, Shelf, decode_snapshot, encode_snapshot};
 
 use super::codec;
 use super::types::{Answers, LogId, Membership, SnapshotMeta, StorageError, StorageIOError, Types};
@@ -102,13 +102,15 @@ impl<M> std::ops::Deref for SharedState<M> {
 pub(crate) struct StateMachine<M> {
     shared: Arc<RwLock<Arc<Applied<M>>>>,
     applied: watch::Sender<u64>,
-    snapshots: Snapshots,
+    snapshots: Shelf,
+    blocking: Blocking,
 }
 
 /// Builds one snapshot from a state that no longer changes.
 pub(crate) struct Builder<M> {
     applied: Arc<Applied<M>>,
-    snapshots: Snapshots,
+    snapshots: Shelf,
+    blocking: Blocking,
 }
 
 fn storage(verb: ErrorVerb, error: impl std::fmt::Display) -> StorageError {
@@ -117,7 +119,7 @@ fn storage(verb: ErrorVerb, error: impl std::fmt::Display) -> StorageError {
 
 impl<M: Machine> StateMachine<M> {
     /// The state of the newest valid snapshot; the log is applied on top by openraft, up to the committed index.
-    pub(crate) fn open(snapshots: Snapshots) -> Result<Self, String> {
+    pub(crate) fn open(snapshots: Shelf, blocking: Blocking) -> Result<Self, String> {
         let applied = match snapshots.newest().map_err(|error| error.to_string())? {
             Some(bytes) => restore(&bytes)?.1,
             None => Applied::default(),
@@ -127,6 +129,7 @@ impl<M: Machine> StateMachine<M> {
             shared: Arc::new(RwLock::new(Arc::new(applied))),
             applied: watch::Sender::new(index),
             snapshots,
+            blocking,
         })
     }
 
@@ -225,8 +228,7 @@ impl<M: Machine> RaftSnapshotBuilder<Types> for Builder<M> {
                 .map_err(|error| error.to_string())?;
             Ok((meta, bytes))
         };
-        let built =
-            tokio::task::spawn_blocking(build).await.map_err(|error| storage(ErrorVerb::Write, error))?;
+        let built = self.blocking.run(build).await.map_err(|error| storage(ErrorVerb::Write, error))?;
         let (meta, bytes) = built.map_err(|error| storage(ErrorVerb::Write, error))?;
         Ok(Snapshot { meta, snapshot: Box::new(Cursor::new(bytes)) })
     }
@@ -249,7 +251,7 @@ impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder<M> {
-        Builder { applied: self.current(), snapshots: self.snapshots.clone() }
+        Builder { applied: self.current(), snapshots: self.snapshots.clone(), blocking: self.blocking }
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<Cursor<Vec<u8>>>, StorageError> {
@@ -277,8 +279,7 @@ impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
                 .map_err(|error| error.to_string())?;
             Ok(applied)
         };
-        let applied =
-            tokio::task::spawn_blocking(install).await.map_err(|error| storage(ErrorVerb::Write, error))?;
+        let applied = self.blocking.run(install).await.map_err(|error| storage(ErrorVerb::Write, error))?;
         let applied = applied.map_err(|error| storage(ErrorVerb::Write, error))?;
         let index = applied.last.map_or(0, |last| last.index);
         *self.shared.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(applied);
@@ -288,7 +289,9 @@ impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, StorageError> {
         let snapshots = self.snapshots.clone();
-        let bytes = tokio::task::spawn_blocking(move || snapshots.newest())
+        let bytes = self
+            .blocking
+            .run(move || snapshots.newest())
             .await
             .map_err(|error| storage(ErrorVerb::Read, error))?
             .map_err(|error| storage(ErrorVerb::Read, error))?;

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{self, CommittedFile, Identity, LogBytes, StoreDirs, StoreOptions};
+use crate::store::{Blocking, Disk, Files, Identity, LogBytes, Slot, StoreDirs, StoreOptions};
 
 use super::codec;
 use super::config::RaftConfig;
@@ -40,7 +40,8 @@ struct Inner<M: Machine> {
     raft: Raft,
     state: StateHandle<M>,
     log: LogBytes,
-    committed: Arc<CommittedFile>,
+    committed: Slot,
+    blocking: Blocking,
     handler: PeerHandler,
     changer: Changer,
     network: Network,
@@ -61,7 +62,7 @@ impl<M: Machine> std::fmt::Debug for RaftNode<M> {
 }
 
 impl<M: Machine> RaftNode<M> {
-    /// Starts the member whose store [`store::format`] made: checks the store, loads the newest snapshot, applies the
+    /// Starts the member whose store [`crate::store::format`] made: checks the store, loads the newest snapshot, applies the
     /// log up to the committed index, joins the cluster it knows.
     ///
     /// # Errors
@@ -74,15 +75,35 @@ impl<M: Machine> RaftNode<M> {
         transport: Arc<dyn Transport>,
         hooks: Arc<dyn Hooks<M::Command>>,
     ) -> Result<Self, StartError> {
-        let opened = tokio::task::spawn_blocking(move || {
-            let opened = store::open(&dirs, identity, &options, log_store::marks)?;
-            let machine = StateMachine::<M>::open(opened.snapshots.clone()).map_err(StartError::State)?;
+        Self::start_on(identity, Arc::new(Files::new(dirs, options)), config, transport, hooks).await
+    }
+
+    /// As [`RaftNode::start`], on a disk of the caller.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start_on(
+        identity: Identity,
+        disk: Arc<dyn Disk>,
+        config: RaftConfig,
+        transport: Arc<dyn Transport>,
+        hooks: Arc<dyn Hooks<M::Command>>,
+    ) -> Result<Self, StartError> {
+        let blocking = disk.blocking();
+        let opened = blocking.run(move || {
+            let opened = disk.open(identity, log_store::marks)?;
+            let machine =
+                StateMachine::<M>::open(opened.snapshots.clone(), blocking).map_err(StartError::State)?;
             Ok::<_, StartError>((opened, machine))
         });
         let (opened, machine) = opened.await.map_err(|error| StartError::State(error.to_string()))??;
         let state = machine.handle();
-        let log_store =
-            LogStore::new(opened.log.clone(), Arc::clone(&opened.committed), opened.committed_index);
+        let log_store = LogStore::new(
+            opened.log.clone(),
+            Arc::clone(&opened.committed),
+            blocking,
+            opened.committed_index,
+        );
         let network = Network { transport, cluster_id: identity.cluster_id, member_id: identity.member_id };
         let raft_config = Arc::new(config.openraft("quorate")?);
         let raft = Raft::new(identity.member_id, raft_config, network.clone(), log_store, machine)
@@ -97,8 +118,19 @@ impl<M: Machine> RaftNode<M> {
             config: config.clone(),
             one: Arc::new(Mutex::new(())),
         };
-        let (log, committed) = (opened.log, opened.committed);
-        let inner = Inner { identity, raft, state, log, committed, handler, changer, network, config, stop };
+        let inner = Inner {
+            identity,
+            raft,
+            state,
+            log: opened.log,
+            committed: opened.committed,
+            blocking,
+            handler,
+            changer,
+            network,
+            config,
+            stop,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -417,7 +449,7 @@ impl<M: Machine> RaftNode<M> {
             tracing::error!(%error, "the Raft core did not stop in order");
         }
         let store = self.inner.log.durable().clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
+        if let Err(error) = self.inner.blocking.run(move || store.close()).await {
             tracing::error!(%error, "the log store did not close in order");
         }
     }

@@ -1,8 +1,9 @@
 //! When to snapshot: by entries and by bytes. Ours, because openraft 0.9 does not re-arm its own rule after a build in
 //! flight (#1829). openraft then purges the log behind the snapshot, but for `keep_entries`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::LogBytes;

@@ -158,7 +158,7 @@ pub fn format(dirs: &StoreDirs, identity: Identity, options: &StoreOptions) -> R
     let snapshots = dirs.snapshots();
     files::create_dir(&snapshots).map_err(StoreRefused::io("create", &snapshots))?;
     let store = Durable::open(options.durable(dirs, false)).map_err(StoreRefused::Log)?;
-    log::mark_owner(&store, dirs, identity)?;
+    log::mark_owner(&store, &dirs.log(), identity)?;
     drop(store);
     let committed = dirs.committed();
     CommittedFile::create(&committed).map_err(StoreRefused::io("create", &committed))?;

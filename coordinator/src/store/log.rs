@@ -2,12 +2,14 @@
 //!
 //! Keys: `L` + index (u64, BE) for entries, `V` the vote, `P` the purge mark, `I` the owner.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_durable::{Batch, Durable, LimitError, StoreError, files};
 
 use super::committed::{CommittedFile, CommittedIndex};
+use super::disk::{Shelf, Slot, SnapshotShelf};
 use super::error::StoreRefused;
 use super::identity::{self, Identity, StoreDirs, StoreOptions};
 use super::snapshots::Snapshots;
@@ -63,28 +65,23 @@ pub struct Opened {
     /// The log.
     pub log: LogBytes,
     /// The committed index.
-    pub committed: Arc<CommittedFile>,
+    pub committed: Slot,
     /// Its value.
     pub committed_index: Option<CommittedIndex>,
     /// The snapshots.
-    pub snapshots: Snapshots,
+    pub snapshots: Shelf,
 }
 
-pub(super) fn mark_owner(store: &Durable, dirs: &StoreDirs, identity: Identity) -> Result<(), StoreRefused> {
-    check_owner(store, dirs, identity, false)?;
+pub(super) fn mark_owner(store: &Durable, path: &Path, identity: Identity) -> Result<(), StoreRefused> {
+    check_owner(store, path, identity, false)?;
     let mut batch = Batch::new();
     put(&mut batch, OWNER, &identity.encode())?;
     store.commit_blocking(batch)?;
     Ok(())
 }
 
-fn check_owner(
-    store: &Durable,
-    dirs: &StoreDirs,
-    identity: Identity,
-    required: bool,
-) -> Result<(), StoreRefused> {
-    let wrong = |detail: String| Err(StoreRefused::WrongIdentity { path: dirs.log(), detail });
+fn check_owner(store: &Durable, path: &Path, identity: Identity, required: bool) -> Result<(), StoreRefused> {
+    let wrong = |detail: String| Err(StoreRefused::WrongIdentity { path: path.to_owned(), detail });
     match store.get(OWNER)?.map(|bytes| Identity::decode(&bytes)) {
         None if required => wrong("the log names no owner".to_owned()),
         None if store.first(vec![]..=vec![0xFD])?.is_some() => wrong("the log is not empty".to_owned()),
@@ -112,7 +109,7 @@ pub fn open(
     dirs: &StoreDirs,
     expected: Identity,
     options: &StoreOptions,
-    marks: impl FnOnce(&LogBytes, &Snapshots) -> Result<LogMarks, String>,
+    marks: impl FnOnce(&LogBytes, &dyn SnapshotShelf) -> Result<LogMarks, String>,
 ) -> Result<Opened, StoreRefused> {
     let found = identity::read(dirs)?;
     if found != expected {
@@ -120,25 +117,38 @@ pub fn open(
         return Err(StoreRefused::WrongIdentity { path: dirs.identity(), detail });
     }
     let store = Durable::open(options.durable(dirs, true)).map_err(StoreRefused::Log)?;
-    check_owner(&store, dirs, expected, true)?;
     let path = dirs.committed();
     let committed = CommittedFile::open(&path).map_err(StoreRefused::io("read", &path))?;
+    let committed = committed.map(|(file, index)| (Arc::new(file) as Slot, index));
     let path = dirs.snapshots();
     let snapshots = Snapshots::open(&path).map_err(StoreRefused::io("read", &path))?;
+    let quarantine = || files::quarantine(&dirs.log()).ok();
+    admit(store, &dirs.log(), expected, committed, Arc::new(snapshots), marks, quarantine)
+}
+
+/// Puts together what was opened, and refuses what cannot be what this member promised from. `quarantine` moves the log
+/// aside.
+pub(super) fn admit(
+    store: Durable,
+    path: &Path,
+    expected: Identity,
+    committed: Option<(Slot, Option<CommittedIndex>)>,
+    snapshots: Shelf,
+    marks: impl FnOnce(&LogBytes, &dyn SnapshotShelf) -> Result<LogMarks, String>,
+    quarantine: impl FnOnce() -> Option<PathBuf>,
+) -> Result<Opened, StoreRefused> {
+    check_owner(&store, path, expected, true)?;
     let log = LogBytes::new(store)?;
-    let outcome = marks(&log, &snapshots).and_then(|marks| {
+    let outcome = marks(&log, &*snapshots).and_then(|marks| {
         let committed = committed.ok_or("the committed index is missing or damaged")?;
         check(&log.store, &marks, committed.1)?;
         Ok(committed)
     });
     match outcome {
-        Ok((file, committed_index)) => {
-            Ok(Opened { log, committed: Arc::new(file), committed_index, snapshots })
-        }
+        Ok((committed, committed_index)) => Ok(Opened { log, committed, committed_index, snapshots }),
         Err(reason) => {
             drop(log);
-            let quarantine = files::quarantine(&dirs.log()).ok();
-            Err(StoreRefused::Lost { member_id: expected.member_id, reason, quarantine })
+            Err(StoreRefused::Lost { member_id: expected.member_id, reason, quarantine: quarantine() })
         }
     }
 }

@@ -14,15 +14,20 @@
 //! **Must never** know commands or answers, and never repair: refusing costs a rejoin, repairing costs trust.
 
 mod committed;
+mod disk;
 mod error;
 mod identity;
 mod log;
+mod memory;
 mod snapshots;
 
 pub use committed::{CommittedFile, CommittedIndex};
+pub use disk::{Blocking, CommittedSlot, Disk, Files, Marks, SnapshotShelf};
 pub use error::StoreRefused;
 pub use identity::{Identity, StoreDirs, StoreOptions, format, is_formatted, set_aside};
 pub use log::{LogBytes, LogMarks, MAX_KEYS_PER_BATCH, Opened, open};
+pub use memory::MemoryStore;
 pub use snapshots::{MAX_SNAPSHOT_BYTES, SnapshotFile, Snapshots};
 
+pub(crate) use disk::{Shelf, Slot};
 pub(crate) use snapshots::{decode as decode_snapshot, encode as encode_snapshot};

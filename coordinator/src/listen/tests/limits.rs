@@ -166,6 +166,8 @@ struct Exhausted {
 }
 
 impl Accept for Exhausted {
+    type Stream = TcpStream;
+
     async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         match self.errors.pop_front() {
             Some(error) => Err(error),

@@ -14,7 +14,7 @@ use super::{
 use crate::raft::log_store::{LogStore, marks};
 use crate::raft::types::{Proposals, Types};
 use crate::raft::{MembershipError, ProposeError, RaftConfig, codec};
-use crate::store;
+use crate::store::{self, Blocking};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_members_survive_the_loss_of_their_leader() {
@@ -206,7 +206,7 @@ async fn a_restart_replays_twenty_thousand_entries() {
     let dir = tempfile::tempdir().unwrap();
     let dirs = format(dir.path(), 1);
     let opened = store::open(&dirs, identity(1), &options(), marks).unwrap();
-    let mut log = LogStore::new(opened.log, opened.committed, opened.committed_index);
+    let mut log = LogStore::new(opened.log, opened.committed, Blocking::Pool, opened.committed_index);
     let id = |index| LogId::new(CommittedLeaderId::new(1, 1), index);
     log.save_vote(&Vote::new_committed(1, 1)).await.unwrap();
     for start in (0..ENTRIES).step_by(250) {

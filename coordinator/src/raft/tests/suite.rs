@@ -7,7 +7,7 @@ use super::{Map, format, identity, options};
 use crate::raft::log_store::{LogStore, marks};
 use crate::raft::machine::StateMachine;
 use crate::raft::types::{StorageError, Types};
-use crate::store;
+use crate::store::{self, Blocking};
 
 struct Stores;
 
@@ -16,8 +16,8 @@ impl StoreBuilder<Types, LogStore, StateMachine<Map>, TempDir> for Stores {
         let dir = tempfile::tempdir().unwrap();
         let dirs = format(dir.path(), 1);
         let opened = store::open(&dirs, identity(1), &options(), marks).unwrap();
-        let machine = StateMachine::open(opened.snapshots.clone()).unwrap();
-        let log = LogStore::new(opened.log, opened.committed, opened.committed_index);
+        let machine = StateMachine::open(opened.snapshots.clone(), Blocking::Pool).unwrap();
+        let log = LogStore::new(opened.log, opened.committed, Blocking::Pool, opened.committed_index);
         Ok((dir, log, machine))
     }
 }
