@@ -3,6 +3,7 @@
 //! Must never: be published, or hold a rule of the product. What is tested lives in its own crate.
 
 pub mod cluster;
+pub mod crash;
 pub mod fuzz;
 pub mod wait;
 pub mod workspace;

@@ -13,6 +13,9 @@ pub const MAX_KEY: usize = 512;
 /// Largest value of [`Batch::put`] in bytes: a stored value with its frame stays within 4 KiB.
 pub const MAX_VALUE: usize = MAX_STORED - HEADER;
 
+/// Largest value kept in one record. The feature exists only for the crash suite, which shows what this rule prevents.
+const MAX_WHOLE: usize = if cfg!(feature = "without-4k-rule") { MAX_LARGE } else { MAX_VALUE };
+
 /// Largest value of [`Batch::put_large`] in bytes: one Raft message (4 MiB) and some room.
 pub const MAX_LARGE: usize = 8 << 20;
 
@@ -114,7 +117,7 @@ impl Batch {
             }
             let stored = match value {
                 None => None,
-                Some(value) if value.len() <= MAX_VALUE => Some(record::encode(&key, Kind::Whole, &value)),
+                Some(value) if value.len() <= MAX_WHOLE => Some(record::encode(&key, Kind::Whole, &value)),
                 Some(value) => {
                     let manifest = chunks(&value, sequence, next_chunk, &mut out);
                     next_chunk += manifest.count;

@@ -27,7 +27,8 @@ pub use error::StoreRefused;
 pub use identity::{Identity, StoreDirs, StoreOptions, format, is_formatted, set_aside};
 pub use log::{LogBytes, LogMarks, MAX_KEYS_PER_BATCH, Opened, open};
 pub use memory::MemoryStore;
-pub use snapshots::{MAX_SNAPSHOT_BYTES, SnapshotFile, Snapshots};
+pub use snapshots::{
+    MAX_SNAPSHOT_BYTES, SnapshotFile, Snapshots, decode as decode_snapshot, encode as encode_snapshot,
+};
 
 pub(crate) use disk::{Shelf, Slot};
-pub(crate) use snapshots::{decode as decode_snapshot, encode as encode_snapshot};

@@ -34,7 +34,8 @@ pub struct Snapshots {
 }
 
 /// Frames meta and state.
-pub(crate) fn encode(meta: &[u8], state: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn encode(meta: &[u8], state: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER + meta.len() + state.len());
     out.extend_from_slice(MAGIC);
     // Both lengths are far below their types' limits (MAX_SNAPSHOT_BYTES).
@@ -48,7 +49,10 @@ pub(crate) fn encode(meta: &[u8], state: &[u8]) -> Vec<u8> {
 }
 
 /// Checks a whole snapshot; returns meta and state.
-pub(crate) fn decode(bytes: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
+///
+/// # Errors
+/// What does not fit.
+pub fn decode(bytes: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
     let (header, rest) = bytes.split_at_checked(HEADER).ok_or("shorter than its header")?;
     let (fields, crc) = header.split_at(HEADER - 4);
     if !fields.starts_with(MAGIC) {
