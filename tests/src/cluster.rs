@@ -19,7 +19,7 @@ use crate::workspace;
 
 mod poll;
 
-pub use poll::{Look, Poll, Tally};
+pub use poll::{Look, Poll, Tally, serving};
 
 /// Longest a healthy fleet needs to be whole again after anything a test does, on two busy cores.
 pub const CALM: Duration = Duration::from_secs(90);
@@ -104,9 +104,18 @@ impl Fleet {
     #[must_use]
     pub fn start(coordinators: usize, agents: usize) -> Self {
         let dir = tempfile::Builder::new().prefix("quorate-").tempdir().expect("a temporary directory");
-        let fleet = Self { dir, quorate: workspace::binaries().join("quorate") };
         let (members, hosts) = (coordinators.to_string(), agents.to_string());
-        let up = fleet.dev(&["--coordinators", &members, "--agents", &hosts, "--detach"]);
+        Self::start_in(dir, &["--coordinators", &members, "--agents", &hosts])
+    }
+
+    /// The same in a directory that was prepared, with more flags of `quorate dev`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_in(dir: tempfile::TempDir, flags: &[&str]) -> Self {
+        let fleet = Self { dir, quorate: workspace::binaries().join("quorate") };
+        let up = fleet.dev(&[flags, &["--detach"]].concat());
         assert_eq!(up.code, 0, "the fleet comes up: {}", up.stderr);
         fleet
     }

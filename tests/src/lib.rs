@@ -5,5 +5,8 @@
 pub mod cluster;
 pub mod crash;
 pub mod fuzz;
+pub mod history;
+pub mod outside;
+pub mod proxy;
 pub mod wait;
 pub mod workspace;

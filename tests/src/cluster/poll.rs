@@ -69,7 +69,7 @@ impl Poll {
         let thread = std::thread::spawn(move || {
             every(PERIOD, || {
                 let (at, begun) = (began.elapsed(), Instant::now());
-                let serving = look(&instances);
+                let serving = serving(&instances);
                 let mut tally = counted.lock().unwrap_or_else(PoisonError::into_inner);
                 if begun.elapsed() > ONE_MOMENT {
                     tally.slow += 1;
@@ -109,7 +109,8 @@ impl Drop for Poll {
 }
 
 /// Who serves now: each instance is asked for itself, all at the same time.
-fn look(instances: &[Instance]) -> Vec<String> {
+#[must_use]
+pub fn serving(instances: &[Instance]) -> Vec<String> {
     std::thread::scope(|scope| {
         let asked: Vec<_> =
             instances.iter().map(|instance| scope.spawn(move || (instance, serves(instance)))).collect();
