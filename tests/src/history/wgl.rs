@@ -118,7 +118,7 @@ struct Search<'a> {
     events: Vec<Event>,
     next: Vec<usize>,
     prev: Vec<usize>,
-    /// Place of each call's two events; `None` for an answer that never came.
+    /// Place of each call's two events (0 is the list's head); `None` for an answer that never came.
     places: Vec<(usize, Option<usize>)>,
     /// Reads of each value that are not in the order yet. While there are some, the value must stand: it never comes back.
     unread: BTreeMap<Option<&'a str>, usize>,
@@ -143,7 +143,6 @@ impl<'a> Search<'a> {
                 Event::Answer(i) => places[*i].1 = Some(at),
             }
         }
-        // Place 0 is the list's head, the one behind the last event its end.
         let events: Vec<Event> =
             std::iter::once(Event::Ask(0)).chain(timed.into_iter().map(|t| t.2)).collect();
         let next = (1..=events.len()).collect();

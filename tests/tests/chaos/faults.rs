@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use quorate_tests::cluster::Daemon;
@@ -74,6 +74,15 @@ impl Kind {
         Self::FdLimitCoordinator,
         Self::FdLimitAgent,
     ];
+
+    /// Those that `QUORATE_FAULTS` names (`KillLeader,Torn`), or all of them.
+    pub(crate) fn chosen() -> Vec<Self> {
+        let named = std::env::var("QUORATE_FAULTS").unwrap_or_default();
+        let chosen =
+            Self::ALL.into_iter().filter(|kind| named.split(',').any(|name| name == format!("{kind:?}")));
+        let chosen: Vec<Self> = chosen.collect();
+        if chosen.is_empty() { Self::ALL.to_vec() } else { chosen }
+    }
 }
 
 /// What a fault did, when it did anything.
@@ -198,7 +207,7 @@ fn instance(chaos: &Chaos, node: &str) -> Option<Pid> {
     let config = chaos.fleet.dir().canonicalize().ok()?.join("services/ledger").join(format!("{node}.toml"));
     let found = procfs::process::all_processes().ok()?.filter_map(Result::ok).find(|process| {
         let words = process.cmdline().unwrap_or_default();
-        words.iter().any(|word| word == "ledger") && words.iter().any(|word| PathBuf::from(word) == config)
+        words.iter().any(|word| word == "ledger") && words.iter().any(|word| Path::new(word) == config)
     })?;
     Pid::from_raw(found.pid)
 }

@@ -3,7 +3,7 @@
 //!
 //! `cargo test -p quorate-tests --test chaos`: bounded to about three minutes. `QUORATE_ROUNDS=200` is the full run,
 //! `QUORATE_SEED` repeats the faults of a run (not the scheduler of the machine), `QUORATE_PERIOD_MS` is the time between
-//! two calls of a client.
+//! two calls of a client, `QUORATE_FAULTS=KillLeader,Torn` takes only some of the faults.
 //!
 //! The verdict has three values. A run in which a fault did not happen, or whose load was too small, proves nothing: it is
 //! *unknown*, and that is no pass.

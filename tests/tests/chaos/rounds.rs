@@ -30,11 +30,11 @@ pub(crate) fn run(chaos: &Chaos, seed: u64, rounds: Option<usize>) -> Verdict {
     let load = Load::begin(chaos, seed, Duration::from_millis(period));
     let witness = Witness::begin(chaos.fleet.instances(), Arc::clone(&load.recorder));
     let (mut random, mut figures) = (Random::new(seed), Figures::default());
-    let (mut kinds, mut broken) = (Vec::new(), Vec::new());
+    let (chosen, mut kinds, mut broken) = (Kind::chosen(), Vec::new(), Vec::new());
     let begun = Instant::now();
     for round in 1..=rounds.unwrap_or(ROUNDS) {
-        if kinds.len() < FAULTS {
-            let mut all = Kind::ALL.to_vec();
+        while kinds.len() < FAULTS {
+            let mut all = chosen.clone();
             random.shuffle(&mut all);
             kinds.extend(all);
         }
@@ -57,7 +57,7 @@ pub(crate) fn run(chaos: &Chaos, seed: u64, rounds: Option<usize>) -> Verdict {
     let calls = load.tally.calls.load(Ordering::Relaxed);
     let (ops, tally) = load.end(chaos);
     println!("{calls} calls ended");
-    judge(chaos, &figures, &tally, &ops, witness.end(), broken)
+    judge(chaos, &figures, (&tally, &ops), witness.end(), (&chosen, broken))
 }
 
 /// No faults any more: everything becomes healthy, and a fresh rolling restart succeeds under the eyes of the witness.

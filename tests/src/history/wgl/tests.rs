@@ -72,7 +72,7 @@ fn keys_are_apart_and_long_histories_are_cut_where_nothing_is_under_way() {
     let other = Op { key: "other".into(), ..read("v5", (1, 2), BLIND) };
     // The first value of a key is taken as it is found, so one that nobody writes may hold anything, but one thing.
     let differs = Op { key: "other".into(), ..read("v6", (3, 4), BLIND) };
-    good(&[other.clone()]);
+    good(std::slice::from_ref(&other));
     bad(&[other, differs]);
     // The same mistake is found in the last window as in the first.
     ops.push(read("v5", (70_000, 70_001), BLIND));
