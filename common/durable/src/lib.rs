@@ -19,8 +19,8 @@
 //!
 //! **Must never** interpret keys or values, keep a second copy of the truth, or retry a failed barrier.
 //!
-//! A directory `D` has three neighbors of the same name: `D.lock` (one process only), `D.hw` (the high-water mark) and
-//! `D.ballast` (space given back when the disk is full). They lie beside and not inside, so that restoring an old copy
+//! A directory `D` has neighbors of the same name: `D.lock` (one process only), `D.hw` (the high-water mark), `D.ballast`
+//! (space given back when the disk is full), and `D.new` while it is made. They lie beside and not inside, so that restoring an old copy
 //! of `D` cannot bring an old high-water mark with it.
 
 mod batch;
@@ -47,7 +47,7 @@ pub use engine::{Change, Engine, EngineError, Pair, SyncError};
 pub use error::{LimitError, OpenError, StoreError};
 pub use highwater::{HighWater, MARKS};
 pub use memory::MemoryDisk;
-pub use open::{forget, high_water_path};
+pub use open::{forget, high_water_path, in_use};
 pub use options::{Options, Probe, SpaceFloor};
 pub use probe::{PROBE_ARGUMENT, probe_main};
 pub use record::MAX_STORED;

@@ -36,9 +36,9 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
         inspect(options)?;
     } else {
         refuse_if_known(options)?;
-        files::create_dir(dir).map_err(OpenError::io("create", dir))?;
+        create(options)?;
     }
-    let engine = open_sled(options)?;
+    let engine = open_sled(dir, options.cache_bytes)?;
     let admitted = engine
         .settle(dir)
         .map_err(OpenError::io("sync", dir))
@@ -53,6 +53,21 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let ballast = files::beside(dir, ".ballast");
     space::keep_ballast(&ballast, &options.space).map_err(OpenError::io("keep", &ballast))?;
     Ok((Arc::new(engine), lock, mark, totals))
+}
+
+/// Whether a process has the store open.
+///
+/// # Errors
+/// [`OpenError`] when the file system refuses.
+pub fn in_use(dir: &Path) -> Result<bool, OpenError> {
+    if !files::beside(dir, ".lock").exists() {
+        return Ok(false);
+    }
+    match Lock::take(dir) {
+        Ok(_free) => Ok(false),
+        Err(OpenError::InUse { .. }) => Ok(true),
+        Err(other) => Err(other),
+    }
 }
 
 /// Gives the loss of a store up for good: removes its high-water mark, so that a new, empty one may be created in its
@@ -80,6 +95,24 @@ fn refuse_if_known(options: &Options) -> Result<(), OpenError> {
         return Ok(());
     };
     Err(OpenError::Missing { dir: options.dir.clone(), known })
+}
+
+/// Makes an empty store under another name and renames it when it is durable: a creation cut short must not look like
+/// damage. sled's own `conf` is written in several steps.
+fn create(options: &Options) -> Result<(), OpenError> {
+    let dir = options.dir.as_path();
+    let fresh = files::beside(dir, ".new");
+    if fresh.exists() {
+        // Nothing was ever acknowledged from it.
+        fs::remove_dir_all(&fresh).map_err(OpenError::io("remove", &fresh))?;
+    }
+    files::create_dir(&fresh).map_err(OpenError::io("create", &fresh))?;
+    let engine = open_sled(&fresh, options.cache_bytes)?;
+    let settled = engine.settle(&fresh);
+    drop(engine);
+    settled.map_err(OpenError::io("sync", &fresh))?;
+    fs::rename(&fresh, dir).map_err(OpenError::io("rename", &fresh))?;
+    files::fsync_dir(files::parent(dir)).map_err(OpenError::io("sync", files::parent(dir)))
 }
 
 /// Looks at files that are already there, before this process trusts them.
@@ -124,9 +157,8 @@ fn remove_generating(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn open_sled(options: &Options) -> Result<SledEngine, OpenError> {
-    let dir = options.dir.as_path();
-    match read::guarded(|| SledEngine::open(dir, options.cache_bytes)) {
+fn open_sled(dir: &Path, cache_bytes: u64) -> Result<SledEngine, OpenError> {
+    match read::guarded(|| SledEngine::open(dir, cache_bytes)) {
         Ok(engine) => Ok(engine),
         Err(StoreError::Engine(EngineError::Damage(reason))) => Err(damaged(dir, reason)),
         Err(StoreError::Engine(source)) => Err(OpenError::Engine { dir: dir.to_owned(), source }),

@@ -19,6 +19,9 @@ pub const PROBE_ARGUMENT: &str = "__probe-store";
 /// second. After this it counts as unreadable.
 const PROBE_LIMIT: Duration = Duration::from_secs(120);
 
+/// SIGHUP, SIGINT, SIGKILL, SIGTERM: not what a process does to itself over damaged files.
+const ENDED_BY_OTHERS: [i32; 4] = [1, 2, 9, 15];
+
 const EXIT_READABLE: u8 = 0;
 const EXIT_DAMAGED: u8 = 65;
 const EXIT_REFUSED: u8 = 75;
@@ -67,10 +70,9 @@ pub(crate) fn here(dir: &Path, cache_bytes: u64) -> Verdict {
     match outcome {
         Ok(_) => Verdict::Readable,
         Err(StoreError::Engine(EngineError::Damage(reason))) => Verdict::Damaged(reason),
-        Err(StoreError::Engine(error @ (EngineError::NoSpace | EngineError::Locked))) => {
-            Verdict::Refused(error)
-        }
-        Err(StoreError::Engine(EngineError::Other(reason))) => Verdict::Damaged(reason),
+        Err(StoreError::Engine(
+            error @ (EngineError::NoSpace | EngineError::Locked | EngineError::Other(_)),
+        )) => Verdict::Refused(error),
         Err(error) => Verdict::Damaged(error.to_string()),
     }
 }
@@ -109,6 +111,11 @@ pub(crate) fn in_child(dir: &Path, cache_bytes: u64) -> io::Result<Verdict> {
         Some(EXIT_DAMAGED) => Verdict::Damaged(said),
         Some(EXIT_REFUSED) => Verdict::Refused(EngineError::Other(said)),
         Some(code) => Verdict::Damaged(format!("the probe ended with exit code {code} {said}")),
+        // By somebody else: whoever stops a service also stops what it started, and the kernel kills when memory is short.
+        None if status.signal().is_some_and(|signal| ENDED_BY_OTHERS.contains(&signal)) => {
+            let signal = status.signal().unwrap_or(0);
+            Verdict::Refused(EngineError::Other(format!("the probe was ended by signal {signal}")))
+        }
         None => Verdict::Damaged(format!("the probe was ended by signal {}", status.signal().unwrap_or(0))),
     })
 }

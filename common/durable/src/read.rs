@@ -16,7 +16,17 @@ pub(crate) fn guarded<T>(call: impl FnOnce() -> Result<T, EngineError>) -> Resul
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
     match outcome {
         Ok(result) => result.map_err(StoreError::Engine),
-        Err(panic) => Err(StoreError::Engine(EngineError::Damage(panic_text(&*panic)))),
+        Err(panic) => Err(StoreError::Engine(of_panic(panic_text(&*panic)))),
+    }
+}
+
+/// sled also panics over what the kernel refused (`unwrap` of an I/O error); that is no damage.
+pub(crate) fn of_panic(text: String) -> EngineError {
+    // How `std::io::Error` shows an error of the operating system in `Debug`; 28 is ENOSPC, 22 EINVAL as above.
+    match text.split_once("Os { code: ").map(|(_, code)| code) {
+        Some(code) if code.starts_with("28,") => EngineError::NoSpace,
+        Some(code) if !code.starts_with("22,") => EngineError::Other(text),
+        _ => EngineError::Damage(text),
     }
 }
 

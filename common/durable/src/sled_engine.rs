@@ -20,9 +20,29 @@ const LOCK_LINGERS: Duration = Duration::from_secs(5);
 /// two rounds garbage grows by what is written meanwhile, and a round may take half the time to clean it.
 const CLEAN_EVERY: Duration = Duration::from_secs(5);
 
+/// sled's handle. Dropping it syncs once more and panics when that fails; every commit had its own barrier before, so that
+/// panic must not become the end of a process that is closing in order.
+struct Handle(Option<sled::Db>);
+
+impl Handle {
+    fn db(&self) -> Result<&sled::Db, EngineError> {
+        self.0.as_ref().ok_or_else(|| EngineError::Other("sled is closed".to_owned()))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        let closed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(db)));
+        if let Err(panic) = closed {
+            tracing::warn!(why = crate::read::panic_text(&*panic), "sled did not close in order");
+        }
+    }
+}
+
 /// sled in one directory, one tree.
 pub(crate) struct SledEngine {
-    db: sled::Db,
+    db: Handle,
     /// Kept open: the barrier is `fdatasync` of the file that sled writes.
     data: File,
     high_water: PathBuf,
@@ -34,7 +54,9 @@ impl From<sled::Error> for EngineError {
         match error {
             sled::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => Self::NoSpace,
             sled::Error::Io(error) if is_lock_conflict(&error) => Self::Locked,
-            sled::Error::Io(error) => Self::Other(error.to_string()),
+            sled::Error::Io(error) if is_refusal(&error) => Self::Other(error.to_string()),
+            // sled's own: for instance a file that ends before its contents do.
+            sled::Error::Io(error) => Self::Damage(error.to_string()),
             sled::Error::Corruption { .. } => Self::Damage(error.to_string()),
             sled::Error::CollectionNotFound(_)
             | sled::Error::Unsupported(_)
@@ -46,6 +68,14 @@ impl From<sled::Error> for EngineError {
 /// sled wraps the refused lock into an error of another kind; its text is the only mark (config.rs, `try_lock`).
 fn is_lock_conflict(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
+}
+
+/// The kernel said no (EIO, EMFILE, EACCES …): that says nothing about what the files hold. But EINVAL: sled then asked
+/// for an impossible place, which it had read from a file.
+fn is_refusal(error: &io::Error) -> bool {
+    /// EINVAL.
+    const INVALID: i32 = 22;
+    error.raw_os_error().is_some_and(|code| code != INVALID)
 }
 
 fn io_error(error: io::Error) -> EngineError {
@@ -76,7 +106,12 @@ impl SledEngine {
             }
         };
         let data = fs::OpenOptions::new().read(true).write(true).open(dir.join("db")).map_err(io_error)?;
-        Ok(Self { db, data, high_water: files::beside(dir, ".hw"), ballast: files::beside(dir, ".ballast") })
+        Ok(Self {
+            db: Handle(Some(db)),
+            data,
+            high_water: files::beside(dir, ".hw"),
+            ballast: files::beside(dir, ".ballast"),
+        })
     }
 
     /// Makes the files and their names durable; sled does not.
@@ -100,21 +135,22 @@ impl Engine for SledEngine {
                 None => batch.remove(key),
             }
         }
-        self.db.apply_batch(batch).map_err(EngineError::from)
+        self.db.db()?.apply_batch(batch).map_err(EngineError::from)
     }
 
     fn sync(&self) -> Result<(), SyncError> {
-        self.db.flush().map_err(|error| SyncError::Flush(error.into()))?;
+        let flushed = self.db.db().and_then(|db| db.flush().map_err(EngineError::from));
+        flushed.map_err(SyncError::Flush)?;
         rustix::fs::fdatasync(&self.data).map_err(|error| SyncError::Barrier(error.to_string()))
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        Ok(self.db.get(key)?.map(|value| value.to_vec()))
+        Ok(self.db.db()?.get(key)?.map(|value| value.to_vec()))
     }
 
     fn scan(&self, range: RangeInclusive<Vec<u8>>, limit: usize) -> Result<Vec<Pair>, EngineError> {
         let mut out = Vec::new();
-        for pair in self.db.range(range).take(limit) {
+        for pair in self.db.db()?.range(range).take(limit) {
             let (key, value) = pair?;
             out.push((key.to_vec(), value.to_vec()));
         }
@@ -122,7 +158,7 @@ impl Engine for SledEngine {
     }
 
     fn last(&self, range: RangeInclusive<Vec<u8>>) -> Result<Option<Pair>, EngineError> {
-        let pair = self.db.range(range).next_back().transpose()?;
+        let pair = self.db.db()?.range(range).next_back().transpose()?;
         Ok(pair.map(|(key, value)| (key.to_vec(), value.to_vec())))
     }
 
@@ -141,6 +177,6 @@ impl Engine for SledEngine {
     }
 
     fn size_on_disk(&self) -> u64 {
-        self.db.size_on_disk().unwrap_or(0)
+        self.db.db().map_or(0, |db| db.size_on_disk().unwrap_or(0))
     }
 }

@@ -156,10 +156,7 @@ impl Committer {
             }
             Ok(Err(SyncError::Flush(error))) => Err(self.poison(StoreError::Engine(error))),
             Ok(Err(SyncError::Barrier(reason))) => die(&self.name, &reason),
-            Err(panic) => {
-                let damage = EngineError::Damage(read::panic_text(&*panic));
-                Err(self.poison(StoreError::Engine(damage)))
-            }
+            Err(panic) => Err(self.poison(StoreError::Engine(read::of_panic(read::panic_text(&*panic))))),
         }
     }
 

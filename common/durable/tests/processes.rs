@@ -14,11 +14,28 @@ use quorate_durable::{
     SpaceFloor, SyncError, probe_main,
 };
 
+/// Set for a process whose probe is to be ended.
+const END_PROBE: &str = "QUORATE_TEST_END_PROBE";
+
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     let first = args.next().unwrap_or_default();
     if first == PROBE_ARGUMENT {
+        if std::env::var_os(END_PROBE).is_some() {
+            // As a service manager does with everything that belongs to a service.
+            let own = rustix::process::getpid();
+            rustix::process::kill_process(own, rustix::process::Signal::TERM).unwrap();
+        }
         return probe_main(args);
+    }
+    if first == "open" {
+        return match Durable::open(options(Path::new(&args.next().unwrap()))) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("{error}: {:?}; loss: {}", std::error::Error::source(&error), error.is_loss());
+                ExitCode::from(error.exit_code())
+            }
+        };
     }
     if first == "hold" {
         hold(args.next());
@@ -34,7 +51,10 @@ fn main() -> ExitCode {
     two_processes_are_refused();
     damaged_directories_are_refused_and_the_parent_lives();
     a_failed_barrier_ends_the_process();
-    println!("processes: 3 tests passed");
+    a_probe_ended_by_others_condemns_nothing();
+    a_limit_of_open_files_condemns_nothing();
+    a_creation_cut_short_is_begun_again();
+    println!("processes: 6 tests passed");
     ExitCode::SUCCESS
 }
 
@@ -207,4 +227,45 @@ fn a_failed_barrier_ends_the_process() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.starts_with("fdatasync of store memory failed (Input/output error)"), "{said}");
     assert!(!String::from_utf8(output.stdout).unwrap().contains("went on"));
+}
+
+/// Opens in a process of its own; exit code and what it says.
+fn open_elsewhere(command: &mut Command, at: &Path) -> (Option<i32>, String) {
+    let output = command.arg("open").arg(at).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn a_probe_ended_by_others_condemns_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("s");
+    drop(Durable::open(options(&at)).unwrap());
+    let (code, said) = open_elsewhere(Command::new("/proc/self/exe").env(END_PROBE, "1"), &at);
+    assert_eq!(code, Some(74), "{said}");
+    assert!(said.contains("signal 15") && said.contains("loss: false"), "{said}");
+    assert!(at.join("db").exists(), "a good store was moved aside: {said}");
+    drop(Durable::open(options(&at)).unwrap());
+}
+
+fn a_limit_of_open_files_condemns_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("s");
+    drop(Durable::open(options(&at)).unwrap());
+    let own = std::env::current_exe().unwrap();
+    for limit in 4..20 {
+        let script = format!("ulimit -n {limit}; exec \"$0\" open \"$1\"");
+        let output = Command::new("sh").args(["-c", &script]).arg(&own).arg(&at).output().unwrap();
+        assert!(at.join("db").exists(), "a good store was moved aside with {limit} files: {output:?}");
+    }
+    drop(Durable::open(options(&at)).unwrap());
+}
+
+fn a_creation_cut_short_is_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("s");
+    // What sled leaves when it dies between the two writes of its configuration.
+    std::fs::create_dir(dir.path().join("s.new")).unwrap();
+    std::fs::write(dir.path().join("s.new/conf"), b"ver").unwrap();
+    fill(&Durable::open(options(&at)).unwrap(), 3);
+    assert!(!dir.path().join("s.new").exists());
+    assert_eq!(Durable::open(options(&at)).unwrap().scan(vec![]..=vec![0xFD; 4], 10).unwrap().len(), 3);
 }

@@ -15,7 +15,7 @@ use quorate_coordinator::store::{
 use quorate_durable::{Probe, SpaceFloor};
 
 use super::rng::Rng;
-use super::store_load::Found;
+use super::store_load::{Found, causes};
 
 /// Entries kept behind the snapshot.
 const KEEP: u64 = 20;
@@ -146,21 +146,11 @@ fn options() -> StoreOptions {
 }
 
 fn open(dir: &Path) -> Result<Opened, String> {
-    store::open(&StoreDirs::new(dir), identity(), &options(), marks).map_err(|error| sentence(&error))
-}
-
-fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text.replace('\n', " ")
+    store::open(&StoreDirs::new(dir), identity(), &options(), marks).map_err(|error| causes(&error))
 }
 
 async fn carry_out(opened: &Opened, model: &Model, seed: u64, number: u64) -> Result<(), String> {
-    let text = |e: quorate_durable::StoreError| sentence(&e);
+    let text = |e: quorate_durable::StoreError| causes(&e);
     let log = &opened.log;
     match model.choose(seed, number) {
         Op::Vote => log.save_vote(model.term + 1, &(model.term + 1).to_be_bytes()).await.map_err(text),
@@ -196,7 +186,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 /// One sentence.
 pub fn work(dir: &Path, seed: u64, done: u64, until: u64) -> Result<(), String> {
     if !store::is_formatted(&StoreDirs::new(dir)) {
-        store::format(&StoreDirs::new(dir), identity(), &options()).map_err(|e| sentence(&e))?;
+        store::format(&StoreDirs::new(dir), identity(), &options()).map_err(|e| causes(&e))?;
         say("formatted")?;
     }
     let opened = open(dir)?;
@@ -243,7 +233,7 @@ pub fn verify(dir: &Path, seed: u64, done: u64, formatted: bool) -> Found {
         // A formatting cut short can be repeated.
         return match store::format(&StoreDirs::new(dir), identity(), &options()) {
             Ok(()) => Found::Whole(vec![0]),
-            Err(error) => Found::Refused(sentence(&error)),
+            Err(error) => Found::Refused(causes(&error)),
         };
     }
     let opened = match open(dir) {
@@ -259,6 +249,10 @@ pub fn verify(dir: &Path, seed: u64, done: u64, formatted: bool) -> Found {
         done
     } else if found == after {
         done + 1
+    } else if (Model { snapshot: before.snapshot, ..found.clone() }) == before
+        && found.snapshot >= found.purged
+    {
+        return Found::Repaired("an older snapshot and the log behind it".to_owned());
     } else {
         return Found::Lost(format!("after operation {done}: {}", difference(&before, &found)));
     };

@@ -141,6 +141,9 @@ struct Builder {
 impl Builder {
     fn dir(&self, ino: u64, rng: &mut Rng, out: &Path) {
         fs::create_dir_all(out).expect("the temporary directory is writable");
+        if let Some(meta) = self.live.get(&ino).and_then(|path| fs::metadata(path).ok()) {
+            fs::set_permissions(out, meta.permissions()).expect("the directory is ours");
+        }
         for (name, (ino, is_dir)) in self.chosen(ino, rng) {
             let to = out.join(name);
             if is_dir { self.dir(ino, rng, &to) } else { self.file(ino, rng, &to) }

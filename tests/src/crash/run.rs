@@ -59,6 +59,8 @@ pub trait Subject: Sync {
     fn name(&self) -> &str;
     /// Writers it has.
     fn writers(&self) -> usize;
+    /// What must be there before the first load; durable when that begins.
+    fn prepare(&self, _root: &Path) {}
     /// The load in `root`, from `progress` on.
     fn work(&self, root: &Path, seed: u64, progress: &Progress) -> Command;
     /// The check of `root`, which prints one line of [`super::store_load::Found::line`].
@@ -278,6 +280,8 @@ pub enum Verdict {
     Lost(String),
     /// A part of a batch.
     Torn(String),
+    /// Nothing that was promised is gone, but a spare copy is.
+    Repaired(String),
     /// Refused with a sentence.
     Refused(String),
     /// Ended without a sentence.
@@ -295,6 +299,7 @@ pub fn check(subject: &dyn Subject, state: &Path, seed: u64, progress: &Progress
         "whole" => Verdict::Whole(rest.split(' ').filter_map(|n| n.parse().ok()).collect()),
         "lost" => Verdict::Lost(rest.to_owned()),
         "torn" => Verdict::Torn(rest.to_owned()),
+        "repaired" => Verdict::Repaired(rest.to_owned()),
         "refused" if !rest.is_empty() => Verdict::Refused(rest.to_owned()),
         _ => Verdict::Broken(format!("it said {line:?} and {:?}", ended.said)),
     }
@@ -327,7 +332,8 @@ impl Tally {
         self.states += 1;
         let slot = match verdict {
             Verdict::Whole(_) => return,
-            Verdict::Lost(_) => &mut self.lost,
+            // After a power cut also a spare copy must be there: it was told to be.
+            Verdict::Lost(_) | Verdict::Repaired(_) => &mut self.lost,
             Verdict::Torn(_) => &mut self.torn,
             Verdict::Refused(_) => &mut self.refused,
             Verdict::Broken(_) => &mut self.broken,
@@ -397,6 +403,8 @@ pub fn sweep(subject: &dyn Subject, plan: &Plan) -> Tally {
 
 fn one_round(subject: &dyn Subject, plan: &Plan, seed: u64, tally: &Mutex<Tally>) {
     let place = Place::new();
+    subject.prepare(&place.root());
+    place.settle();
     let mut rng = Rng::new(seed, 0x000C_0A5E);
     let mut progress = Progress::default();
     for generation in 0..plan.generations {

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use quorate_durable::{Batch, Durable, OpenError, Options, Probe, SpaceFloor};
+use quorate_durable::{Batch, Durable, Options, Probe, SpaceFloor};
 
 /// Writers at once: several batches share a barrier.
 pub const THREADS: u64 = 3;
@@ -29,6 +29,8 @@ pub enum Found {
     Lost(String),
     /// A part of a batch.
     Torn(String),
+    /// Only a spare copy is gone: an older one stands in for it.
+    Repaired(String),
     /// The store does not open, and says why.
     Refused(String),
 }
@@ -44,6 +46,7 @@ impl Found {
             }
             Self::Lost(why) => format!("lost {why}"),
             Self::Torn(why) => format!("torn {why}"),
+            Self::Repaired(why) => format!("repaired {why}"),
             Self::Refused(why) => format!("refused {why}"),
         }
     }
@@ -171,7 +174,7 @@ pub fn verify(dir: &Path, seed: u64, acked: &[u64]) -> Found {
     let store = match Durable::open(options(dir)) {
         Ok(store) => store,
         // Nothing was promised before the first acknowledgement.
-        Err(error) => return Found::Refused(sentence(&error)),
+        Err(error) => return Found::Refused(causes(&error)),
     };
     match look(&store, seed, acked) {
         Ok(Found::Whole(mut at)) => {
@@ -190,9 +193,9 @@ pub fn verify(dir: &Path, seed: u64, acked: &[u64]) -> Found {
 
 /// An error and its causes in one line.
 #[must_use]
-pub fn sentence(error: &OpenError) -> String {
+pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(cause) = source {
         text = format!("{text}: {cause}");
         source = cause.source();
@@ -215,7 +218,7 @@ fn writer(store: &Durable, seed: u64, thread: u64, until: u64) -> Result<(), Str
 /// # Errors
 /// One sentence.
 pub fn work(dir: &Path, seed: u64, threads: u64, until: u64) -> Result<(), String> {
-    let store = Durable::open(options(dir)).map_err(|error| sentence(&error))?;
+    let store = Durable::open(options(dir)).map_err(|error| causes(&error))?;
     let outcomes: Vec<Result<(), String>> = std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
             .map(|thread| {
