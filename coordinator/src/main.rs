@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use quorate_common::telemetry::{self, Format};
 use quorate_coordinator::config::Config;
 use quorate_coordinator::member;
-use quorate_model::UserName;
+use quorate_model::{MemberId, UserName};
 
 /// What is logged unless the configuration says otherwise. openraft tells every replication step, and h2 every stream, at
 /// INFO; a person looks for what this member decided.
@@ -43,9 +43,12 @@ enum Command {
         /// File with the token, mode 0600
         #[arg(long)]
         token_file: PathBuf,
-        /// Move what a lost member left here to one side first; the new member gets a new number
+    },
+    /// Comes back after this member lost its store: moves what is left aside and joins again under a new number
+    Rejoin {
+        /// File with the token, mode 0600; from `quorate token create --purpose coordinator`
         #[arg(long)]
-        set_aside: bool,
+        token_file: PathBuf,
     },
 }
 
@@ -84,7 +87,8 @@ fn main() -> ExitCode {
         match cli.command {
             None => serve(config).await,
             Some(Command::Init { admin_out, admin }) => init(&config, &admin_out, admin).await,
-            Some(Command::Join { token_file, set_aside }) => join(&config, &token_file, set_aside).await,
+            Some(Command::Join { token_file }) => admitted(member::join(&config, &token_file).await),
+            Some(Command::Rejoin { token_file }) => admitted(member::rejoin(&config, &token_file).await),
         }
     })
 }
@@ -92,7 +96,15 @@ fn main() -> ExitCode {
 async fn serve(config: Config) -> ExitCode {
     match member::serve(config).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, error.exit_code()),
+        Err(error) => {
+            let code = fail(&error, error.exit_code());
+            if error.needs_rejoin() {
+                eprintln!(
+                    "hint: quorate-coordinator rejoin --token-file FILE, with a token from another member"
+                );
+            }
+            code
+        }
     }
 }
 
@@ -110,8 +122,8 @@ async fn init(config: &Config, admin_out: &Path, admin: String) -> ExitCode {
     }
 }
 
-async fn join(config: &Config, token_file: &Path, set_aside: bool) -> ExitCode {
-    match member::join(config, token_file, set_aside).await {
+fn admitted(outcome: Result<MemberId, member::BirthError>) -> ExitCode {
+    match outcome {
         Ok(member) => {
             println!("admitted as member {member}; start the daemon to take part");
             ExitCode::SUCCESS

@@ -136,6 +136,7 @@ async fn ask(
         .map_err(|e| tonic::Status::unavailable(crate::helper::error_text(&e)))?;
     let mut client = EnrollServiceClient::new(channel).max_decoding_message_size(ANSWER_MAX_BYTES);
     let call = EnrollRequest {
+        replace: false,
         token: token.trim().to_owned(),
         name: node.to_string(),
         csr_der: request.csr_der().to_vec(),

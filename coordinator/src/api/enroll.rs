@@ -14,7 +14,7 @@ use quorate_common::wire::Invalid;
 use quorate_common::wire::status::INDEX_KEY;
 use quorate_common::wire::text::{read_filled, read_name};
 use quorate_common::wire::time::write_timestamp;
-use quorate_core::command::{IdentityCommand, Join, NewCertificate, TokenCommand};
+use quorate_core::command::{ClusterCommand, IdentityCommand, Join, NewCertificate, TokenCommand};
 use quorate_core::state::{Token, TokenPurpose};
 use quorate_core::{Answer, Command, Entry, Origin, State};
 use quorate_model::{
@@ -25,7 +25,7 @@ use quorate_proto::v1::enroll_service_server::EnrollService;
 use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 
-use super::backend::Signed;
+use super::backend::{RaftRole, Signed};
 use super::context::{Api, set};
 use super::gate::Anonymous;
 use super::ledger::Event;
@@ -171,7 +171,8 @@ impl Api {
 
     /// A coordinator's certificate names its number, so the token is used up first and the certificate listed afterwards.
     async fn enrol_member(&self, admitted: &Admitted) -> Result<Welcome, Refused> {
-        let v1::EnrollRequest { token: _, name, csr_der, grpc_address, http_address } = &admitted.request;
+        let v1::EnrollRequest { token: _, name, csr_der, grpc_address, http_address, replace } =
+            &admitted.request;
         let name: MemberName = read_name("name", name.clone())?;
         let grpc = read_address("grpc_address", grpc_address)?;
         let http = read_address("http_address", http_address)?;
@@ -180,6 +181,9 @@ impl Api {
         let now = self.backend().now();
         let probe = Principal::Coordinator { member: MemberId(0) };
         self.inner.signer.sign(csr_der, &probe, &hosts, now)?;
+        if *replace {
+            self.make_room(admitted, &name).await?;
+        }
         let join = Join::Member { name, grpc: grpc.clone(), http };
         let command = TokenCommand::Consume { id: admitted.token.id.clone(), join, certificate: None };
         let answer = self.enter(admitted, Principal::System, "use", Command::Token(command)).await?;
@@ -193,6 +197,31 @@ impl Api {
         let ca_key_pem = self.inner.signer.ca_key_pem().as_str().to_owned();
         let (welcome, index) = self.welcome(&signed);
         Ok((v1::EnrollResponse { member_id: member.0, ca_key_pem, ..welcome }, index))
+    }
+
+    /// Takes the lost member of this name out of the list, so that its successor can have the name. The leader then takes it
+    /// out of the Raft group, before it makes the successor a voter.
+    async fn make_room(&self, admitted: &Admitted, name: &MemberName) -> Result<(), Refused> {
+        let token = &admitted.token;
+        let now = self.backend().now();
+        if token.used_by.is_some() {
+            // A repeated call: its first answer was lost, the room was made then.
+            return Ok(());
+        }
+        if token.revoked_at.is_some() || now >= token.expires_at {
+            return Err(Refused::Cause("it was revoked or has expired"));
+        }
+        let Some(member) = self.look(|state| state.members.named(name).map(|m| m.id)) else {
+            return Ok(());
+        };
+        let views = self.backend().members().await;
+        if views.iter().any(|view| view.id == member && view.role != RaftRole::Down) {
+            let text = format!("member {name} answers as number {member}: stop it before it is replaced");
+            return Err(Failure::from(Refusal::new(Reason::Conflict, text)).into());
+        }
+        let command = Command::Cluster(ClusterCommand::RemoveMember { member });
+        self.enter(admitted, Principal::System, "room", command).await?;
+        Ok(())
     }
 
     /// Signs, uses the token up and lists the certificate in one entry.

@@ -29,7 +29,7 @@ const ADMIN_LIFE: Duration = Duration::from_secs(365 * 86_400);
 #[derive(Debug, thiserror::Error)]
 pub enum BirthError {
     /// The directory holds something already.
-    #[error("{} is in use already: a member is made once; use another data_dir, or `join --set-aside` after a loss", .0.display())]
+    #[error("{} is in use already: a member is made once; use another data_dir, or `quorate-coordinator rejoin` after a loss", .0.display())]
     InUse(PathBuf),
     /// Certificates.
     #[error(transparent)]
@@ -187,13 +187,37 @@ async fn first_entry(config: &Config, identity: Identity, entry: Entry) -> Resul
 ///
 /// # Errors
 /// [`BirthError`].
-pub async fn join(config: &Config, token_file: &Path, set_aside: bool) -> Result<MemberId, BirthError> {
-    if set_aside {
-        move_aside(config)?;
-    }
+pub async fn join(config: &Config, token_file: &Path) -> Result<MemberId, BirthError> {
     unused(config)?;
-    private_dir(&config.data_dir)?;
-    private_dir(&tls_dir(config))?;
+    let admission = ask(config, token_file, false).await?;
+    settle(config, &admission)
+}
+
+/// Comes back after the store was lost: the cluster gives this machine a new number, under the old name, and forgets the old
+/// one; what is left of the old member is moved aside. Nothing changes here when the cluster refuses, and after a crash
+/// half way the same command with a new token is enough.
+///
+/// # Errors
+/// [`BirthError`], in particular when the old member still runs.
+pub async fn rejoin(config: &Config, token_file: &Path) -> Result<MemberId, BirthError> {
+    let dirs = store_dirs(config);
+    if store::in_use(&dirs)? {
+        let text = format!("{} is in use: stop this member first", dirs.root().display());
+        return Err(BirthError::Refused(text));
+    }
+    let admission = ask(config, token_file, true).await?;
+    move_aside(config)?;
+    settle(config, &admission)
+}
+
+/// What the cluster gave.
+struct Admission {
+    cluster: ClusterId,
+    key: KeyRequest,
+    answer: v1::EnrollResponse,
+}
+
+async fn ask(config: &Config, token_file: &Path, replace: bool) -> Result<Admission, BirthError> {
     let text = read_private(token_file)?;
     let token = text.trim().parse::<JoinToken>().map_err(|e| BirthError::Token(e.to_string()))?;
     if token.purpose != Role::Coordinator {
@@ -206,28 +230,39 @@ pub async fn join(config: &Config, token_file: &Path, set_aside: bool) -> Result
         csr_der: key.csr_der().to_vec(),
         grpc_address: config.advertise_grpc.clone(),
         http_address: config.advertise_http.clone(),
+        replace,
     };
     let answer = enroll(config, &token, request).await?;
+    Ok(Admission { cluster: token.cluster.clone(), key, answer })
+}
+
+/// Keeps what the cluster gave, the store last: a member without one does not start.
+fn settle(config: &Config, admission: &Admission) -> Result<MemberId, BirthError> {
+    let Admission { cluster, key, answer } = admission;
+    private_dir(&config.data_dir)?;
+    private_dir(&tls_dir(config))?;
     let member = MemberId(answer.member_id);
-    let ca_key = Zeroizing::new(answer.ca_key_pem);
+    let ca_key = Zeroizing::new(answer.ca_key_pem.clone());
     CertificateAuthority::from_pem(&answer.ca_pem, &ca_key)?.save(&tls_dir(config))?;
     Store::new(tls_dir(config)).save(&answer.ca_pem, &answer.certificate_pem, key.key_pem())?;
-    let identity = Identity::of(token.cluster.as_str(), member.0);
+    let identity = Identity::of(cluster.as_str(), member.0);
     store::format(&store_dirs(config), identity, &store_options(config))?;
     Ok(member)
 }
 
-/// Moves what a lost member left to one side, so that this machine can join again under a new number.
+/// Moves what a lost member left to one side, so that this machine can begin again under a new number.
 fn move_aside(config: &Config) -> Result<(), BirthError> {
-    if store::is_formatted(&store_dirs(config)) {
-        let moved = store::set_aside(&store_dirs(config))?;
+    let dirs = store_dirs(config);
+    // Also when its identity is gone: whatever lies there belongs to the old member.
+    if dirs.root().exists() {
+        let moved = store::set_aside(&dirs)?;
         tracing::warn!(to = %moved.display(), "the old store was moved aside");
     }
     let tls = tls_dir(config);
     if tls.exists() {
-        let to = config.data_dir.join(format!("tls-aside-{}", now().0));
-        std::fs::rename(&tls, &to).map_err(|source| BirthError::File { path: tls, source })?;
-        tracing::warn!(to = %to.display(), "the old identity was moved aside");
+        let moved = quorate_durable::files::quarantine(&tls)
+            .map_err(|source| BirthError::File { path: tls.clone(), source })?;
+        tracing::warn!(to = %moved.display(), "the old identity was moved aside");
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ mod parts;
 mod renew;
 mod serve;
 
-pub use birth::{BirthError, init, join};
+pub use birth::{BirthError, init, join, rejoin};
 pub use ground::{Clock, Ground, SystemClock};
 pub use parts::Member;
 pub use serve::{ServeError, serve};

@@ -62,6 +62,12 @@ impl ServeError {
             Self::Tls(_) | Self::Start(_) | Self::Listen { .. } | Self::Ended(_) => 1,
         }
     }
+
+    /// Whether this member can only come back under a new number.
+    #[must_use]
+    pub fn needs_rejoin(&self) -> bool {
+        matches!(self, Self::Start(StartError::Store(refused)) if refused.needs_rejoin())
+    }
 }
 
 /// The parts that outlive the set-up.

@@ -166,6 +166,14 @@ pub fn format(dirs: &StoreDirs, identity: Identity, options: &StoreOptions) -> R
     files::write_atomic(&path, &identity.encode()).map_err(StoreRefused::io("write", &path))
 }
 
+/// Whether a process has this member's log open.
+///
+/// # Errors
+/// [`StoreRefused`] when the file system refuses.
+pub fn in_use(dirs: &StoreDirs) -> Result<bool, StoreRefused> {
+    quorate_durable::in_use(&dirs.log()).map_err(StoreRefused::Log)
+}
+
 /// Moves the whole directory of a member that cannot come back to a quarantine beside it, so that the machine can join
 /// again with a new id. Only for an explicit command.
 ///

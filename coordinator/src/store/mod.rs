@@ -24,7 +24,7 @@ mod snapshots;
 pub use committed::{CommittedFile, CommittedIndex};
 pub use disk::{Blocking, CommittedSlot, Disk, Files, Marks, SnapshotShelf};
 pub use error::StoreRefused;
-pub use identity::{Identity, StoreDirs, StoreOptions, format, is_formatted, set_aside};
+pub use identity::{Identity, StoreDirs, StoreOptions, format, in_use, is_formatted, set_aside};
 pub use log::{LogBytes, LogMarks, MAX_KEYS_PER_BATCH, Opened, open};
 pub use memory::MemoryStore;
 pub use snapshots::{

@@ -184,6 +184,38 @@ async fn a_coordinator_and_a_user_join() {
 }
 
 #[tokio::test]
+async fn a_lost_member_is_replaced_under_a_new_number_but_not_one_that_answers() {
+    let world = World::new();
+    let mut host = joiner(&world, "10.1.1.5:5", true);
+    let join = |token: &str, name: &str, replace| v1::EnrollRequest {
+        grpc_address: "coord.example:7443".into(),
+        http_address: "coord.example:7480".into(),
+        replace,
+        ..request(token, name, csr("x"))
+    };
+    let first = token(&world, v1::TokenPurpose::Coordinator, "", "").await;
+    assert_eq!(host.enroll(join(&first, "coord2", false)).await.unwrap().into_inner().member_id, 2);
+    let second = token(&world, v1::TokenPurpose::Coordinator, "", "").await;
+    // By name alone nobody takes a member's place.
+    host.enroll(join(&second, "coord2", false)).await.unwrap_err();
+    let leader = host.enroll(join(&second, "coord1", true)).await.unwrap_err();
+    assert!(leader.message().contains("stop it before it is replaced"), "{leader:?}");
+    let back = join(&second, "coord2", true);
+    assert_eq!(host.enroll(back.clone()).await.unwrap().into_inner().member_id, 3);
+    // The answer was lost, the call is repeated: the same member again.
+    assert_eq!(host.enroll(back).await.unwrap().into_inner().member_id, 3);
+    {
+        let state = world.memory.state.lock().unwrap();
+        let present: Vec<u64> = state.members.present().map(|m| m.id.0).collect();
+        assert_eq!(present, [1, 3]);
+    }
+    // A token that is used up makes no room either.
+    let used = host.enroll(join(&second, "coord2", true)).await.unwrap_err();
+    assert_eq!(used.code(), Code::Unauthenticated);
+    assert_eq!(world.memory.state.lock().unwrap().members.present().count(), 2);
+}
+
+#[tokio::test]
 async fn nothing_is_enrolled_in_the_clear_and_nothing_else_is_served_here() {
     let world = World::new();
     let agent = token(&world, v1::TokenPurpose::Agent, "", "").await;
