@@ -8,9 +8,12 @@ use std::panic::catch_unwind;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use quorate_tests::crash::{log_load, run, store_load};
+use quorate_tests::crash::{coordinator_load, journal_load, log_load, run, store_load};
 
+mod damaged;
+mod points;
 mod power;
+mod rejoin;
 mod weakened;
 
 /// One test.
@@ -19,6 +22,11 @@ type Test = (&'static str, fn());
 const TESTS: &[Test] = &[
     ("power::wrapper_alone", power::wrapper_alone),
     ("power::member_store", power::member_store),
+    ("power::coordinator", power::coordinator),
+    ("power::agent_helper", power::agent_helper),
+    ("rejoin::one_command_brings_a_member_back", rejoin::one_command_brings_a_member_back),
+    ("points::every_point_and_every_fault", points::every_point_and_every_fault),
+    ("damaged::mutated_directories", damaged::mutated_directories),
     ("weakened::without_the_barrier", weakened::without_the_barrier),
     ("weakened::without_save_committed", weakened::without_save_committed),
     ("weakened::without_the_4k_rule", weakened::without_the_4k_rule),
@@ -40,7 +48,8 @@ fn main() -> ExitCode {
         return quorate_durable::probe_main(args);
     }
     let args = run::arguments();
-    if let Some(code) = store_load::process(&args).or_else(|| log_load::process(&args)) {
+    let loads = [store_load::process, log_load::process, coordinator_load::process, journal_load::process];
+    if let Some(code) = loads.iter().find_map(|load| load(&args)) {
         return code;
     }
     quorate_common::tls::install();

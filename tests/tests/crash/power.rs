@@ -1,5 +1,7 @@
 //! F-7: the power goes while batches are under way.
 
+use quorate_tests::crash::coordinator_load::Coordinator;
+use quorate_tests::crash::journal_load::Helper;
 use quorate_tests::crash::run::{Own, Plan, Subject, Tally, sweep};
 use quorate_tests::crash::shim::Fault;
 
@@ -18,7 +20,7 @@ fn assert_clean(subject: &dyn Subject, plan: &Plan, tally: &Tally) {
 }
 
 fn cut(subject: &dyn Subject) {
-    let plan = plan(number("QUORATE_STATES", 120));
+    let plan = plan(number("QUORATE_STATES", 40));
     let tally = sweep(subject, &plan);
     assert_clean(subject, &plan, &tally);
 }
@@ -29,4 +31,12 @@ pub(crate) fn wrapper_alone() {
 
 pub(crate) fn member_store() {
     cut(&Own::member_store());
+}
+
+pub(crate) fn coordinator() {
+    cut(&Coordinator);
+}
+
+pub(crate) fn agent_helper() {
+    cut(&Helper);
 }
