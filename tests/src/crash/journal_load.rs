@@ -156,8 +156,8 @@ async fn load(root: &Path, from: u64) -> Result<(), String> {
                     {
                         return Ok(report.state);
                     }
-                    Ok(Some(_)) => {}
-                    Ok(None) => return Err("the helper is gone".to_owned()),
+                    // None: all that was not confirmed has been told.
+                    Ok(_) => {}
                     Err(error) => return Err(error.to_string()),
                 }
             }
