@@ -64,6 +64,10 @@ impl Subject for Helper {
         1
     }
 
+    fn most_acks(&self) -> u64 {
+        40
+    }
+
     fn prepare(&self, root: &Path) {
         fs::create_dir(root.join("data")).expect("the directory is ours");
         fs::write(root.join("data/records"), b"what is backed up").expect("the directory is ours");
@@ -179,7 +183,8 @@ fn runtime() -> tokio::runtime::Runtime {
 fn work(root: &Path, from: u64) -> Result<(), String> {
     let program = PathBuf::from(std::env::var_os(BINARIES).unwrap_or_default()).join("quorate-helper");
     let mut daemon = Command::new(program);
-    daemon.arg("--config").arg(root.join("agent.toml")).stdin(Stdio::null()).stdout(Stdio::null());
+    // A state that was checked elsewhere still names that place.
+    daemon.arg("--config").arg(write_config(root)).stdin(Stdio::null()).stdout(Stdio::null());
     let mut daemon = daemon.spawn().map_err(|e| e.to_string())?;
     let outcome = runtime().block_on(load(root, from));
     let _ = daemon.kill(); // it may be gone

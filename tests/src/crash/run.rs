@@ -61,6 +61,10 @@ pub trait Subject: Sync {
     fn writers(&self) -> usize;
     /// What must be there before the first load; durable when that begins.
     fn prepare(&self, _root: &Path) {}
+    /// Most acknowledgements before a load is killed: slow steps need fewer.
+    fn most_acks(&self) -> u64 {
+        200
+    }
     /// The load in `root`, from `progress` on.
     fn work(&self, root: &Path, seed: u64, progress: &Progress) -> Command;
     /// The check of `root`, which prints one line of [`super::store_load::Found::line`].
@@ -409,7 +413,7 @@ fn one_round(subject: &dyn Subject, plan: &Plan, seed: u64, tally: &Mutex<Tally>
     let mut progress = Progress::default();
     for generation in 0..plan.generations {
         let before: u64 = progress.acked.iter().sum();
-        let most = if rng.chance(300) { 10 } else { 200 };
+        let most = if rng.chance(300) { 10 } else { subject.most_acks() };
         let acks = 1 + rng.below(most);
         let longer = Duration::from_micros(rng.below(3000));
         let ended = load(subject, &place, seed, &mut progress, &plan.fault, Some((acks, longer)));
