@@ -346,6 +346,11 @@ fn caller(port: u16) -> Caller {
 
 /// A daemon of a fleet, by the configuration file it was started with.
 fn started_as(process: &procfs::process::Process) -> Option<Caller> {
+    // The name first: asking a strange process for its command line waits for its memory lock, and there are hundreds.
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", process.pid)).ok()?;
+    if !name.starts_with("quorate-") {
+        return None;
+    }
     let words = process.cmdline().ok()?;
     let config = words.windows(2).find(|pair| pair[0] == "--config").map(|pair| pair[1].clone())?;
     let config = Path::new(&config);
