@@ -17,6 +17,26 @@ fn protos(dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
+/// The paths of all methods as a constant: whoever keeps a table of methods can hold it to them while it compiles.
+fn methods(set: &prost_types::FileDescriptorSet) -> String {
+    let mut paths: Vec<String> = set
+        .file
+        .iter()
+        .flat_map(|file| file.service.iter().map(move |service| (file.package(), service)))
+        .flat_map(|(package, service)| {
+            service
+                .method
+                .iter()
+                .map(move |method| format!("/{package}.{}/{}", service.name(), method.name()))
+        })
+        .collect();
+    paths.sort();
+    format!(
+        "/// Path (`/package.Service/Method`) of every method of every service, in order.\n\
+         pub const METHODS: &[&str] = &{paths:?};\n"
+    )
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=quorate");
     let mut files = Vec::new();
@@ -33,6 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(PathBuf::from(env::var("OUT_DIR")?).join("descriptor.bin"), &bytes)?;
 
     let set = prost_types::FileDescriptorSet::decode(bytes.as_slice())?;
+    fs::write(PathBuf::from(env::var("OUT_DIR")?).join("methods.rs"), methods(&set))?;
     tonic_prost_build::configure().emit_rerun_if_changed(false).btree_map(".").compile_fds(set)?;
     Ok(())
 }

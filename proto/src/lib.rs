@@ -28,3 +28,5 @@ pub mod peer {
 
 /// Every file above with its imports and comments, as a serialised `FileDescriptorSet`.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+
+include!(concat!(env!("OUT_DIR"), "/methods.rs"));
