@@ -18,6 +18,9 @@ use super::health::MemberHealth;
 pub const DECODE_LIMIT_BYTES: usize = 1024 * 1024;
 /// Largest answer: what gRPC clients take by default. A page of 1,000 nodes and an operation of 10,000 steps fit.
 const ENCODE_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+/// Largest request of health and reflection: the name of a service or of a symbol. Reflection is a stream, of which
+/// every open one may hold a whole message.
+const NAME_LIMIT_BYTES: usize = 4 * 1024;
 /// Largest enrolment: a token of 4 KiB and a certificate request of 16 KiB.
 const ENROL_LIMIT_BYTES: usize = 32 * 1024;
 
@@ -46,8 +49,10 @@ pub fn routes(api: &Api) -> Result<RoutesBuilder, tonic_reflection::server::Erro
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(quorate_proto::DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
-    builder.add_service(reflection).add_service(HealthServer::new(MemberHealth(api.clone())));
+        .build_v1()?
+        .max_decoding_message_size(NAME_LIMIT_BYTES);
+    let health = HealthServer::new(MemberHealth(api.clone())).max_decoding_message_size(NAME_LIMIT_BYTES);
+    builder.add_service(reflection).add_service(health);
     Ok(builder)
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -19,11 +20,13 @@ use tokio_rustls::server::TlsStream;
 
 use super::accept::{Accept, accept_loop};
 use super::admission::{Admission, Slot};
+use super::frames::Frames;
 use super::limits::ListenLimits;
+use super::parked::Waiting;
 use super::peer::{ConnectionId, PeerIdentity};
 use super::preface::{NOT_HTTP2, Prefaced, read_preface};
 use super::registry::{Registration, Registry};
-use super::request::{ConnectionService, Dispatch, now};
+use super::request::{ConnectionService, Dispatch, Parking, now};
 use super::stats::ListenStats;
 
 /// What the gRPC listener is made of.
@@ -170,7 +173,7 @@ impl Shared {
             // A client that offers no protocol at all passes TLS; it must not pass here.
             return Err(io::Error::other(rustls::Error::NoApplicationProtocol));
         }
-        read_preface(stream).await
+        read_preface(stream, Frames::new(self.limits.max_control_frames_per_second)).await
     }
 
     /// Reads the identity again from what the handshake verified, and asks the allow-list for what it knows.
@@ -197,13 +200,17 @@ impl Shared {
         registration: Registration,
         shutdown: Shutdown,
     ) {
-        let Registration { identity, close, .. } = &registration;
+        let Registration { identity, close, parked, .. } = &registration;
         let limits = &self.limits;
+        let limit = identity.principal.role().map_or(0, |role| limits.parked(role));
+        let parking = Parking { parked: parked.clone(), limit, waiting: Waiting::default() };
+        let (waiting, flood) = (parking.waiting.clone(), stream.frames().flood());
         let service = ConnectionService::new(
             self.dispatch.clone(),
             identity.clone(),
             limits.max_concurrent_requests,
             close.clone(),
+            parking,
         );
         let connection = http2(limits).serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
@@ -211,11 +218,16 @@ impl Shared {
         tracing::debug!(principal = %identity.principal, peer = %identity.remote, connection = %identity.connection, "connected");
         let why = tokio::select! {
             ended = connection.as_mut() => {
-                if let Err(error) = ended {
+                if flood.load(Ordering::Relaxed) {
+                    self.refused("flood", identity.remote, None);
+                } else if let Err(error) = ended {
                     let error = error.to_string();
                     tracing::debug!(peer = %identity.remote, error = %sanitize(&error), "connection ended badly");
                 }
                 return;
+            }
+            () = unread(&waiting, limits.answer_timeout.into()) => {
+                return self.refused("answer_not_read", identity.remote, None);
             }
             () = close.triggered() => "revoked",
             () = tokio::time::sleep(age) => "age",
@@ -234,6 +246,13 @@ impl Shared {
             () = close.triggered() => {}
             () = tokio::time::sleep(limits.max_connection_age_grace.into()) => {}
         }
+    }
+}
+
+/// Ends when an answer waited too long for its reader.
+async fn unread(waiting: &Waiting, limit: Duration) {
+    while !waiting.longer_than(limit) {
+        tokio::time::sleep(limit / 4).await;
     }
 }
 

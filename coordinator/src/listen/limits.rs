@@ -6,7 +6,7 @@ use quorate_common::config::{Size, Span};
 use quorate_model::Role;
 use serde::Deserialize;
 
-/// The `[listen]` section of the configuration.
+/// The `[limits]` section of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListenLimits {
@@ -40,6 +40,15 @@ pub struct ListenLimits {
     pub max_connection_age: Span,
     /// How long it may then finish its streams.
     pub max_connection_age_grace: Span,
+    /// PING, SETTINGS, RST_STREAM, PRIORITY, empty DATA and unknown frames of one connection in a second; twice as many at
+    /// once. Clients that measure their bandwidth send a ping with each answer, so this is also calls per second.
+    pub max_control_frames_per_second: u32,
+    /// Unanswered requests and unread answers of one agent or user, in bytes: sixteen of the largest.
+    pub max_parked: Size,
+    /// The same of one coordinator, whose messages are four times as large.
+    pub max_parked_per_coordinator: Size,
+    /// How long a part of an answer may wait for its reader before the connection is closed: 4 MiB at 70 KB/s.
+    pub answer_timeout: Span,
     /// Header list of one request.
     pub max_header_list: Size,
     /// Streams reset by the peer before we accepted them (rapid reset).
@@ -72,6 +81,10 @@ impl Default for ListenLimits {
             keepalive_timeout: Span::secs(10),
             max_connection_age: Span::secs(3_600),
             max_connection_age_grace: Span::secs(30),
+            max_control_frames_per_second: 1_000,
+            max_parked: Size(16 << 20),
+            max_parked_per_coordinator: Size(64 << 20),
+            answer_timeout: Span::secs(60),
             max_header_list: Size(16 * 1024),
             max_pending_reset_streams: 20,
             max_local_reset_streams: 1_024,
@@ -84,7 +97,7 @@ impl Default for ListenLimits {
 
 /// A limit that would switch a protection off or everybody out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("[listen] {key} must be between {least} and {most}")]
+#[error("{key} must be between {least} and {most}")]
 pub struct LimitError {
     /// The key.
     pub key: &'static str,
@@ -119,6 +132,10 @@ impl ListenLimits {
             ("keepalive_timeout (ms)", millis(self.keepalive_timeout), 10, hour_ms),
             ("max_connection_age (ms)", millis(self.max_connection_age), 10, 24 * hour_ms),
             ("max_connection_age_grace (ms)", millis(self.max_connection_age_grace), 10, hour_ms),
+            ("max_control_frames_per_second", u64::from(self.max_control_frames_per_second), 10, 1_000_000),
+            ("max_parked (bytes)", self.max_parked.bytes(), 1 << 20, 1 << 40),
+            ("max_parked_per_coordinator (bytes)", self.max_parked_per_coordinator.bytes(), 8 << 20, 1 << 40),
+            ("answer_timeout (ms)", millis(self.answer_timeout), 10, hour_ms),
             ("max_header_list (bytes)", self.max_header_list.bytes(), 1_024, 1 << 20),
             ("max_pending_reset_streams", count(self.max_pending_reset_streams), 1, 10_000),
             ("max_local_reset_streams", count(self.max_local_reset_streams), 1, 100_000),
@@ -140,5 +157,15 @@ impl ListenLimits {
             Role::User => self.max_connections_per_user,
             Role::Coordinator => self.max_connections_per_coordinator,
         }
+    }
+
+    /// Bytes that one identity of a role may park here.
+    #[must_use]
+    pub fn parked(&self, role: Role) -> usize {
+        let size = match role {
+            Role::Agent | Role::User => self.max_parked,
+            Role::Coordinator => self.max_parked_per_coordinator,
+        };
+        usize::try_from(size.bytes()).unwrap_or(usize::MAX)
     }
 }

@@ -9,14 +9,16 @@
 //! its defaults leave handshakes and streams unlimited; every knob is set here and asserted by a test.
 //!
 //! One connection's way: accept -> total limit -> handshake slot (all, per source) -> TLS and HTTP/2 preface within one
-//! deadline -> identity -> allow-list -> slot of the identity in the [`Registry`] -> HTTP/2 -> per request: life of the
-//! certificate, allow-list, concurrency, deadline -> router.
+//! deadline -> identity -> allow-list -> slot of the identity in the [`Registry`] -> HTTP/2, control frames counted -> per
+//! request: life of the certificate, allow-list, concurrency, bytes parked by the identity, deadline -> router.
 
 mod accept;
 mod admission;
+mod frames;
 mod grpc;
 mod limits;
 mod malformed;
+mod parked;
 mod peer;
 mod preface;
 mod registry;

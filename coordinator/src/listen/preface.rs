@@ -6,21 +6,27 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use super::frames::Frames;
+
 /// What every HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The kind of the error that says so; TLS and sockets do not use it.
 pub(super) const NOT_HTTP2: io::ErrorKind = io::ErrorKind::Unsupported;
 
-/// A stream whose preface was read; it gives the preface again, then the rest.
+/// A stream whose preface was read; it gives the preface again, then the rest, of which the control frames are counted.
 #[derive(Debug)]
 pub(super) struct Prefaced<S> {
     inner: S,
     given: usize,
+    frames: Frames,
 }
 
 /// Reads the preface. Anything else, HTTP/1.1 too, is an error.
-pub(super) async fn read_preface<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Prefaced<S>> {
+pub(super) async fn read_preface<S: AsyncRead + Unpin>(
+    mut stream: S,
+    frames: Frames,
+) -> io::Result<Prefaced<S>> {
     let mut got = [0_u8; PREFACE.len()];
     let mut length = 0;
     while length < got.len() {
@@ -30,13 +36,18 @@ pub(super) async fn read_preface<S: AsyncRead + Unpin>(mut stream: S) -> io::Res
             return Err(io::Error::new(NOT_HTTP2, "no HTTP/2 preface"));
         }
     }
-    Ok(Prefaced { inner: stream, given: 0 })
+    Ok(Prefaced { inner: stream, given: 0, frames })
 }
 
 impl<S> Prefaced<S> {
     /// The stream below.
     pub(super) const fn inner(&self) -> &S {
         &self.inner
+    }
+
+    /// The count of its control frames.
+    pub(super) const fn frames(&self) -> &Frames {
+        &self.frames
     }
 }
 
@@ -48,7 +59,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefaced<S> {
     ) -> Poll<io::Result<()>> {
         let rest = &PREFACE[self.given..];
         if rest.is_empty() {
-            return Pin::new(&mut self.inner).poll_read(cx, buf);
+            let before = buf.filled().len();
+            std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+            if self.frames.take(&buf.filled()[before..]) {
+                return Poll::Ready(Ok(()));
+            }
+            return Poll::Ready(Err(io::Error::other("too many control frames")));
         }
         let count = rest.len().min(buf.remaining());
         buf.put_slice(&rest[..count]);

@@ -6,13 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quorate_common::task::Shutdown;
 use quorate_model::Principal;
 
+use super::parked::Parked;
 use super::peer::{ConnectionId, PeerIdentity};
 
 #[derive(Debug, Default)]
 struct Inner {
     next: u64,
     live: BTreeMap<ConnectionId, Entry>,
-    by_principal: BTreeMap<Principal, usize>,
+    by_principal: BTreeMap<Principal, Share>,
+}
+
+/// What all connections of one identity share.
+#[derive(Debug, Default)]
+struct Share {
+    connections: usize,
+    parked: Arc<Parked>,
 }
 
 #[derive(Debug)]
@@ -40,6 +48,8 @@ pub(super) struct Registration {
     registry: Registry,
     pub(super) identity: Arc<PeerIdentity>,
     pub(super) close: Shutdown,
+    /// What its identity has parked, over all of its connections.
+    pub(super) parked: Arc<Parked>,
 }
 
 impl Registry {
@@ -91,18 +101,19 @@ impl Registry {
         if inner.live.len() >= max_total {
             return Err("too_many_connections");
         }
-        let held = inner.by_principal.entry(identity.principal.clone()).or_default();
-        if *held >= max_of_identity {
+        let share = inner.by_principal.entry(identity.principal.clone()).or_default();
+        if share.connections >= max_of_identity {
             return Err("too_many_of_identity");
         }
-        *held += 1;
+        share.connections += 1;
+        let parked = share.parked.clone();
         inner.next += 1;
         identity.connection = ConnectionId(inner.next);
         let identity = Arc::new(identity);
         let close = Shutdown::new();
         inner.live.insert(identity.connection, Entry { identity: identity.clone(), close: close.clone() });
         drop(inner);
-        Ok(Registration { registry: self.clone(), identity, close })
+        Ok(Registration { registry: self.clone(), identity, close, parked })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -114,9 +125,9 @@ impl Drop for Registration {
     fn drop(&mut self) {
         let mut inner = self.registry.lock();
         inner.live.remove(&self.identity.connection);
-        if let Some(held) = inner.by_principal.get_mut(&self.identity.principal) {
-            *held = held.saturating_sub(1);
-            if *held == 0 {
+        if let Some(share) = inner.by_principal.get_mut(&self.identity.principal) {
+            share.connections = share.connections.saturating_sub(1);
+            if share.connections == 0 {
                 inner.by_principal.remove(&self.identity.principal);
             }
         }

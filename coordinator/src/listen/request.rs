@@ -19,6 +19,7 @@ use tonic::Code;
 use tower::ServiceExt;
 
 use super::malformed::{name_malformed, refusal};
+use super::parked::{CountedAnswer, Parked, Waiting, count_request};
 use super::peer::PeerIdentity;
 use super::stats::ListenStats;
 
@@ -38,6 +39,15 @@ pub(super) struct ConnectionService {
     identity: Arc<PeerIdentity>,
     in_work: Arc<Semaphore>,
     close: Shutdown,
+    parking: Parking,
+}
+
+/// What the identity may park, what it has parked, and what this connection does not read.
+#[derive(Clone)]
+pub(super) struct Parking {
+    pub(super) parked: Arc<Parked>,
+    pub(super) limit: usize,
+    pub(super) waiting: Waiting,
 }
 
 impl ConnectionService {
@@ -46,8 +56,10 @@ impl ConnectionService {
         identity: Arc<PeerIdentity>,
         max_concurrent_requests: usize,
         close: Shutdown,
+        parking: Parking,
     ) -> Self {
-        Self { dispatch, identity, in_work: Arc::new(Semaphore::new(max_concurrent_requests)), close }
+        let in_work = Arc::new(Semaphore::new(max_concurrent_requests));
+        Self { dispatch, identity, in_work, close, parking }
     }
 
     async fn handle(self, request: Request<Incoming>) -> Response<Body> {
@@ -64,7 +76,10 @@ impl ConnectionService {
             Err(response) => return *response,
         };
         let method = request.uri().path().to_owned();
-        let mut request = request.map(Body::new);
+        let Parking { parked, limit, waiting } = self.parking.clone();
+        let (head, body) = request.into_parts();
+        let (body, share) = count_request(body, &parked, limit);
+        let mut request = Request::from_parts(head, Body::new(body));
         request.extensions_mut().insert(peer);
         let work = self.dispatch.router.clone().oneshot(request);
         let answer = if self.dispatch.streaming.contains(&method) {
@@ -75,8 +90,21 @@ impl ConnectionService {
                 Err(_) => return self.too_late(&method),
             }
         };
+        if share.is_over() {
+            return self.parks_too_much(limit);
+        }
         let response = answer.unwrap_or_else(|impossible: Infallible| match impossible {});
-        name_malformed(response, &method)
+        let response = name_malformed(response, &method);
+        response.map(|body| Body::new(CountedAnswer::new(body, parked, limit, waiting)))
+    }
+
+    fn parks_too_much(&self, limit: usize) -> Response<Body> {
+        self.dispatch.stats.request_refused("parked");
+        refusal(
+            Code::ResourceExhausted,
+            Reason::LimitReached,
+            &format!("more than {limit} bytes of unfinished requests and unread answers of one identity"),
+        )
     }
 
     /// The certificate's life and the allow-list, now. A refusal also ends the connection: nothing further can come of it.

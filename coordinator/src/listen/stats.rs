@@ -16,7 +16,7 @@ pub struct ListenStatsSnapshot {
     pub accept_errors: u64,
     /// Connections that got as far as HTTP.
     pub served: u64,
-    /// Connections refused before that, by reason word.
+    /// Connections refused before that, or closed for what they did, by reason word.
     pub refused: BTreeMap<&'static str, u64>,
     /// Requests refused before dispatch, by reason word.
     pub requests_refused: BTreeMap<&'static str, u64>,

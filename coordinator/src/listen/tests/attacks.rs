@@ -207,3 +207,89 @@ async fn floods_end_the_connection_and_others_go_on() {
     check(&good).await.unwrap();
     until("the attackers to be gone", || fixture.registry.len() == 1).await;
 }
+
+/// Header block of a gRPC call to a path: POST and https from the static table, literals without indexing.
+fn grpc_headers(path: &str) -> Vec<u8> {
+    let mut block = vec![0x83, 0x87, 0x04, u8::try_from(path.len()).unwrap()];
+    block.extend(path.as_bytes());
+    block.extend([0x0f, 0x10, 16]);
+    block.extend(b"application/grpc");
+    block
+}
+
+#[tokio::test]
+async fn control_frames_without_end_close_the_connection() {
+    let fixture = Fixture::start(ListenLimits::default()).await;
+    let good = fixture.channel(agent("node1"));
+    check(&good).await.unwrap();
+    let ping = frame(6, 0, 0, &[7; 8]);
+    let settings = frame(4, 0, 0, &[]);
+    let empty = frame(0, 0, 1, &[]);
+    let open = frame(1, 0x4, 1, &grpc_headers("/test/wait"));
+    for (first, one) in [(Vec::new(), ping), (Vec::new(), settings), (open, empty)] {
+        let stream = fixture.raw(agent("attacker"), &[b"h2"]).await.unwrap();
+        let (read, mut write) = tokio::io::split(stream);
+        let sender = tokio::spawn(async move {
+            let begin = [PREFACE, &frame(4, 0, 0, &[]), &first].concat();
+            let _ = write.write_all(&begin).await;
+            // Ten times what is allowed at once; the connection is closed in the middle of it.
+            let _ = write.write_all(&one.repeat(20_000)).await;
+            let _ = write.flush().await;
+            write
+        });
+        read_to_close(read).await;
+        sender.abort();
+    }
+    // The library itself ends some of them; PING it would answer for ever.
+    until("the floods to be counted", || fixture.refused("flood") >= 1).await;
+    until("the attackers to be gone", || fixture.registry.len() == 1).await;
+    check(&good).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_identity_parks_no_more_than_its_share() {
+    const MIB: usize = 1 << 20;
+    let limits =
+        ListenLimits { max_parked: quorate_common::config::Size(MIB as u64), ..ListenLimits::default() };
+    let fixture = Fixture::start(limits).await;
+    // A request of which 3 MiB come and the end never does, to a handler that reads it whole.
+    let live = fixture.live(agent("attacker"));
+    let channel = fixture.dial(&live.client(ExpectedServer::AnyCoordinator).unwrap());
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<_, std::convert::Infallible>>(1);
+    let endless = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let body = http_body_util::StreamBody::new(endless);
+    let request = http::Request::post("/test/read").body(tonic::body::Body::new(body)).unwrap();
+    let answer = tokio::spawn(tower::ServiceExt::oneshot(channel.clone(), request));
+    for _ in 0..48 {
+        let piece = hyper::body::Frame::data(bytes::Bytes::from(vec![0_u8; 64 * 1024]));
+        if sender.send(Ok(piece)).await.is_err() {
+            break;
+        }
+    }
+    let answer = soon("a refusal", answer).await.unwrap().unwrap();
+    let status = tonic::Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+    assert_eq!(fixture.stats.snapshot().requests_refused.get("parked"), Some(&1));
+    drop(sender);
+    // What it had parked is given back.
+    check(&channel).await.unwrap();
+    check(&fixture.channel(agent("node1"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_ends_its_connection() {
+    let short = quorate_common::config::Span(std::time::Duration::from_millis(300));
+    let limits = ListenLimits { answer_timeout: short, ..ListenLimits::default() };
+    let fixture = Fixture::start(limits).await;
+    let good = fixture.channel(agent("node1"));
+    let stream = fixture.raw(agent("attacker"), &[b"h2"]).await.unwrap();
+    let (read, mut write) = tokio::io::split(stream);
+    // A window of 0: nothing of an answer's body may be sent.
+    let begin = [PREFACE, &frame(4, 0, 0, &[0, 4, 0, 0, 0, 0])].concat();
+    write.write_all(&begin).await.unwrap();
+    write.write_all(&frame(1, 0x5, 1, &grpc_headers("/test/who"))).await.unwrap();
+    write.flush().await.unwrap();
+    read_to_close(read).await;
+    until("the reason to be counted", || fixture.refused("answer_not_read") == 1).await;
+    check(&good).await.unwrap();
+}

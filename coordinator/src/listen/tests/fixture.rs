@@ -112,8 +112,10 @@ async fn router(release: Arc<Notify>) -> Router {
             "released"
         }
     };
+    let read = |body: bytes::Bytes| async move { body.len().to_string() };
     routes
         .route("/test/who", post(who))
+        .route("/test/read", post(read).layer(axum::extract::DefaultBodyLimit::disable()))
         .route("/test/wait", post(wait.clone()))
         .route("/test/stream", post(wait))
 }
