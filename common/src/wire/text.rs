@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use quorate_model::RequestId;
 use quorate_model::id::InvalidName;
 
 use super::Invalid;
@@ -74,6 +75,18 @@ where
     T: TryFrom<String, Error = InvalidName>,
 {
     if text.is_empty() { Ok(None) } else { read_name(field, text).map(Some) }
+}
+
+/// A caller's own id of a request. It need not be a UUID: a script may name its runs as it likes. The nil UUID is refused,
+/// because it is what a caller sends that forgot to make an id: all of its requests would be one.
+///
+/// # Errors
+/// As [`read_name`], or when it is the nil UUID.
+pub fn read_request_id(field: &str, text: String) -> Result<RequestId, Invalid> {
+    if !text.is_empty() && text.bytes().all(|b| matches!(b, b'0' | b'-')) {
+        return Err(Invalid::new(field, "it is all zeros: make an id for each request"));
+    }
+    read_name(field, text)
 }
 
 /// A label's key: what selectors can express.
@@ -151,6 +164,23 @@ mod tests {
         assert_eq!(printable("ééé", 5), "éé", "it is cut at a character");
         assert!(read_text("reason", "two\nlines".into(), 512).is_err());
         assert!(read_text("reason", "ok \u{1f600}".into(), 512).is_ok());
+    }
+
+    #[test]
+    fn hostile_request_ids_are_refused() {
+        let nil = "00000000-0000-0000-0000-000000000000";
+        let long = "a".repeat(65);
+        for bad in ["", nil, "0", "a b", "a\nb", "a\0", "-a", "\u{1b}[2J", "é", &long, "$(id)", "a;b", "../a"]
+        {
+            let invalid = read_request_id("options.request_id", bad.into()).unwrap_err();
+            assert_eq!(invalid.field, "options.request_id");
+            assert!(!invalid.to_string().chars().any(is_deceptive), "{invalid:?}");
+        }
+        for good in
+            ["0192f3a4-7b1c-7d2e-8f30-a1b2c3d4e5f6", "nightly:2026-11-21@node1", "0192f3.start", &long[1..]]
+        {
+            assert_eq!(read_request_id("x", good.into()).unwrap().as_str(), good);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use quorate_common::wire::Invalid;
 use quorate_common::wire::limits::REASON_MAX_BYTES;
 use quorate_common::wire::status::{INDEX_KEY, REQUEST_ID_KEY};
-use quorate_common::wire::text::{read_name, read_text};
+use quorate_common::wire::text::{read_request_id, read_text};
 use quorate_core::{Answer, Command, Entry, Observations, Origin, State};
 use quorate_model::{Reason, Refusal, RequestId, Timestamp};
 use quorate_proto::v1;
@@ -176,7 +176,7 @@ impl Api {
     ) -> Result<Change, Failure> {
         let v1::ChangeOptions { request_id, reason, validate_only } = options.unwrap_or_default();
         if !request_id.is_empty() {
-            caller.request.choose(read_name("options.request_id", request_id)?);
+            caller.request.choose(read_request_id("options.request_id", request_id)?);
         }
         let reason = read_text("options.reason", reason, REASON_MAX_BYTES)?;
         Ok(Change { request_id: caller.request.get().clone(), reason, validate_only })

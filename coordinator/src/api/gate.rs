@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use quorate_common::wire::Invalid;
 use quorate_common::wire::status::REQUEST_ID_KEY;
+use quorate_common::wire::text::read_request_id;
 use quorate_model::{Principal, Reason, RequestId, Serial};
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -86,11 +88,16 @@ impl Gate {
         let started = Instant::now();
         let path = request.uri().path().to_owned();
         let rule = authz::rule(&path);
-        let id = call_id(&self.api, request.headers());
+        let (id, own) = call_id(&self.api, request.headers());
         let admitted = match self.port {
             Port::Grpc => self.admit(rule, &path, &request, &id),
             Port::Https => self.admit_anonymous(rule, &path, &request, &id),
         };
+        // Known and allowed first: a stranger is told nothing about its metadata.
+        let admitted = admitted.and_then(|admitted| match own {
+            Ok(()) => Ok(admitted),
+            Err(invalid) => Err(self.api.refuse(&invalid.into(), id.get())),
+        });
         let word = rule.map_or("unknown", Rule::short);
         let response = match admitted {
             Err(status) => status.into_http(),
@@ -308,13 +315,19 @@ fn refused(api: &Api, failure: &Failure, caller: &Caller) -> Response<Body> {
     api.refuse(failure, caller.request.get()).into_http()
 }
 
-/// The caller's own id from metadata, or a new one.
-fn call_id(api: &Api, headers: &HeaderMap) -> CallId {
-    let own = headers
-        .get(REQUEST_ID_KEY)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| RequestId::new(text).ok());
-    CallId::new(own.unwrap_or_else(|| mint_request_id(api.backend())))
+/// The caller's own id from metadata, or a new one. One that is no id must be refused and not replaced: its sender relies on
+/// it when it asks again.
+fn call_id(api: &Api, headers: &HeaderMap) -> (CallId, Result<(), Invalid>) {
+    let own = headers.get(REQUEST_ID_KEY).map(|value| {
+        // What is not text cannot be shown; the reason is the same as for any other character that is not allowed.
+        let text = value.to_str().unwrap_or("\u{fffd}").to_owned();
+        read_request_id(REQUEST_ID_KEY, text)
+    });
+    match own {
+        Some(Ok(id)) => (CallId::new(id), Ok(())),
+        Some(Err(invalid)) => (CallId::new(mint_request_id(api.backend())), Err(invalid)),
+        None => (CallId::new(mint_request_id(api.backend())), Ok(())),
+    }
 }
 
 fn pass_on_headers(headers: &mut HeaderMap, caller: &Caller) {

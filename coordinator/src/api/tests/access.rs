@@ -248,3 +248,26 @@ async fn reads_are_counted_for_the_audit_and_messages_round_trip() {
         ("NOT_ALLOWED", "user:viewer")
     );
 }
+
+#[tokio::test]
+async fn a_request_id_that_is_none_is_refused_and_not_replaced() {
+    let world = World::new();
+    let mut fleet = FleetServiceClient::new(world.as_role("operator"));
+    let cordon = |id: &str| v1::CordonNodeRequest { name: "node1".into(), options: options(id) };
+    let nil = "00000000-0000-0000-0000-000000000000";
+    for id in [nil, "a b", "a\nb", "$(id)", &"a".repeat(65)] {
+        let refused = problem(&fleet.cordon_node(cordon(id)).await.unwrap_err());
+        assert_eq!((refused.code, refused.reason.as_str()), (Code::InvalidArgument, "INVALID_ARGUMENT"));
+        assert!(refused.what.starts_with("bad_field:options.request_id: "), "{}", refused.what);
+    }
+    for id in [nil, "a b", "$(id)", &"a".repeat(65)] {
+        let mut request = tonic::Request::new(cordon(""));
+        request.metadata_mut().insert("quorate-request-id", id.parse().unwrap());
+        let refused = problem(&fleet.cordon_node(request).await.unwrap_err());
+        assert!(refused.what.starts_with("bad_field:quorate-request-id: "), "{}", refused.what);
+        assert!(!refused.request_id.is_empty());
+    }
+    let state = world.memory.state.lock().unwrap();
+    let node1 = state.nodes.present(&super::world::node("node1")).unwrap();
+    assert!(node1.cordon.is_none());
+}
