@@ -6,7 +6,7 @@ use quorate_model::{ObligationId, ObligationState, Reason, Refusal};
 
 use super::{Context, Effect, validate};
 use crate::command::ObligationCommand;
-use crate::state::execution::OBLIGATIONS_OPEN_MAX;
+use crate::state::execution::{OBLIGATIONS_OPEN_MAX, OBLIGATIONS_PER_NODE_MAX};
 use crate::state::{Obligation, State};
 
 pub(super) fn apply(
@@ -64,8 +64,10 @@ fn open(
     if found.is_some_and(|e| e.node != *node) {
         return Err(Refusal::new(Reason::NotAllowed, format!("{execution} does not run on {node}")));
     }
-    let owed = state.obligations.values().filter(|o| o.state == ObligationState::Open).count();
-    if owed >= OBLIGATIONS_OPEN_MAX {
+    let owed = || state.obligations.values().filter(|o| o.state == ObligationState::Open);
+    if owed().count() >= OBLIGATIONS_OPEN_MAX
+        || owed().filter(|o| o.node == *node).count() >= OBLIGATIONS_PER_NODE_MAX
+    {
         return Err(Refusal::new(Reason::LimitReached, "too many open obligations"));
     }
     // One that is told after its operation has ended is owed by the node alone: a terminal operation owes nothing.

@@ -115,16 +115,31 @@ pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
     labels(&spec.labels)
 }
 
-/// `^[A-Za-z0-9:_.@-]{1,255}\.(service|timer|socket)$`, no leading `-` (I-30).
+/// Without the bus the host tells nothing any more, and our own units are the upgrade's work: the host refuses them too
+/// (I-30); here it is said before anything is stored.
+const UNITS_NOT_OURS_TO_TOUCH: [&str; 5] =
+    ["dbus", "dbus-broker", "quorate-agent", "quorate-helper", "quorate-coordinator"];
+
+/// `^[A-Za-z0-9:_.@-]{1,255}\.(service|timer|socket)$`, no leading `-` or `.`, no template without its instance (I-30).
 fn check_unit(unit: &str) -> Result<(), Refusal> {
     let plain = unit.bytes().all(|b| b.is_ascii_alphanumeric() || b":_.@-".contains(&b));
-    let kind =
-        [".service", ".timer", ".socket"].iter().any(|end| unit.len() > end.len() && unit.ends_with(end));
-    if plain && kind && unit.len() <= 255 && !unit.starts_with('-') {
-        Ok(())
-    } else {
-        Err(bad("driver.unit: expected the name of a service, timer or socket unit"))
+    let stem = [".service", ".timer", ".socket"].iter().find_map(|end| unit.strip_suffix(end)).unwrap_or("");
+    let template = stem.split('@').next().unwrap_or("");
+    if !plain
+        || template.is_empty()
+        || stem.ends_with('@')
+        || stem.contains("..")
+        || unit.len() > 255
+        || unit.starts_with(['-', '.'])
+    {
+        return Err(bad("driver.unit: expected the name of a service, timer or socket unit"));
     }
+    if UNITS_NOT_OURS_TO_TOUCH.contains(&template) {
+        return Err(bad(
+            "driver.unit: this unit is not to be managed: the host itself or Quorate rests on it",
+        ));
+    }
+    Ok(())
 }
 
 fn check_probe(probe: &ProbeSpec) -> Result<(), Refusal> {
@@ -179,6 +194,9 @@ fn check_probe(probe: &ProbeSpec) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Longest name of a file (`NAME_MAX` of Linux).
+const NAME_MAX: usize = 255;
+
 fn check_paths(field: &str, paths: &[String]) -> Result<(), Refusal> {
     if paths.is_empty() || paths.len() > PATHS_MAX {
         return Err(bad(format!("{field}: expected 1 to {PATHS_MAX}")));
@@ -187,6 +205,12 @@ fn check_paths(field: &str, paths: &[String]) -> Result<(), Refusal> {
         limited(field, path, SPEC_TEXT_MAX_BYTES)?;
         if !path.starts_with('/') && !path.starts_with("${") {
             return Err(bad(format!("{field}: {path} is not absolute")));
+        }
+        // What opens it on the host refuses these; a closing slash alone is a directory's habit.
+        let parts = path.strip_suffix('/').unwrap_or(path).trim_start_matches('/').split('/');
+        let rooted = !path.starts_with("//");
+        if !rooted || parts.into_iter().any(|p| matches!(p, "" | "." | "..") || p.len() > NAME_MAX) {
+            return Err(bad(format!("{field}: a path with '.', '..', '//' or a name over {NAME_MAX} bytes")));
         }
     }
     Ok(())

@@ -15,6 +15,8 @@ pub const OBLIGATIONS_KEPT: usize = 1_000;
 pub const EXECUTIONS_MAX: usize = 20_000;
 /// Most open obligations.
 pub const OBLIGATIONS_OPEN_MAX: usize = 10_000;
+/// Most open obligations of one node: it does a handful of things at a time, and must not take the room of others (I-33).
+pub const OBLIGATIONS_PER_NODE_MAX: usize = 64;
 
 /// One run of one action on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

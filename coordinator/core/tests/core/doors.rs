@@ -331,6 +331,25 @@ fn an_operation_does_not_end_while_an_undo_is_owed() {
 }
 
 #[test]
+fn the_undos_of_one_node_leave_room_for_those_of_others() {
+    let mut fleet = fleet();
+    let open = |fleet: &mut Fleet, name: &str, n: usize| {
+        let command = ObligationCommand::Open {
+            id: ObligationId::new(format!("o-{name}-{n}")).unwrap(),
+            node: quorate_model::NodeName::new(name).unwrap(),
+            execution: quorate_model::ExecutionId::new("x-none").unwrap(),
+            what: "hostile".into(),
+            due_at: fleet.world.now,
+        };
+        fleet.world.user(Command::Obligation(command))
+    };
+    let refused =
+        (0..200).filter(|n| reason(&open(&mut fleet, "node1", *n)) == Some(Reason::LimitReached)).count();
+    assert_eq!(refused, 200 - quorate_core::state::execution::OBLIGATIONS_PER_NODE_MAX);
+    assert_eq!(reason(&open(&mut fleet, "node2", 0)), None);
+}
+
+#[test]
 fn a_removed_node_loses_its_executions_and_its_operation_ends() {
     let mut fleet = fleet();
     let id = begin(&mut fleet);
