@@ -236,6 +236,7 @@ impl Config {
             return Err(refuse("data_dir", "it must be an absolute path".to_owned()));
         }
         timings(&raw.raft, &raw.fleet).map_err(|(key, why)| refuse(key, why))?;
+        raw.limits.validate().map_err(|error| refuse("limits", error.to_string()))?;
         let advertise = |key, text: String, listen: SocketAddr| -> Result<String, ConfigRefused> {
             let text = if text.is_empty() { listen.to_string() } else { text };
             let address: quorate_common::tls::Address =

@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => {
             eprintln!("error: {error}");
-            return ExitCode::from(2);
+            return ExitCode::from(if cli.check_config { 2 } else { 78 });
         }
     };
     if cli.check_config {

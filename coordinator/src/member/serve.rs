@@ -53,13 +53,15 @@ pub enum ServeError {
 }
 
 impl ServeError {
-    /// Exit code of the process: 74 for the store, 2 for what an operator must mend first, 1 otherwise.
+    /// Exit code of the process: 74 for the store, 78 for certificates that an operator must mend, 2 for a member that
+    /// never joined, 1 otherwise.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Start(StartError::Store(refused)) => refused.exit_code(),
             Self::NotBorn(_) => 2,
-            Self::Tls(_) | Self::Start(_) | Self::Listen { .. } | Self::Ended(_) => 1,
+            Self::Tls(_) => 78,
+            Self::Start(_) | Self::Listen { .. } | Self::Ended(_) => 1,
         }
     }
 
