@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use quorate_common::task::Shutdown;
+use quorate_common::telemetry::sanitize;
 use quorate_common::wire::agent::{FromAgent, ToAgent, read_from_agent, write_to_agent};
 use quorate_model::node::NodeCondition;
 use quorate_model::session::{Hello, NodeWork, Welcome};
-use quorate_model::{DurationMs, ExecutionId, NodeName, Principal};
+use quorate_model::{DurationMs, ExecutionId, NodeName, Principal, Reason};
 use quorate_proto::agent::v1 as pb;
 use quorate_proto::agent::v1::agent_service_server::AgentService;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::outbound::work;
 use super::registry::{Place, Registry};
@@ -23,6 +24,7 @@ use super::reports::{self, Item};
 use crate::api::Api;
 use crate::api::backend::Backend;
 use crate::api::caller::Caller;
+use crate::api::status::problem;
 use crate::observe::Table;
 
 /// First message of a session.
@@ -113,14 +115,17 @@ impl AgentSessions {
     ) -> Result<Response<Outbound>, Status> {
         let first = tokio::time::timeout(HELLO_LIMIT, inbound.message())
             .await
-            .map_err(|_| Status::deadline_exceeded("no Hello within 5 s"))??
-            .ok_or_else(|| Status::invalid_argument("bad_field: body: the session begins with Hello"))?;
-        let (sequence, said) = read_from_agent(first).map_err(|e| Status::invalid_argument(e.to_string()))?;
+            .map_err(|_| refused(Reason::DeadlineExceeded, "no Hello within 5 s"))??
+            .ok_or_else(|| {
+                refused(Reason::InvalidArgument, "bad_field:body: the session begins with Hello")
+            })?;
+        let (sequence, said) =
+            read_from_agent(first).map_err(|invalid| refused(invalid.reason, invalid.to_string()))?;
         let FromAgent::Hello(hello) = said else {
-            return Err(Status::failed_precondition("the session begins with Hello"));
+            return Err(refused(Reason::InvalidArgument, "bad_field:body: the session begins with Hello"));
         };
         if hello.node != node {
-            return Err(Status::permission_denied("an agent speaks for its own node only"));
+            return Err(refused(Reason::NotAllowed, "an agent speaks for its own node only"));
         }
         let welcome = self.welcome()?;
         let (out, receiver) = mpsc::channel(OUTBOUND);
@@ -176,7 +181,15 @@ impl Session {
                         }
                     }
                     Ok(None) => break "the agent ended it".to_owned(),
-                    Err(status) => break status.message().to_owned(),
+                    Err(status) => {
+                        let reason = match status.code() {
+                            Code::OutOfRange | Code::ResourceExhausted => Reason::MessageTooLarge,
+                            _ => Reason::MalformedMessage,
+                        };
+                        // A broken connection ends here too; then nobody reads it.
+                        self.close(reason.as_str(), "not a message of a session").await;
+                        break sanitize(status.message()).to_string();
+                    }
                 },
                 changed = revisions.changed() => if changed.is_err() {
                     break "the coordinator stops".to_owned();
@@ -226,7 +239,7 @@ impl Session {
     fn take(&mut self, message: pb::SessionRequest) -> Result<(), String> {
         let (sequence, said) = read_from_agent(message).map_err(|e| e.to_string())?;
         if sequence <= self.sequence {
-            return Err(format!("bad_field: sequence: {sequence} after {}", self.sequence));
+            return Err(format!("bad_field:sequence: {sequence} after {}", self.sequence));
         }
         self.sequence = sequence;
         let (table, node, now) = (&self.sessions.table, &self.node, self.sessions.backend.now());
@@ -288,8 +301,12 @@ fn agent<T>(request: &Request<T>) -> Result<(NodeName, Caller), Status> {
     let caller = request.extensions().get::<Caller>().cloned();
     match caller.map(|c| (c.principal.clone(), c)) {
         Some((Principal::Agent { node }, caller)) => Ok((node, caller)),
-        Some(_) | None => Err(Status::permission_denied("agents only")),
+        Some(_) | None => Err(refused(Reason::NotAllowed, "agents only")),
     }
+}
+
+fn refused(reason: Reason, what: impl Into<String>) -> Status {
+    problem(reason, what).to_status()
 }
 
 fn ms(span: Duration) -> DurationMs {
