@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod crash;
 pub mod fuzz;
+pub mod harness;
 pub mod history;
 pub mod outside;
 pub mod proxy;

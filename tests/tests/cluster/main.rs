@@ -6,11 +6,10 @@
 //! `QUORATE_ROUNDS` is the number of rounds with a killed leader (2 here, 50 for a release), `QUORATE_SEED` repeats the
 //! moments of a run.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::time::Instant;
 
 use quorate_tests::cluster::Fleet;
+use quorate_tests::harness::{Test, run};
 
 mod backup;
 mod control;
@@ -20,9 +19,6 @@ mod refusals;
 mod restart;
 mod shapes;
 mod transport;
-
-/// One test.
-type Test = (&'static str, fn(&Fleet));
 
 /// In this order: the last one takes a node away, and without it the fleet would not come up again.
 const TESTS: &[Test] = &[
@@ -57,47 +53,5 @@ fn new_fleet() -> Fleet {
 
 fn main() -> ExitCode {
     quorate_common::tls::install();
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let chosen: Vec<&Test> = TESTS
-        .iter()
-        .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())))
-        .collect();
-    if std::env::args().any(|arg| arg == "--list") {
-        chosen.iter().for_each(|(name, _)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    println!("\nrunning {} tests", chosen.len());
-    let mut fleet: Option<Fleet> = None;
-    let mut failed = Vec::new();
-    for (name, test) in &chosen {
-        let begun = Instant::now();
-        let up = catch_unwind(AssertUnwindSafe(|| fleet.take().unwrap_or_else(new_fleet)));
-        let Ok(running) = up else {
-            failed.push(*name);
-            println!("test {name} ... FAILED: no fleet");
-            continue;
-        };
-        let outcome = catch_unwind(AssertUnwindSafe(|| test(&running)));
-        let took = begun.elapsed().as_secs_f32();
-        match outcome {
-            Ok(()) => {
-                println!("test {name} ... ok ({took:.1} s)");
-                fleet = Some(running);
-            }
-            Err(_) => {
-                // Whatever is wrong with this fleet must not fail the next test too.
-                running.tell();
-                failed.push(*name);
-                println!("test {name} ... FAILED ({took:.1} s)");
-            }
-        }
-    }
-    drop(fleet);
-    let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {verdict}. {} passed; {} failed: {failed:?}\n",
-        chosen.len() - failed.len(),
-        failed.len()
-    );
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    run(TESTS, new_fleet)
 }
