@@ -173,9 +173,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     // Who may come in.
     Mutant {
         name: "agent-certificate-on-raft",
-        file: "coordinator/src/member/serve.rs",
-        find: "            Some(_) | None => None,\n        };\n    routes.add_service(PeerServer",
-        put: "            Some(_) => Some(1),\n            None => None,\n        };\n    routes.add_service(PeerServer",
+        file: "coordinator/src/member/parts.rs",
+        find: "                Some(_) | None => None,\n            };\n        routes.add_service(PeerServer",
+        put: "                Some(_) => Some(1),\n                None => None,\n            };\n        routes.add_service(PeerServer",
         tests: &["-p", "quorate-tests", "--test", "cluster", "identity::an_agent"],
     },
     Mutant {
