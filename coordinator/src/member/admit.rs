@@ -13,10 +13,13 @@ use super::ground::Clock;
 use crate::observe::{Report, Table};
 use crate::raft::{Hooks, RaftNode, Refusal};
 
+/// The member, what is seen of the fleet, and the time.
+type Parts = (RaftNode<State>, Arc<Table>, Arc<dyn Clock>);
+
 /// Hooks of the Raft handler.
 #[derive(Default)]
 pub(super) struct Admit {
-    inner: OnceLock<(RaftNode<State>, Arc<Table>, Arc<dyn Clock>)>,
+    inner: OnceLock<Parts>,
 }
 
 impl Admit {
