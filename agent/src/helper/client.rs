@@ -1,8 +1,14 @@
 //! The network half's end of the local socket.
 
-use std::path::Path;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
 use super::protocol::{self, Answer, FrameError, Request};
@@ -11,10 +17,57 @@ use crate::runner::Notice;
 /// Longest wait for an answer. Accepting work takes one barrier for each new execution; a slow disk takes half a second.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes both ways.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// A connection being made.
+pub type Connecting = BoxFuture<'static, io::Result<Box<dyn Wire>>>;
+
+/// The way to the helper: its socket, or in a simulation whatever leads to it.
+#[derive(Clone)]
+pub struct Way(Arc<dyn Fn() -> Connecting + Send + Sync>);
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Way").finish_non_exhaustive()
+    }
+}
+
+impl Way {
+    /// Over this socket.
+    #[must_use]
+    pub fn socket(path: PathBuf) -> Self {
+        Self::new(move || {
+            let path = path.clone();
+            async move { Ok(Box::new(UnixStream::connect(&path).await?) as Box<dyn Wire>) }.boxed()
+        })
+    }
+
+    /// As `connect` makes connections.
+    pub fn new(connect: impl Fn() -> Connecting + Send + Sync + 'static) -> Self {
+        Self(Arc::new(connect))
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// [`FrameError::Io`].
+    pub async fn connect(&self) -> Result<Client, FrameError> {
+        Ok(Client { stream: (self.0)().await? })
+    }
+}
+
 /// One connection for requests. After an error it is of no use.
-#[derive(Debug)]
 pub struct Client {
-    stream: UnixStream,
+    stream: Box<dyn Wire>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
 }
 
 impl Client {
@@ -23,7 +76,7 @@ impl Client {
     /// # Errors
     /// [`FrameError::Io`].
     pub async fn connect(path: &Path) -> Result<Self, FrameError> {
-        Ok(Self { stream: UnixStream::connect(path).await? })
+        Way::socket(path.to_owned()).connect().await
     }
 
     /// One request and its answer.
@@ -56,9 +109,14 @@ impl Client {
 }
 
 /// What happens in the helper.
-#[derive(Debug)]
 pub struct Listener {
-    stream: UnixStream,
+    stream: Box<dyn Wire>,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").finish_non_exhaustive()
+    }
 }
 
 impl Listener {

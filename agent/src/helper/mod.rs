@@ -10,10 +10,12 @@
 
 mod client;
 mod daemon;
+mod inside;
 pub mod protocol;
 mod server;
 mod units;
 
-pub use client::{Client, Listener};
+pub use client::{Client, Connecting, Listener, Way, Wire};
 pub(crate) use daemon::full_text as error_text;
 pub use daemon::{Fatal, reset_journal, run};
+pub use inside::Inside;

@@ -13,6 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::client::Wire;
 use super::protocol::{self, Answer, FrameError, ProbeEnd, ProgramEnd, Request};
 use crate::host::exec::ExecEnd;
 use crate::host::{ExecSpec, Host};
@@ -102,7 +103,7 @@ impl Server {
         }
     }
 
-    async fn serve(&self, mut stream: UnixStream) -> Result<(), FrameError> {
+    pub(super) async fn serve(&self, mut stream: impl Wire) -> Result<(), FrameError> {
         loop {
             let request = protocol::read::<Request>(&mut stream).await?;
             let answer = match request {
@@ -155,7 +156,7 @@ impl Server {
         }
     }
 
-    async fn listen(&self, mut stream: UnixStream) -> Result<(), FrameError> {
+    async fn listen(&self, mut stream: impl Wire) -> Result<(), FrameError> {
         loop {
             let Ok((all, mut news)) = self.runner.listen().await else { return Ok(()) };
             for notice in all {

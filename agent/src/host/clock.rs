@@ -1,13 +1,31 @@
 //! The host's clocks, read in this one place.
 
 use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use quorate_model::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
+/// A simulator's clock: the wall clock, and the time since boot.
+pub type Simulated = fn() -> (Timestamp, Duration);
+
+static SIMULATED: OnceLock<Simulated> = OnceLock::new();
+
+/// Replaces every clock of this process, once and for all. For a simulator, before anything has read one.
+///
+/// # Errors
+/// The clock back, when one was set before.
+pub fn simulate(clock: Simulated) -> Result<(), Simulated> {
+    SIMULATED.set(clock)
+}
+
 /// The wall clock in milliseconds; a clock before 1970 reads as a negative number, not as a panic.
 #[must_use]
 pub fn now() -> Timestamp {
+    if let Some(clock) = SIMULATED.get() {
+        return clock().0;
+    }
     let t = clock_gettime(ClockId::Realtime);
     Timestamp(t.tv_sec.saturating_mul(1_000).saturating_add(t.tv_nsec / 1_000_000))
 }
@@ -15,6 +33,9 @@ pub fn now() -> Timestamp {
 /// `CLOCK_MONOTONIC` in microseconds, the clock of systemd's `…TimestampMonotonic` properties.
 #[must_use]
 pub fn monotonic_us() -> u64 {
+    if let Some(clock) = SIMULATED.get() {
+        return u64::try_from(clock().1.as_micros()).unwrap_or(u64::MAX);
+    }
     let t = clock_gettime(ClockId::Monotonic);
     let us = t.tv_sec.saturating_mul(1_000_000).saturating_add(t.tv_nsec / 1_000);
     u64::try_from(us).unwrap_or(0)
@@ -23,6 +44,9 @@ pub fn monotonic_us() -> u64 {
 /// Time since boot in milliseconds, suspended time included.
 #[must_use]
 pub fn uptime_ms() -> u64 {
+    if let Some(clock) = SIMULATED.get() {
+        return u64::try_from(clock().1.as_millis()).unwrap_or(u64::MAX);
+    }
     let t = clock_gettime(ClockId::Boottime);
     let ms = t.tv_sec.saturating_mul(1_000).saturating_add(t.tv_nsec / 1_000_000);
     u64::try_from(ms).unwrap_or(0)

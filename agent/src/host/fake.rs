@@ -72,7 +72,8 @@ struct State {
 #[derive(Clone)]
 pub struct FakeHost {
     state: Arc<Mutex<State>>,
-    began: tokio::time::Instant,
+    /// Milliseconds since the fake was made.
+    clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     boot_id: String,
 }
 
@@ -80,12 +81,18 @@ impl FakeHost {
     /// A machine with these units. Call it inside a runtime.
     #[must_use]
     pub fn new(units: BTreeMap<String, FakeUnit>) -> Self {
+        let began = tokio::time::Instant::now();
+        Self::with_clock(
+            units,
+            Arc::new(move || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        )
+    }
+
+    /// As [`FakeHost::new`], with a clock that outlives runtimes: milliseconds since the machine was made.
+    #[must_use]
+    pub fn with_clock(units: BTreeMap<String, FakeUnit>, clock: Arc<dyn Fn() -> u64 + Send + Sync>) -> Self {
         let state = State { units, ..State::default() };
-        Self {
-            state: Arc::new(Mutex::new(state)),
-            began: tokio::time::Instant::now(),
-            boot_id: "fake-boot-0".to_owned(),
-        }
+        Self { state: Arc::new(Mutex::new(state)), clock, boot_id: "fake-boot-0".to_owned() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -124,11 +131,11 @@ impl FakeHost {
         state.units.values_mut().for_each(|u| u.running = false);
         let boot_id = format!("fake-boot-{}", state.boot);
         drop(state);
-        Self { state: Arc::clone(&self.state), began: self.began, boot_id }
+        Self { state: Arc::clone(&self.state), clock: Arc::clone(&self.clock), boot_id }
     }
 
     fn clock_ms(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        (self.clock)()
     }
 
     fn unit(&self, name: &str) -> Result<FakeUnit, HostError> {

@@ -218,6 +218,12 @@ impl Journal {
         Ok(Self { store: Durable::open_engine(disk.engine(), false, true)?, lost: None })
     }
 
+    /// A journal over a store of the caller, for simulations.
+    #[must_use]
+    pub const fn over(store: Durable) -> Self {
+        Self { store, lost: None }
+    }
+
     /// Why the real journal can not be used, when this one stands in for it.
     #[must_use]
     pub fn why_lost(&self) -> Option<&str> {

@@ -11,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 use super::dial::{self, Book};
 use super::hub::Hub;
 use super::remote::RemoteHost;
-use super::stream::Context;
+use super::stream::{self, Calling, Context};
 use super::{enroll, link, renew};
+use crate::actions::{FactsSource, HostFacts};
 use crate::config::Config;
 use crate::facts::{self, Collector, MetricsPage};
+use crate::helper::Way;
 use crate::notify;
 use crate::probes::{Prober, Scheduler};
 use crate::runner::Settings;
@@ -73,22 +75,19 @@ pub async fn run(config: Config, file: &Path) -> Result<(), Fatal> {
     let store = Store::new(config.tls_dir());
     let Some(material) = enroll::identity(&config, &store, &shutdown).await? else { return Ok(()) };
     let live = LiveTls::new(material);
-    let (hub, confirmations) = Hub::new();
-    let host = RemoteHost::new(Arc::clone(&hub), config.helper_socket.clone())
-        .map_err(Fatal::io("can not read the boot id"))?;
-    let page = Arc::new(MetricsPage::new(Collector::default()));
-    let context = Arc::new(Context {
-        hub: Arc::clone(&hub),
-        settings: Settings::new(config.clone()),
-        tls: live.client(ExpectedServer::AnyCoordinator)?,
-        live,
-        book: Mutex::new(Book::open(&config.data_dir, config.coordinators.clone())),
-        scheduler: Arc::new(Scheduler::new(Arc::new(Prober::new(Arc::new(host))))),
-        page: Arc::clone(&page),
-    });
+    let calling = stream::over_tls(live.client(ExpectedServer::AnyCoordinator)?);
+    let way = Way::socket(config.helper_socket.clone());
     let mut tasks = TaskSet::new(shutdown.clone());
-    tasks.spawn("helper", link::run(hub, config.helper_socket.clone(), confirmations, shutdown.clone()));
-    tasks.spawn("session", dial::run(Arc::clone(&context), shutdown.clone()));
+    let ground = Ground {
+        settings: Settings::new(config.clone()),
+        live,
+        calling,
+        way,
+        facts: Arc::new(HostFacts),
+        page: Arc::new(MetricsPage::new(Collector::default())),
+    };
+    let context = start(ground, &mut tasks).map_err(Fatal::io("can not read the boot id"))?;
+    let page = Arc::clone(&context.page);
     tasks.spawn("certificate", renew::run(Arc::clone(&context), store.clone(), shutdown.clone()));
     if let Some(address) = config.metrics_listen {
         tasks.spawn("metrics", metrics(page, address.port(), shutdown.clone()));
@@ -109,6 +108,51 @@ pub async fn run(config: Config, file: &Path) -> Result<(), Fatal> {
     signals.abort();
     tasks.stop(TASK_GRACE).await;
     ended
+}
+
+/// What the network half stands on; a simulator brings its own.
+pub struct Ground {
+    /// The configuration in use.
+    pub settings: Settings,
+    /// The certificate: who this is.
+    pub live: Arc<LiveTls>,
+    /// How coordinators are called.
+    pub calling: Calling,
+    /// The way to the helper.
+    pub way: Way,
+    /// Facts about the host.
+    pub facts: Arc<dyn FactsSource>,
+    /// Where the metrics come from.
+    pub page: Arc<MetricsPage>,
+}
+
+/// Starts the session and the way to the helper.
+///
+/// # Errors
+/// When the boot id cannot be read.
+pub fn run_on(ground: Ground, tasks: &mut TaskSet) -> std::io::Result<()> {
+    start(ground, tasks).map(drop)
+}
+
+fn start(ground: Ground, tasks: &mut TaskSet) -> std::io::Result<Arc<Context>> {
+    let Ground { settings, live, calling, way, facts, page } = ground;
+    let config = settings.current();
+    let (hub, confirmations) = Hub::new();
+    let host = RemoteHost::new(Arc::clone(&hub), way.clone())?;
+    let context = Arc::new(Context {
+        hub: Arc::clone(&hub),
+        settings,
+        live,
+        calling,
+        facts,
+        book: Mutex::new(Book::open(&config.data_dir, config.coordinators.clone())),
+        scheduler: Arc::new(Scheduler::new(Arc::new(Prober::new(Arc::new(host))))),
+        page,
+    });
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("helper", link::run(hub, way, confirmations, shutdown.clone()));
+    tasks.spawn("session", dial::run(Arc::clone(&context), shutdown));
+    Ok(context)
 }
 
 fn make_private(dir: &Path) -> Result<(), Fatal> {

@@ -1,6 +1,5 @@
 //! The way to the helper: hands work over, listens, and comes back when the helper was away.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +8,8 @@ use tokio::sync::mpsc;
 
 use super::hub::{HelperState, Hub};
 use super::outbox::Confirmed;
-use crate::helper::Client;
 use crate::helper::protocol::{Answer, FrameError, Request};
+use crate::helper::{Client, Way};
 
 /// The helper is on the same machine and its supervisor starts it again at once.
 const RETRY: BackoffPolicy =
@@ -21,7 +20,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Keeps the way open until it is told to stop.
 pub(super) async fn run(
     hub: Arc<Hub>,
-    socket: PathBuf,
+    way: Way,
     mut confirmations: mpsc::Receiver<Confirmed>,
     shutdown: Shutdown,
 ) -> Result<(), BoxError> {
@@ -31,7 +30,7 @@ pub(super) async fn run(
         let ended = tokio::select! {
             biased;
             () = shutdown.triggered() => return Ok(()),
-            ended = connected(&hub, &socket, &mut confirmations, &mut backoff) => ended,
+            ended = connected(&hub, &way, &mut confirmations, &mut backoff) => ended,
         };
         let text = crate::helper::error_text(&ended);
         if hub.helper.borrow().status().is_some() {
@@ -47,11 +46,11 @@ pub(super) async fn run(
 /// One connection's life. Always ends with a reason.
 async fn connected(
     hub: &Arc<Hub>,
-    socket: &Path,
+    way: &Way,
     confirmations: &mut mpsc::Receiver<Confirmed>,
     backoff: &mut Backoff,
 ) -> FrameError {
-    match serve(hub, socket, confirmations, backoff).await {
+    match serve(hub, way, confirmations, backoff).await {
         Ok(never) => match never {},
         Err(error) => error,
     }
@@ -59,14 +58,14 @@ async fn connected(
 
 async fn serve(
     hub: &Arc<Hub>,
-    socket: &Path,
+    way: &Way,
     confirmations: &mut mpsc::Receiver<Confirmed>,
     backoff: &mut Backoff,
 ) -> Result<std::convert::Infallible, FrameError> {
-    let mut client = Client::connect(socket).await?;
+    let mut client = way.connect().await?;
     look(hub, &mut client).await?;
     // A task of its own: reading a frame must not be cut off by what happens here.
-    let mut listener = Client::connect(socket).await?.listen().await?;
+    let mut listener = way.connect().await?.listen().await?;
     let listening_hub = Arc::clone(hub);
     let mut listening = Reaped(tokio::spawn(async move {
         loop {
@@ -78,7 +77,7 @@ async fn serve(
         }
     }));
     backoff.reset();
-    tracing::info!(socket = %socket.display(), "connected to the helper");
+    tracing::info!("connected to the helper");
     if let Some(work) = hub.incoming() {
         done(client.ask(&Request::Work(Box::new(work))).await?)?;
     }

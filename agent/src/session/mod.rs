@@ -26,7 +26,8 @@ mod tell;
 #[cfg(test)]
 mod tests;
 
-pub use daemon::{Fatal, run};
+pub use daemon::{Fatal, Ground, run, run_on};
+pub use stream::Calling;
 
 /// Time since boot.
 fn now() -> quorate_model::DurationMs {

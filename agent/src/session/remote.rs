@@ -2,7 +2,6 @@
 //!
 //! Probes are written against [`Host`]; here every verb is refused, because this process may not change anything.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use quorate_model::service::Driver;
 use quorate_model::{DurationMs, Timestamp};
 
 use super::hub::Hub;
-use crate::helper::Client;
+use crate::helper::Way;
 use crate::helper::protocol::{Answer, ProbeEnd, Request};
 use crate::host::exec::{Capture, ExecEnd};
 use crate::host::{
@@ -22,14 +21,14 @@ const WAY: Duration = Duration::from_secs(6);
 
 /// The host behind the helper.
 pub(super) struct RemoteHost {
-    socket: PathBuf,
+    way: Way,
     boot_id: String,
     units: RemoteUnits,
 }
 
 impl RemoteHost {
-    pub(super) fn new(hub: Arc<Hub>, socket: PathBuf) -> std::io::Result<Self> {
-        Ok(Self { socket, boot_id: clock::boot_id()?, units: RemoteUnits { hub } })
+    pub(super) fn new(hub: Arc<Hub>, way: Way) -> std::io::Result<Self> {
+        Ok(Self { way, boot_id: clock::boot_id()?, units: RemoteUnits { hub } })
     }
 
     async fn ask(&self, spec: &ExecSpec) -> Result<ExecOutcome, HostError> {
@@ -39,7 +38,7 @@ impl RemoteHost {
             what: "the helper did not run the program".to_owned(),
             source: std::io::Error::other(text),
         };
-        let mut client = Client::connect(&self.socket).await.map_err(|e| failed(e.to_string()))?;
+        let mut client = self.way.connect().await.map_err(|e| failed(e.to_string()))?;
         let answer = client.ask_within(&request, spec.deadline + WAY).await;
         match answer.map_err(|e| failed(e.to_string()))? {
             Answer::Probe(ProbeEnd { end, output }) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_common::task::{Backoff, BackoffPolicy, BoxError, Entropy, Shutdown};
-use quorate_common::tls::{ChannelLimits, KeyRequest, Store, channel};
+use quorate_common::tls::{ChannelLimits, KeyRequest, Store};
 use quorate_model::DurationMs;
 use quorate_proto::agent::v1::RenewCertificateRequest;
 use quorate_proto::agent::v1::agent_service_client::AgentServiceClient;
@@ -59,7 +59,7 @@ async fn renew(context: &Context, store: &Store, turn: usize) -> Result<(), BoxE
     let old = context.live.current();
     let request = KeyRequest::create(&old.identity().cluster, &old.identity().principal)?;
     let limits = ChannelLimits { request_timeout: Some(CALL_TIMEOUT), ..ChannelLimits::default() };
-    let channel = channel(address, &context.tls, &limits)?;
+    let channel = (context.calling)(address, &limits)?;
     let mut client = AgentServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX_BYTES);
     let call = RenewCertificateRequest { csr_der: request.csr_der().to_vec() };
     let answer = client.renew_certificate(call).await?.into_inner();

@@ -14,10 +14,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tonic::transport::Channel;
 
 use super::dial::Book;
 use super::hub::{HelperState, Hub};
 use super::tell::Teller;
+use crate::actions::FactsSource;
 use crate::facts::MetricsPage;
 use crate::probes::Scheduler;
 use crate::runner::Settings;
@@ -38,12 +40,25 @@ const FACTS_LOOK: Duration = Duration::from_secs(60);
 const INTERVAL_MIN: DurationMs = DurationMs(50);
 const INTERVAL_MAX: DurationMs = DurationMs(60_000);
 
+/// Makes channels to coordinators: over mutual TLS, or over a simulated network.
+pub type Calling = Arc<dyn Fn(&Address, &ChannelLimits) -> Result<Channel, String> + Send + Sync>;
+
+/// Calls with the identity that is live at that moment.
+pub(super) fn over_tls(tls: ClientTls) -> Calling {
+    Arc::new(move |address, limits| {
+        channel(address, &tls, limits).map_err(|error| crate::helper::error_text(&error))
+    })
+}
+
 /// What sessions need.
 pub(super) struct Context {
     pub(super) hub: Arc<Hub>,
     pub(super) settings: Settings,
     pub(super) live: Arc<LiveTls>,
-    pub(super) tls: ClientTls,
+    /// How coordinators are called.
+    pub(super) calling: Calling,
+    /// Facts about the host.
+    pub(super) facts: Arc<dyn FactsSource>,
     pub(super) book: Mutex<Book>,
     pub(super) scheduler: Arc<Scheduler>,
     pub(super) page: Arc<MetricsPage>,
@@ -90,8 +105,7 @@ async fn connect(
     context: &Arc<Context>,
     address: &Address,
 ) -> Result<(Talk, Streaming<SessionResponse>), String> {
-    let channel = channel(address, &context.tls, &ChannelLimits::default())
-        .map_err(|e| crate::helper::error_text(&e))?;
+    let channel = (context.calling)(address, &ChannelLimits::default())?;
     let mut client = AgentServiceClient::new(channel)
         .max_decoding_message_size(MESSAGE_MAX_BYTES)
         .max_encoding_message_size(MESSAGE_MAX_BYTES);

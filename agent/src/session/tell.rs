@@ -1,7 +1,6 @@
 //! What a session says, apart from reports: Hello, heartbeats, facts, metrics, readings, instances.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use quorate_common::wire::agent::{FromAgent, METRICS_MAX, Metric, NODE_PROBES_MAX};
@@ -11,7 +10,7 @@ use quorate_model::{DurationMs, InstanceId, ProbeKind, Timestamp};
 
 use super::conditions::{View, conditions};
 use super::stream::Context;
-use crate::facts::{Sample, WatchedUnit, host_facts};
+use crate::facts::{Sample, WatchedUnit};
 use crate::host::clock;
 use crate::probes::{ProbeKey, ProbeTarget, Scheduled};
 use crate::{actions, runner};
@@ -239,8 +238,7 @@ impl Teller {
 
     /// The facts when they changed, and now and then anyway.
     pub(super) async fn facts(&mut self) -> Option<FromAgent> {
-        let collected = tokio::task::spawn_blocking(|| host_facts(Path::new("/"))).await;
-        let facts = collected.ok()?;
+        let facts = self.context.facts.facts().await.ok()?;
         self.facts_looks = self.facts_looks.wrapping_add(1);
         let same = self.facts.as_ref().is_some_and(|old| lasting(old) == lasting(&facts));
         self.facts = Some(facts.clone());

@@ -33,9 +33,11 @@ use super::dial::{self, Book};
 use super::hub::{HelperState, Hub};
 use super::outbox::Confirmed;
 use super::remote::RemoteHost;
-use super::stream::Context;
+use super::stream::{self, Context};
+use crate::actions::HostFacts;
 use crate::config::Config;
 use crate::facts::{Collector, MetricsPage};
+use crate::helper::Way;
 use crate::host::clock;
 use crate::probes::{Prober, Scheduler};
 use crate::runner::{Notice, Settings, Status as HelperStatus};
@@ -238,10 +240,11 @@ fn bench(ca: &CertificateAuthority, addresses: &[SocketAddr], life: Duration) ->
     let live = LiveTls::new(stored);
     let (hub, confirmations) = Hub::new();
     hub.helper.send_replace(helper_status("i.1"));
-    let host = RemoteHost::new(Arc::clone(&hub), config.helper_socket.clone()).unwrap();
+    let host = RemoteHost::new(Arc::clone(&hub), Way::socket(config.helper_socket.clone())).unwrap();
     let context = Arc::new(Context {
         hub: Arc::clone(&hub),
-        tls: live.client(ExpectedServer::AnyCoordinator).unwrap(),
+        calling: stream::over_tls(live.client(ExpectedServer::AnyCoordinator).unwrap()),
+        facts: Arc::new(HostFacts),
         live,
         book: Mutex::new(Book::open(dir.path(), config.coordinators.clone())),
         settings: Settings::new(config),

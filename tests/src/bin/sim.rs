@@ -1,0 +1,191 @@
+//! `sim`: runs seeds of the simulation, each in a process of its own.
+//!
+//! `sim --seed N` replays one with its trace; `sim --seeds N [--from A] [--twice K] [--jobs J]` sweeps, and runs the first K
+//! twice to compare their traces byte for byte. Exit code 0 when all are true, 1 when one is false or not reproducible, 2
+//! when one is unknown.
+
+use std::io::Read as _;
+use std::process::{Child, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use quorate_tests::world::entropy;
+use quorate_tests::world::run::{Judgement, Plan, run};
+
+/// Length of the safety phase unless told.
+const SAFETY: Duration = Duration::from_secs(15);
+/// Length of the quiet phase: ten seconds to come to itself, and some to show it.
+const QUIET: Duration = Duration::from_secs(14);
+
+/// What the command line says.
+struct Arguments {
+    seed: Option<u64>,
+    seeds: u64,
+    from: u64,
+    twice: u64,
+    jobs: usize,
+    list: Vec<u64>,
+    safety: u64,
+    child: bool,
+    quietly: bool,
+}
+
+fn arguments() -> anyhow::Result<Arguments> {
+    let mut found = Arguments {
+        seed: None,
+        seeds: 0,
+        from: 1,
+        twice: 0,
+        jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        list: Vec::new(),
+        safety: SAFETY.as_secs(),
+        child: false,
+        quietly: false,
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || -> anyhow::Result<u64> {
+            let text = words.next().with_context(|| format!("{word} needs a number"))?;
+            text.parse().with_context(|| format!("{word} {text}"))
+        };
+        match word.as_str() {
+            "--seed" => found.seed = Some(number()?),
+            "--seeds" => found.seeds = number()?,
+            "--from" => found.from = number()?,
+            "--twice" => found.twice = number()?,
+            "--jobs" => found.jobs = usize::try_from(number()?)?.max(1),
+            "--also" => found.list.push(number()?),
+            "--safety" => found.safety = number()?,
+            "--child" => found.child = true,
+            "--quietly" => found.quietly = true,
+            _ => bail!(
+                "sim --seed N | --seeds N [--from A] [--twice K] [--also N]… [--jobs J] [--safety SECONDS]; not {word}"
+            ),
+        }
+    }
+    Ok(found)
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = arguments()?;
+    match (arguments.seed, arguments.child) {
+        (Some(seed), true) => child(seed, &arguments),
+        (Some(seed), false) => {
+            let (code, text) = finish(start(seed, &arguments, false)?)?;
+            print!("{text}");
+            Ok(ExitCode::from(code))
+        }
+        (None, _) => sweep(&arguments),
+    }
+}
+
+/// One seed in this process, which must run under the seeded library.
+fn child(seed: u64, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if !entropy::seeded(seed) {
+        bail!("this process has randomness of its own: run it without --child");
+    }
+    quorate_common::tls::install();
+    let safety = Duration::from_secs(arguments.safety);
+    let verdict = run(Plan { seed, shown: !arguments.quietly, safety, quiet: QUIET })?;
+    for why in &verdict.why {
+        println!("seed {seed}: {why}");
+    }
+    println!("seed {seed}: {}: {} trace {}", verdict.judgement.as_str(), verdict.numbers, verdict.trace);
+    Ok(ExitCode::from(match verdict.judgement {
+        Judgement::True => 0,
+        Judgement::False => 1,
+        Judgement::Unknown => 2,
+    }))
+}
+
+fn start(seed: u64, arguments: &Arguments, quietly: bool) -> anyhow::Result<Child> {
+    let mut words = vec!["--child".to_owned(), "--seed".to_owned(), seed.to_string()];
+    words.extend(["--safety".to_owned(), arguments.safety.to_string()]);
+    if quietly {
+        words.push("--quietly".to_owned());
+    }
+    Ok(entropy::start(&std::env::current_exe()?, seed, &words)?)
+}
+
+fn finish(mut child: Child) -> anyhow::Result<(u8, String)> {
+    let mut text = String::new();
+    child.stdout.take().context("the output is piped")?.read_to_string(&mut text)?;
+    let status = child.wait()?;
+    // A simulator that dies (a signal, exit code 101) proves nothing and must not look like a pass.
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code <= 2).unwrap_or(1);
+    Ok((code, text))
+}
+
+/// Many seeds, some of them twice.
+fn sweep(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let began = std::time::Instant::now();
+    let seeds = arguments.from..arguments.from + arguments.seeds;
+    let seeds: Vec<u64> = arguments.list.iter().copied().chain(seeds).collect();
+    let twice = seeds.iter().copied().take(usize::try_from(arguments.twice)?);
+    let mut work: Vec<(u64, bool)> = twice.map(|seed| (seed, true)).collect();
+    work.extend(seeds.iter().skip(work.len()).map(|seed| (*seed, false)));
+    let queue = std::sync::Mutex::new(work.into_iter());
+    let counts = std::sync::Mutex::new([0_u64; 4]);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..arguments.jobs)
+            .map(|_| {
+                scope.spawn(|| -> anyhow::Result<()> {
+                    loop {
+                        let next = queue.lock().ok().and_then(|mut queue| queue.next());
+                        let Some((seed, twice)) = next else { return Ok(()) };
+                        let kind = one(seed, twice, arguments)?;
+                        if let Ok(mut counts) = counts.lock() {
+                            counts[kind] += 1;
+                        }
+                    }
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().map_err(|_| anyhow::anyhow!("a worker panicked"))?)
+    })?;
+    let [good, bad, unknown, differ] = counts.into_inner().unwrap_or_default();
+    println!(
+        "{} seeds in {:.0} s: {good} true, {bad} false, {unknown} unknown, {differ} not reproducible; {} run twice",
+        seeds.len(),
+        began.elapsed().as_secs_f64(),
+        arguments.twice.min(u64::try_from(seeds.len())?),
+    );
+    Ok(ExitCode::from(if bad + differ > 0 {
+        1
+    } else if unknown > 0 {
+        2
+    } else {
+        0
+    }))
+}
+
+/// One seed; 0 true, 1 false, 2 unknown, 3 not reproducible.
+fn one(seed: u64, twice: bool, arguments: &Arguments) -> anyhow::Result<usize> {
+    let (code, text) = finish(start(seed, arguments, !twice)?)?;
+    if twice {
+        let (_, again) = finish(start(seed, arguments, false)?)?;
+        if text != again {
+            let line = text.lines().zip(again.lines()).position(|(a, b)| a != b);
+            println!("seed {seed}: two runs differ, first at line {line:?}");
+            if let Some(n) = line {
+                let nth = |text: &str| text.lines().nth(n).unwrap_or("").to_owned();
+                println!("  {}\n  {}", nth(&text), nth(&again));
+            }
+            return Ok(3);
+        }
+    }
+    if code != 0 || !twice {
+        text.lines().filter(|line| line.starts_with("seed ")).for_each(|line| println!("{line}"));
+    } else if let Some(line) = text.lines().last() {
+        println!("{line} (twice the same)");
+    }
+    if code == 1 {
+        println!(
+            "  reproduce: cargo run -p quorate-tests --bin sim -- --seed {seed} --safety {}",
+            arguments.safety
+        );
+    }
+    Ok(usize::from(code))
+}

@@ -1,0 +1,59 @@
+//! I-9: when nothing has been wrong for ten seconds, writes are acknowledged, with gaps of at most twice the longest
+//! election plus a second.
+
+use crate::world::evidence::{End, Evidence};
+
+/// How long the cluster may take to come to itself, in microseconds.
+const COMING_TO_US: u64 = 10_000_000;
+/// Longest gap between two acknowledgements after that: 2 x 2 s + 1 s.
+const GAP_US: u64 = 5_000_000;
+
+/// Breaches.
+#[must_use]
+pub fn check(evidence: &Evidence) -> Vec<String> {
+    let mut acked: Vec<u64> = evidence
+        .writes
+        .iter()
+        .filter(|write| matches!(write.end, End::Acked(_)))
+        .map(|write| write.ended)
+        .collect();
+    acked.sort_unstable();
+    let mut breaches = Vec::new();
+    for calm in &evidence.calms {
+        let from = calm.from.saturating_add(COMING_TO_US);
+        if calm.to <= from {
+            continue;
+        }
+        let within = acked.iter().copied().filter(|at| (from..calm.to).contains(at));
+        let mut before = from;
+        for at in within.chain([calm.to]) {
+            if at - before > GAP_US {
+                breaches.push(format!(
+                    "no write was acknowledged from {before} to {at} us, and nothing was wrong"
+                ));
+            }
+            before = at;
+        }
+    }
+    breaches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+    use crate::world::evidence::Calm;
+
+    #[test]
+    fn silence_in_a_calm_is_found_and_silence_in_a_storm_is_not() {
+        let mut run = samples::good();
+        run.calms = vec![Calm { from: 0, to: 9_000_000 }];
+        assert_eq!(check(&run), Vec::<String>::new(), "too short to say");
+        run.calms = vec![Calm { from: 0, to: 20_000_000 }];
+        assert_eq!(check(&run).len(), 1);
+        for (n, at) in [12_000_000, 15_000_000, 19_000_000].into_iter().enumerate() {
+            run.writes.push(samples::write(&format!("x{n}"), &[], at, End::Acked(20)));
+        }
+        assert_eq!(check(&run), Vec::<String>::new());
+    }
+}

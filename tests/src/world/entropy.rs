@@ -1,0 +1,62 @@
+//! Seeded randomness for a whole process, without `--cfg tokio_unstable`.
+//!
+//! turmoil seeds tokio's own generator only under that flag. The flag would hold for the whole workspace (cargo knows no
+//! flags for one package) and so change the shipped binaries, or need a second copy of every dependency. Instead the
+//! simulator starts itself once per seed with a small library in front of libc (`tests/shim/entropy.c`), whose
+//! `getrandom` is a function of the seed. That reaches further than the flag: tokio's generator, `rand`'s thread-local
+//! one (openraft's election timeouts), minted ids, and the keys of every hash map in every dependency.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::workspace;
+
+/// The seed, for the library.
+const SEED: &str = "QUORATE_SIM_ENTROPY";
+/// How the library is put in front.
+const PRELOAD: &str = "LD_PRELOAD";
+
+/// Compiles the library beside the running binary, once for all its users.
+///
+/// # Errors
+/// When there is no C compiler (`aws-lc` needs one, too), or it fails.
+pub fn library() -> io::Result<PathBuf> {
+    let source = workspace::root().join("tests/shim/entropy.c");
+    let program = std::env::current_exe()?;
+    let dir = program.parent().unwrap_or_else(|| Path::new("."));
+    let library = dir.join("quorate-sim-entropy.so");
+    let newer = |file: &Path| std::fs::metadata(file).and_then(|m| m.modified()).ok();
+    if newer(&library).zip(newer(&source)).is_some_and(|(library, source)| library > source) {
+        return Ok(library);
+    }
+    let aside = dir.join(format!("quorate-sim-entropy.{}.so", std::process::id()));
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let output =
+        Command::new(compiler).args(["-shared", "-fPIC", "-O1", "-o"]).arg(&aside).arg(&source).output()?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(io::Error::other(format!("{} does not compile: {why}", source.display())));
+    }
+    std::fs::rename(&aside, &library)?;
+    Ok(library)
+}
+
+/// Starts `program` for one seed with its standard output piped.
+///
+/// # Errors
+/// What [`library`] or the kernel says.
+pub fn start(program: &Path, seed: u64, arguments: &[String]) -> io::Result<Child> {
+    let mut command = Command::new(program);
+    command.args(arguments).env(PRELOAD, library()?).env(SEED, seed.to_string());
+    // Names and places of this machine must not show in a trace.
+    command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
+}
+
+/// Whether this process runs under the library, by what its randomness gives: the same for the same seed.
+#[must_use]
+pub fn seeded(seed: u64) -> bool {
+    let loaded =
+        std::fs::read_to_string("/proc/self/maps").is_ok_and(|maps| maps.contains("quorate-sim-entropy"));
+    loaded && std::env::var(SEED).is_ok_and(|text| text == seed.to_string())
+}
