@@ -328,7 +328,7 @@ impl Faults {
                 Some(Undo::NoLoss)
             }
             "slow-disk" => {
-                let id = leader.filter(|_| self.below(2) == 0).or_else(|| self.pick(&all))?;
+                let id = leader.filter(|_| self.below(2) == 0).or_else(|| self.pick(all))?;
                 let most = 20_000 + self.below(SLOW_DISK_US);
                 self.trace.say("fault", format!("barriers of {} take up to {most} us", host(id)));
                 self.seats.get(&id)?.slowness.store(most, Ordering::Relaxed);
