@@ -11,6 +11,7 @@ use std::time::Instant;
 use quorate_tests::cluster::{CALM, Fleet};
 use quorate_tests::proxy::Network;
 use quorate_tests::wait::wait_until;
+use quorate_tests::workspace;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -63,6 +64,8 @@ impl Drop for Disk {
 
 impl Chaos {
     pub(crate) fn start() -> Self {
+        // Building them may take longer than a fleet is waited for.
+        let _ = workspace::binaries();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let names = COORDINATORS.map(str::to_owned);

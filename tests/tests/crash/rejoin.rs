@@ -32,7 +32,7 @@ fn damage(path: &Path) {
 }
 
 pub(crate) fn one_command_brings_a_member_back() {
-    let fleet = Fleet::start(3, 1);
+    let fleet = Fleet::start(3, 3);
     let leader = fleet.leader();
     let (name, ..) = fleet.coordinators().into_iter().find(|(name, ..)| *name != leader).expect("a follower");
     let before = member(&fleet, &name).expect("it is listed");
