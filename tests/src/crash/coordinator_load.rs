@@ -111,6 +111,7 @@ async fn write(channel: tonic::transport::Channel, writer: usize, from: u64) -> 
             match client.create_token(request.clone()).await {
                 Ok(_) => break,
                 Err(status) if tokio::time::Instant::now() >= end => return Err(status.to_string()),
+                // Load, not a test's wait: a writer that is refused asks again, within the deadline of the run.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }

@@ -140,6 +140,7 @@ async fn connect(socket: &Path) -> Result<Client, String> {
         if tokio::time::Instant::now() >= end {
             return Err("the helper does not answer".to_owned());
         }
+        // Load, not a test's wait: looks again until the helper answers or the deadline is over.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

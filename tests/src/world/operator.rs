@@ -50,6 +50,7 @@ impl Operator {
 
     async fn pause(&mut self, least: u64, spread: u64) {
         let wait = least + self.entropy.next_u64() % spread;
+        // Simulated time: nobody waits for it.
         tokio::time::sleep(Duration::from_millis(wait)).await;
     }
 
