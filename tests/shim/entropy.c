@@ -1,9 +1,14 @@
 /* Makes every source of randomness of a simulation a function of its seed: the keys of hash maps, the branch that
  * tokio's select! looks at first, the ids that are minted, the election timeouts. std calls getrandom through a weak
- * symbol exactly so that it may be interposed; the getrandom crate finds it by name. Nothing that must stay secret runs
- * under it: it is loaded into the simulator alone, by the simulator itself. */
+ * symbol exactly so that it may be interposed; the getrandom crate finds it by name, and its older releases (rand 0.8,
+ * openraft's election timeouts) ask by number through syscall. Nothing that must stay secret runs under it: it is loaded
+ * into the simulator alone, by the simulator itself. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 
 static uint64_t state;
@@ -31,4 +36,23 @@ ssize_t getrandom(void *buffer, size_t length, unsigned int flags) {
         }
     }
     return (ssize_t)length;
+}
+
+/* Whoever asks the kernel by number gets the same; everything else goes through. */
+long syscall(long number, ...) {
+    static long (*real)(long, ...);
+    long a[6];
+    va_list all;
+    va_start(all, number);
+    for (int n = 0; n < 6; n++) {
+        a[n] = va_arg(all, long);
+    }
+    va_end(all);
+    if (number == SYS_getrandom) {
+        return getrandom((void *)a[0], (size_t)a[1], (unsigned int)a[2]);
+    }
+    if (!real) {
+        *(void **)&real = dlsym(RTLD_NEXT, "syscall");
+    }
+    return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

@@ -119,6 +119,8 @@ fn finish(mut child: Child) -> anyhow::Result<(u8, String)> {
 /// Many seeds, some of them twice.
 fn sweep(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let began = std::time::Instant::now();
+    // Once, before many want it at the same time.
+    entropy::library()?;
     let seeds = arguments.from..arguments.from + arguments.seeds;
     let seeds: Vec<u64> = arguments.list.iter().copied().chain(seeds).collect();
     let twice = seeds.iter().copied().take(usize::try_from(arguments.twice)?);
