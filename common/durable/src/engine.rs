@@ -85,6 +85,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Gives back space kept for the day the disk is full.
     fn drop_ballast(&self) {}
 
+    /// Writes down, as far as it can, why the process ends now.
+    fn record_failure(&self, _why: &str) {}
+
     /// Bytes on disk; 0 when it has none.
     fn size_on_disk(&self) -> u64 {
         0

@@ -20,13 +20,14 @@
 //! **Must never** interpret keys or values, keep a second copy of the truth, or retry a failed barrier.
 //!
 //! A directory `D` has neighbors of the same name: `D.lock` (one process only), `D.hw` (the high-water mark), `D.ballast`
-//! (space given back when the disk is full), and `D.new` while it is made. They lie beside and not inside, so that restoring an old copy
-//! of `D` cannot bring an old high-water mark with it.
+//! (space given back when the disk is full), `D.failures` (what went wrong lately), and `D.new` while it is made. They lie
+//! beside and not inside, so that restoring an old copy of `D` cannot bring an old high-water mark with it.
 
 mod batch;
 mod counters;
 mod engine;
 mod error;
+pub mod failures;
 pub mod files;
 mod highwater;
 mod lock;

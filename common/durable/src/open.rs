@@ -38,7 +38,7 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
         refuse_if_known(options)?;
         create(options)?;
     }
-    let engine = open_sled(dir, options.cache_bytes)?;
+    let engine = open_sled(dir, options)?;
     let admitted = engine
         .settle(dir)
         .map_err(OpenError::io("sync", dir))
@@ -107,7 +107,7 @@ fn create(options: &Options) -> Result<(), OpenError> {
         fs::remove_dir_all(&fresh).map_err(OpenError::io("remove", &fresh))?;
     }
     files::create_dir(&fresh).map_err(OpenError::io("create", &fresh))?;
-    let engine = open_sled(&fresh, options.cache_bytes)?;
+    let engine = open_sled(&fresh, options)?;
     let settled = engine.settle(&fresh);
     drop(engine);
     settled.map_err(OpenError::io("sync", &fresh))?;
@@ -157,8 +157,8 @@ fn remove_generating(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn open_sled(dir: &Path, cache_bytes: u64) -> Result<SledEngine, OpenError> {
-    match read::guarded(|| SledEngine::open(dir, cache_bytes)) {
+fn open_sled(dir: &Path, options: &Options) -> Result<SledEngine, OpenError> {
+    match read::guarded(|| SledEngine::open(dir, options.cache_bytes, options.clean_every)) {
         Ok(engine) => Ok(engine),
         Err(StoreError::Engine(EngineError::Damage(reason))) => Err(damaged(dir, reason)),
         Err(StoreError::Engine(source)) => Err(OpenError::Engine { dir: dir.to_owned(), source }),

@@ -19,6 +19,9 @@ pub const PROBE_ARGUMENT: &str = "__probe-store";
 /// second. After this it counts as unreadable.
 const PROBE_LIMIT: Duration = Duration::from_secs(120);
 
+/// A probe is gone before sled's own thread has anything to clean.
+const CLEAN_EVERY: Duration = Duration::from_secs(5);
+
 /// SIGHUP, SIGINT, SIGKILL, SIGTERM: not what a process does to itself over damaged files.
 const ENDED_BY_OTHERS: [i32; 4] = [1, 2, 9, 15];
 
@@ -58,7 +61,7 @@ pub fn probe_main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// Opens the store, reads every record, closes it.
 pub(crate) fn here(dir: &Path, cache_bytes: u64) -> Verdict {
-    let outcome = read::guarded(|| SledEngine::open(dir, cache_bytes)).and_then(|engine| {
+    let outcome = read::guarded(|| SledEngine::open(dir, cache_bytes, CLEAN_EVERY)).and_then(|engine| {
         let count = read::verify(&engine);
         // sled's destructor may meet the same damage.
         read::guarded(|| {

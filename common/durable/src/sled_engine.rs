@@ -7,18 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::engine::{Change, Engine, EngineError, Pair, SyncError};
+use crate::failures;
 use crate::files;
 use crate::highwater;
 
 /// How long sled's own lock may linger after an earlier handle of this process, or a probe, was dropped: sled closes
 /// its file from a background thread. Our own lock has kept other processes out by then.
 const LOCK_LINGERS: Duration = Duration::from_secs(5);
-
-/// How often sled's own thread looks for segments to clean. Commits are durable by the barrier in [`Engine::sync`], so no
-/// data waits for it. Each round ends with an `fsync` of its own, also when nothing was written: with the 200 ms of
-/// reliability.md §4.3 rule 1 an idle process was seen to do 4.3 of them a second, ten times what its writes cost. Between
-/// two rounds garbage grows by what is written meanwhile, and a round may take half the time to clean it.
-const CLEAN_EVERY: Duration = Duration::from_secs(5);
 
 /// sled's handle. Dropping it syncs once more and panics when that fails; every commit had its own barrier before, so that
 /// panic must not become the end of a process that is closing in order.
@@ -47,6 +42,7 @@ pub(crate) struct SledEngine {
     data: File,
     high_water: PathBuf,
     ballast: PathBuf,
+    dir: PathBuf,
 }
 
 impl From<sled::Error> for EngineError {
@@ -88,11 +84,11 @@ fn io_error(error: io::Error) -> EngineError {
 
 impl SledEngine {
     /// Opens or creates; may panic or abort on damaged files, see [`crate::probe`].
-    pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, EngineError> {
+    pub(crate) fn open(dir: &Path, cache_bytes: u64, clean_every: Duration) -> Result<Self, EngineError> {
         let config = sled::Config::new()
             .path(dir)
             .cache_capacity(cache_bytes)
-            .flush_every_ms(u64::try_from(CLEAN_EVERY.as_millis()).ok())
+            .flush_every_ms(u64::try_from(clean_every.as_millis()).ok())
             .use_compression(false)
             .mode(sled::Mode::HighThroughput);
         let deadline = Instant::now() + LOCK_LINGERS;
@@ -111,6 +107,7 @@ impl SledEngine {
             data,
             high_water: files::beside(dir, ".hw"),
             ballast: files::beside(dir, ".ballast"),
+            dir: dir.to_owned(),
         })
     }
 
@@ -174,6 +171,10 @@ impl Engine for SledEngine {
         if let Err(error) = crate::space::remove_if_there(&self.ballast) {
             tracing::warn!(%error, path = %self.ballast.display(), "cannot give back the ballast");
         }
+    }
+
+    fn record_failure(&self, why: &str) {
+        failures::record(&self.dir, why);
     }
 
     fn size_on_disk(&self) -> u64 {

@@ -55,13 +55,20 @@ impl SpaceFloor {
     }
 }
 
-/// Makes sure that the ballast is there; a disk that is already short does without.
+/// Makes sure that the ballast is there. A disk that would be short with it does without: what was given back when the disk
+/// was full is what the next start works with, and must not be taken again before somebody made room.
 pub(crate) fn keep_ballast(path: &Path, floor: &SpaceFloor) -> io::Result<()> {
     if floor.ballast_bytes == 0 {
         return remove_if_there(path);
     }
     if fs::metadata(path).is_ok_and(|m| m.len() == floor.ballast_bytes) {
         return Ok(());
+    }
+    let mut space = space_use(crate::files::parent(path))?;
+    space.free = space.free.saturating_sub(floor.ballast_bytes);
+    if let Err(low) = floor.check(space) {
+        tracing::warn!(%low, path = %path.display(), "no ballast until there is room for it");
+        return remove_if_there(path);
     }
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, floor.ballast_bytes) {
@@ -103,5 +110,19 @@ mod tests {
         floor.ballast_bytes = 0;
         keep_ballast(&path, &floor).unwrap();
         assert!(!path.exists());
+    }
+
+    /// reliability.md §4.3 rule 8: the start after ENOSPC must find the room that the ballast gave back.
+    #[test]
+    fn a_disk_that_would_be_short_keeps_no_ballast() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b");
+        let free = space_use(dir.path()).unwrap().free;
+        let short = SpaceFloor { ballast_bytes: 1 << 20, min_free_bytes: free, min_free_percent: 0 };
+        keep_ballast(&path, &short).unwrap();
+        assert!(!path.exists(), "the last room was taken as ballast");
+        fs::write(&path, b"half a ballast").unwrap();
+        keep_ballast(&path, &short).unwrap();
+        assert!(!path.exists(), "what is left of a ballast is room, too");
     }
 }

@@ -155,7 +155,7 @@ impl Committer {
                 Ok(())
             }
             Ok(Err(SyncError::Flush(error))) => Err(self.poison(StoreError::Engine(error))),
-            Ok(Err(SyncError::Barrier(reason))) => die(&self.name, &reason),
+            Ok(Err(SyncError::Barrier(reason))) => die(&self.name, &*self.engine, &reason),
             Err(panic) => Err(self.poison(StoreError::Engine(read::of_panic(read::panic_text(&*panic))))),
         }
     }
@@ -193,7 +193,8 @@ impl Committer {
 }
 
 /// Ends the process: after a failed barrier nothing is known about any write since the last good one.
-fn die(name: &str, reason: &str) -> ! {
+fn die(name: &str, engine: &dyn Engine, reason: &str) -> ! {
+    engine.record_failure(&format!("fdatasync failed: {reason}"));
     tracing::error!(store = name, reason, "fdatasync failed, ending the process");
     eprintln!(
         "fdatasync of store {name} failed ({reason}): ending the process, because what is on disk is unknown"

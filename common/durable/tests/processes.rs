@@ -59,13 +59,7 @@ fn main() -> ExitCode {
 }
 
 fn options(dir: &Path) -> Options {
-    Options {
-        dir: dir.to_owned(),
-        cache_bytes: 8 << 20,
-        must_exist: false,
-        probe: Probe::SelfExe,
-        space: SpaceFloor::small(),
-    }
+    Options { cache_bytes: 8 << 20, probe: Probe::SelfExe, space: SpaceFloor::small(), ..Options::agent(dir) }
 }
 
 fn fill(store: &Durable, records: u32) {

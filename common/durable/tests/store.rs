@@ -12,11 +12,10 @@ use quorate_durable::{
 
 fn options(dir: &Path) -> Options {
     Options {
-        dir: dir.to_owned(),
         cache_bytes: 8 << 20,
-        must_exist: false,
         probe: Probe::InProcess,
         space: SpaceFloor::small(),
+        ..Options::agent(dir)
     }
 }
 

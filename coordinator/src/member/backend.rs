@@ -52,7 +52,10 @@ impl Backend for MemberBackend {
 
     fn propose(&self, entry: Entry) -> BoxFuture<'_, Result<(u64, Answer), ProposeError>> {
         Box::pin(async move {
-            if let Err(low) = self.node.check_space() {
+            // What ends work that is under way needs little room, and without it things stay half done.
+            if entry.command.takes_on_work()
+                && let Err(low) = self.node.check_space()
+            {
                 return Err(ProposeError::LowSpace(low.to_string()));
             }
             self.node.propose(&entry).await.map_err(|error| match error {

@@ -42,6 +42,35 @@ impl Command {
         }
     }
 
+    /// Whether it begins something that was not there before: refused first when a resource runs out. Steps of operations
+    /// that run, reports, undos and everything that stops or removes are not.
+    #[must_use]
+    pub fn takes_on_work(&self) -> bool {
+        match self {
+            Self::Cluster(command) => matches!(command, ClusterCommand::AddMember { .. }),
+            Self::Token(command) => !matches!(command, TokenCommand::Revoke { .. }),
+            Self::Identity(command) => matches!(command, IdentityCommand::PutUser { .. }),
+            Self::Node(command) => matches!(command, NodeCommand::Drain { .. }),
+            Self::Declared(command) => matches!(
+                command.as_ref(),
+                DeclaredCommand::ApplyService { .. } | DeclaredCommand::ApplyGroup { .. }
+            ),
+            Self::Operation(command) => matches!(
+                command.as_ref(),
+                OperationCommand::StorePlan { .. }
+                    | OperationCommand::Create { .. }
+                    | OperationCommand::Start { .. }
+                    | OperationCommand::Resume { .. }
+            ),
+            Self::Instance(_)
+            | Self::Step(_)
+            | Self::Execution(_)
+            | Self::Obligation(_)
+            | Self::Backup(_)
+            | Self::Audit(_) => false,
+        }
+    }
+
     /// Its name in the audit.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -158,5 +187,33 @@ const fn execution(command: &ExecutionCommand) -> &'static str {
         ExecutionCommand::MarkUnknown { .. } => "execution.mark_unknown",
         ExecutionCommand::Cancel { .. } => "execution.cancel",
         ExecutionCommand::Resolve { .. } => "execution.resolve",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::boxed::Box;
+
+    use quorate_model::{ExecutionId, NodeName, OperationId};
+
+    use super::*;
+
+    /// On a disk that runs full, what ends work must get through: it was begun with the promise to end.
+    #[test]
+    fn what_ends_work_is_never_new_work() {
+        let operation = OperationId::new("op-3f9a").unwrap();
+        let ends = [
+            Command::Operation(Box::new(OperationCommand::Cancel { id: operation.clone() })),
+            Command::Operation(Box::new(OperationCommand::Pause { id: operation.clone() })),
+            Command::Execution(Box::new(ExecutionCommand::Cancel {
+                execution: ExecutionId::new("ex-3f9a").unwrap(),
+            })),
+            Command::Node(NodeCommand::Uncordon { node: NodeName::new("n1").unwrap() }),
+        ];
+        for command in ends {
+            assert!(!command.takes_on_work(), "{}", command.name());
+        }
+        let begins = Command::Operation(Box::new(OperationCommand::Resume { id: operation }));
+        assert!(begins.takes_on_work());
     }
 }
