@@ -20,7 +20,7 @@ use crate::api::signer::CaSigner;
 use crate::config::Config;
 use crate::listen::{GrpcListener, GrpcParts, HttpListener, Registry as Connections};
 use crate::raft::StartError;
-use crate::store::{Files, Identity};
+use crate::store::{Files, Identity, check_failures, record_failure};
 
 /// Time for everything to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -99,7 +99,10 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     tracing::info!(member = %config.name, id = parts.member.node().id(), grpc = %config.grpc, http = %config.http, "serving");
     let failure = tokio::select! {
         end = tasks.supervise() => end.map(|end| format!("{} ended: {:?}", end.name, end.exit)),
-        why = parts.member.node().failed() => Some(format!("Raft stopped: {why}")),
+        why = parts.member.node().failed() => {
+            record_failure(&store_dirs(&config), &why);
+            Some(format!("Raft stopped: {why}"))
+        }
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tasks.stop(GRACE).await;
@@ -114,6 +117,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 
 async fn start(config: &Config) -> Result<Parts, ServeError> {
     let store = Store::new(tls_dir(config));
+    check_failures(&store_dirs(config)).map_err(StartError::Store)?;
     if !store.exists() {
         return Err(ServeError::NotBorn(config.data_dir.display().to_string()));
     }

@@ -25,6 +25,10 @@ pub struct RaftConfig {
     pub keep_entries: u64,
     /// Lag in entries from which on a member gets a snapshot instead of entries.
     pub lag_entries: u64,
+    /// A digest of the state is taken at every index that this divides, and compared among members (I-7).
+    pub digest_entries: u64,
+    /// How long a member that is short of disk space waits before it starts, so that another leads.
+    pub stand_back: Duration,
     /// How long a proposal waits before it counts as unknown.
     pub propose_timeout: Duration,
     /// How long a linearizable read waits.
@@ -47,6 +51,9 @@ impl Default for RaftConfig {
             snapshot_bytes: 32 << 20,
             keep_entries: 1000,
             lag_entries: 5000,
+            digest_entries: 1000,
+            // The lease of the last leader (the longest election timeout), the longest election timeout, and one more try.
+            stand_back: Duration::from_secs(6),
             propose_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(5),
             promote_after: Duration::from_secs(10),

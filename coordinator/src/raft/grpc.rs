@@ -12,6 +12,7 @@ use quorate_proto::peer::v1::peer_service_client::PeerServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
+use super::replicas::{DIGESTS_KEPT, StateDigest};
 use super::service::MAX_MESSAGE;
 use super::status::MemberRole;
 use super::transport::{Call, Header, PeerError, PeerReply, PeerRequest, PeerStatus, Refusal, Transport};
@@ -159,6 +160,20 @@ fn propose_reply(response: pb::ProposeResponse) -> Result<PeerReply, PeerError> 
     })
 }
 
+/// At most as many digests as a member keeps, each of 32 bytes.
+fn digests_of(digests: Vec<pb::StateDigest>) -> Result<Vec<StateDigest>, PeerError> {
+    let one = |digest: pb::StateDigest| {
+        let pb::StateDigest { index, sha256 } = digest;
+        let sha256 = <[u8; 32]>::try_from(&sha256[..]).ok()?;
+        Some(StateDigest { index, sha256 })
+    };
+    let malformed = || PeerError::NoReply("the peer's state digests are malformed".to_owned());
+    if digests.len() > DIGESTS_KEPT {
+        return Err(malformed());
+    }
+    digests.into_iter().map(one).collect::<Option<_>>().ok_or_else(malformed)
+}
+
 fn status_reply(response: pb::GetPeerStatusResponse) -> Result<PeerReply, PeerError> {
     let role = match response.state() {
         pb::PeerState::Unspecified => {
@@ -179,6 +194,7 @@ fn status_reply(response: pb::GetPeerStatusResponse) -> Result<PeerReply, PeerEr
         applied_index,
         snapshot_index,
         version,
+        digests,
     } = response;
     Ok(PeerReply::Status(PeerStatus {
         member_id,
@@ -189,6 +205,7 @@ fn status_reply(response: pb::GetPeerStatusResponse) -> Result<PeerReply, PeerEr
         applied: applied_index,
         snapshot: snapshot_index,
         version,
+        digests: digests_of(digests)?,
     }))
 }
 

@@ -15,6 +15,7 @@ use super::error::{ProposeError, ReadError};
 use super::network::Chunk;
 use super::proposer::Proposer;
 use super::reader::Reader;
+use super::replicas::Digests;
 use super::status::RaftStatus;
 use super::transport::{Header, PeerReply, PeerRequest, Refusal};
 use super::types::{Raft, Types, Vote};
@@ -74,6 +75,7 @@ pub struct PeerHandler {
     pub(crate) admit: Admit,
     pub(crate) observe: Observe,
     pub(crate) transfers: Arc<Transfers>,
+    pub(crate) digests: Digests,
 }
 
 impl std::fmt::Debug for PeerHandler {
@@ -116,7 +118,8 @@ impl PeerHandler {
                 (self.observe)(header.sender_id, payload).map(PeerReply::Observations)
             }
             PeerRequest::Status => {
-                Ok(PeerReply::Status(RaftStatus::new(&self.raft.metrics().borrow()).peer()))
+                let status = RaftStatus::new(&self.raft.metrics().borrow());
+                Ok(PeerReply::Status(status.peer(self.digests.list())))
             }
         }
     }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::store::{Blocking, MAX_SNAPSHOT_BYTES, Shelf, decode_snapshot, encode_snapshot};
 
 use super::codec;
+use super::replicas::Sampler;
 use super::types::{Answers, LogId, Membership, SnapshotMeta, StorageError, StorageIOError, Types};
 
 /// What is replicated. `apply` must be deterministic: same state, index and command give the same state and answer on
@@ -69,6 +70,13 @@ impl<M: Machine> StateHandle<M> {
         SharedState { applied: Arc::clone(&self.shared.read().unwrap_or_else(PoisonError::into_inner)) }
     }
 
+    /// Breaks the state of this member, as a bug or bad memory would.
+    #[cfg(test)]
+    pub(super) fn tamper(&self, change: impl FnOnce(&mut M)) {
+        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut Arc::make_mut(&mut shared).state);
+    }
+
     /// The log index applied last; changes with each applied entry.
     #[must_use]
     pub fn revisions(&self) -> watch::Receiver<u64> {
@@ -104,6 +112,7 @@ pub(crate) struct StateMachine<M> {
     applied: watch::Sender<u64>,
     snapshots: Shelf,
     blocking: Blocking,
+    sampler: Sampler<M>,
 }
 
 /// Builds one snapshot from a state that no longer changes.
@@ -119,7 +128,7 @@ fn storage(verb: ErrorVerb, error: impl std::fmt::Display) -> StorageError {
 
 impl<M: Machine> StateMachine<M> {
     /// The state of the newest valid snapshot; the log is applied on top by openraft, up to the committed index.
-    pub(crate) fn open(snapshots: Shelf, blocking: Blocking) -> Result<Self, String> {
+    pub(crate) fn open(snapshots: Shelf, blocking: Blocking, sampler: Sampler<M>) -> Result<Self, String> {
         let applied = match snapshots.newest().map_err(|error| error.to_string())? {
             Some(bytes) => restore(&bytes)?.1,
             None => Applied::default(),
@@ -130,6 +139,7 @@ impl<M: Machine> StateMachine<M> {
             applied: watch::Sender::new(index),
             snapshots,
             blocking,
+            sampler,
         })
     }
 
@@ -143,13 +153,13 @@ impl<M: Machine> StateMachine<M> {
 
     fn apply_all(&self, entries: impl Iterator<Item = Entry<Types>>) -> Result<Vec<Answers>, StorageError> {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-        // Copies the state only while somebody still holds an older one.
-        let applied = Arc::make_mut(&mut shared);
         let mut out = Vec::new();
         for entry in entries {
-            out.push(apply_one(applied, entry)?);
+            // Copies the state only while somebody still holds an older one.
+            out.push(apply_one(Arc::make_mut(&mut shared), entry)?);
+            self.sampler.look(&shared);
         }
-        let index = applied.last.map_or(0, |last| last.index);
+        let index = shared.last.map_or(0, |last| last.index);
         drop(shared);
         self.applied.send_replace(index);
         Ok(out)

@@ -10,6 +10,7 @@
 //! - R4 A store that does not cover what this member promised is refused ([`crate::store::StoreRefused`]).
 //! - R5 Every request between members names cluster, sender and target, and the sender must be the certificate's.
 //! - R6 One membership change at a time, a voter only after it caught up and stayed healthy.
+//! - I-7 Members compare digests of their states; one that stands alone with its own stops like one with a storage error.
 //! - R8 A storage error stops the node; [`RaftNode::failed`] resolves and the process must exit non-zero.
 //! - R10 A write whose end was not seen is [`ProposeError::Unknown`], never "failed".
 //! - R11 A snapshot is checked whole before it touches the state.
@@ -30,6 +31,7 @@ mod network;
 mod node;
 mod proposer;
 mod reader;
+mod replicas;
 mod service;
 mod snapshot_rule;
 mod status;
@@ -41,9 +43,10 @@ pub use error::{MembershipError, ProposeError, ReadError, StartError};
 pub use grpc::{Dial, GrpcTransport, Purpose};
 pub use handler::{Hooks, NoHooks, PeerHandler};
 pub use machine::{Machine, StateHandle};
-pub use node::{RaftNode, StatusWatch};
+pub use node::RaftNode;
+pub use replicas::StateDigest;
 pub use service::PeerServer;
-pub use status::{Counters, MemberRole, MemberStatus, RaftStatus};
+pub use status::{Counters, MemberRole, MemberStatus, RaftStatus, StatusWatch};
 pub use transport::{Call, Header, PeerError, PeerReply, PeerRequest, PeerStatus, Refusal, Transport};
 #[cfg(test)]
 mod tests;

@@ -22,8 +22,9 @@ use super::membership::Changer;
 use super::network::Network;
 use super::proposer::{MAX_COMMAND, Proposer};
 use super::reader::Reader;
+use super::replicas::{self, Comparer, Digests, Sampler};
 use super::snapshot_rule;
-use super::status::{Counters, RaftStatus};
+use super::status::{Counters, RaftStatus, StatusWatch};
 use super::transport::{Header, PeerError, PeerReply, PeerRequest, Refusal, Transport};
 use super::types::Raft;
 
@@ -47,6 +48,8 @@ struct Inner<M: Machine> {
     network: Network,
     config: RaftConfig,
     stop: CancellationToken,
+    /// Why this member must not go on, as found by comparing it with the others.
+    alone: watch::Receiver<Option<String>>,
 }
 
 impl<M: Machine> Clone for RaftNode<M> {
@@ -90,13 +93,21 @@ impl<M: Machine> RaftNode<M> {
         hooks: Arc<dyn Hooks<M::Command>>,
     ) -> Result<Self, StartError> {
         let blocking = disk.blocking();
+        let (sampler, states) = Sampler::new(config.digest_entries);
         let opened = blocking.run(move || {
             let opened = disk.open(identity, log_store::marks)?;
-            let machine =
-                StateMachine::<M>::open(opened.snapshots.clone(), blocking).map_err(StartError::State)?;
+            let machine = StateMachine::<M>::open(opened.snapshots.clone(), blocking, sampler)
+                .map_err(StartError::State)?;
             Ok::<_, StartError>((opened, machine))
         });
         let (opened, machine) = opened.await.map_err(|error| StartError::State(error.to_string()))??;
+        if let Err(low) = opened.log.durable().check_space() {
+            // Behind an exit over a full disk, or near one (reliability.md §4.3 rule 8). A leader that comes back at once
+            // would resume its term; so nothing is started until the others had time to elect one with room. After that
+            // any leader is better than none: one without room still serves reads and ends what is under way.
+            tracing::warn!(%low, wait = ?config.stand_back, "short of disk space: the others shall lead");
+            tokio::time::sleep(config.stand_back).await;
+        }
         let state = machine.handle();
         let log_store = LogStore::new(
             opened.log.clone(),
@@ -111,7 +122,18 @@ impl<M: Machine> RaftNode<M> {
             .map_err(|error| StartError::Raft(error.to_string()))?;
         let stop = CancellationToken::new();
         tokio::spawn(snapshot_rule::run(raft.clone(), opened.log.clone(), config.clone(), stop.clone()));
-        let handler = handler::<M>(identity, &raft, &config, hooks);
+        let digests = Digests::default();
+        tokio::spawn(replicas::sample(states, digests.clone(), blocking));
+        let (sender, alone) = watch::channel(None);
+        let comparer = Comparer {
+            digests: digests.clone(),
+            raft: raft.clone(),
+            network: network.clone(),
+            stop: stop.clone(),
+            alone: sender,
+        };
+        tokio::spawn(comparer.run());
+        let handler = handler::<M>(identity, &raft, &config, hooks, digests);
         let changer = Changer {
             raft: raft.clone(),
             network: network.clone(),
@@ -130,6 +152,7 @@ impl<M: Machine> RaftNode<M> {
             network,
             config,
             stop,
+            alone,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -215,17 +238,6 @@ impl<M: Machine> RaftNode<M> {
     #[must_use]
     pub fn log_bytes_on_disk(&self) -> u64 {
         self.inner.log.durable().size_on_disk()
-    }
-
-    /// SHA-256 of the encoded state, and the index it stands at: equal on all members at the same index (I-7).
-    ///
-    /// # Errors
-    /// When the state does not encode.
-    pub fn digest(&self) -> Result<(u64, [u8; 32]), ProposeError> {
-        use sha2::Digest;
-        let shared = self.inner.state.share();
-        let bytes = codec::encode("state", &*shared)?;
-        Ok((shared.revision(), sha2::Sha256::digest(&bytes).into()))
     }
 
     /// Proposes a command, on this member or through the leader, and returns its log index and answer. The command
@@ -425,13 +437,16 @@ impl<M: Machine> RaftNode<M> {
         self.inner.raft.trigger().snapshot().await.map_err(|_| ReadError::Stopped)
     }
 
-    /// Resolves when the node has stopped by itself (R8), with the reason: the process must then exit non-zero.
+    /// Resolves when the node has stopped by itself (R8, I-7), with the reason: the process must then exit non-zero.
     pub async fn failed(&self) -> String {
         let mut metrics = self.inner.raft.metrics();
         loop {
             if self.inner.stop.is_cancelled() {
                 // An orderly shutdown is no failure: never resolve.
                 return std::future::pending().await;
+            }
+            if let Some(why) = &*self.inner.alone.borrow() {
+                return why.clone();
             }
             if let Err(error) = &metrics.borrow_and_update().running_state {
                 return error.to_string();
@@ -460,6 +475,7 @@ fn handler<M: Machine>(
     raft: &Raft,
     config: &RaftConfig,
     hooks: Arc<dyn Hooks<M::Command>>,
+    digests: Digests,
 ) -> PeerHandler {
     let observing = Arc::clone(&hooks);
     let admit: Admit = Arc::new(move |sender, bytes| {
@@ -476,25 +492,6 @@ fn handler<M: Machine>(
         admit,
         observe,
         transfers: Arc::default(),
-    }
-}
-
-/// Waits for changes of a node's status.
-#[derive(Debug)]
-pub struct StatusWatch {
-    metrics: watch::Receiver<openraft::RaftMetrics<u64, BasicNode>>,
-}
-
-impl StatusWatch {
-    /// The status now; marks it as seen.
-    #[must_use]
-    pub fn current(&mut self) -> RaftStatus {
-        RaftStatus::new(&self.metrics.borrow_and_update())
-    }
-
-    /// The next status that differs from what was seen; `None` when the node is gone.
-    pub async fn changed(&mut self) -> Option<RaftStatus> {
-        self.metrics.changed().await.ok()?;
-        Some(self.current())
+        digests,
     }
 }

@@ -189,6 +189,11 @@ impl PeerService for PeerServer {
                 applied_index: status.applied,
                 snapshot_index: status.snapshot,
                 version: status.version,
+                digests: status
+                    .digests
+                    .into_iter()
+                    .map(|digest| pb::StateDigest { index: digest.index, sha256: digest.sha256.to_vec() })
+                    .collect(),
             })),
             _ => Err(unexpected()),
         }

@@ -1,7 +1,9 @@
 //! How the node sees itself and its cluster, for status, metrics and the dashboard.
 
 use openraft::{BasicNode, RaftMetrics, ServerState};
+use tokio::sync::watch;
 
+use super::replicas::StateDigest;
 use super::transport::PeerStatus;
 
 /// Role of a member now.
@@ -131,7 +133,7 @@ impl RaftStatus {
         self.members.iter().filter(|member| member.voter).map(|member| member.id)
     }
 
-    pub(crate) fn peer(&self) -> PeerStatus {
+    pub(crate) fn peer(&self, digests: Vec<StateDigest>) -> PeerStatus {
         PeerStatus {
             member_id: self.member_id,
             role: self.role,
@@ -141,6 +143,27 @@ impl RaftStatus {
             applied: self.applied,
             snapshot: self.snapshot,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            digests,
         }
+    }
+}
+
+/// Waits for changes of a node's status.
+#[derive(Debug)]
+pub struct StatusWatch {
+    pub(super) metrics: watch::Receiver<RaftMetrics<u64, BasicNode>>,
+}
+
+impl StatusWatch {
+    /// The status now; marks it as seen.
+    #[must_use]
+    pub fn current(&mut self) -> RaftStatus {
+        RaftStatus::new(&self.metrics.borrow_and_update())
+    }
+
+    /// The next status that differs from what was seen; `None` when the node is gone.
+    pub async fn changed(&mut self) -> Option<RaftStatus> {
+        self.metrics.changed().await.ok()?;
+        Some(self.current())
     }
 }

@@ -93,6 +93,8 @@ pub struct PeerStatus {
     pub snapshot: u64,
     /// Release of its program.
     pub version: String,
+    /// The last digests of its state, oldest first.
+    pub digests: Vec<super::StateDigest>,
 }
 
 /// A request was not even looked at, or could not be.

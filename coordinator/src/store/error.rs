@@ -30,6 +30,22 @@ pub enum StoreRefused {
         /// Both sides.
         detail: String,
     },
+    /// It failed again and again (R8).
+    #[error(
+        "the store failed {count} times within {} minutes, last: {last}; this member stays down until that is over: mend \
+         the disk, then remove {} to start at once",
+        within.as_secs() / 60, path.display()
+    )]
+    StaysDown {
+        /// How often.
+        count: usize,
+        /// The latest reason.
+        last: String,
+        /// Within which time.
+        within: std::time::Duration,
+        /// Where it is written down.
+        path: PathBuf,
+    },
     /// The log store did not open.
     #[error("the Raft log was refused")]
     Log(#[source] OpenError),
@@ -79,9 +95,11 @@ impl StoreRefused {
         match self {
             Self::NotFormatted { .. } | Self::Lost { .. } => true,
             Self::Log(error) => error.is_loss(),
-            Self::AlreadyFormatted { .. } | Self::WrongIdentity { .. } | Self::Store(_) | Self::Io { .. } => {
-                false
-            }
+            Self::AlreadyFormatted { .. }
+            | Self::WrongIdentity { .. }
+            | Self::StaysDown { .. }
+            | Self::Store(_)
+            | Self::Io { .. } => false,
         }
     }
 

@@ -285,7 +285,7 @@ async fn core_runs_on_it() {
     node.shutdown().await;
     drop(node);
     let node = run().await;
-    node.wait_applied(digest.0, Duration::from_secs(10)).await.unwrap();
+    node.wait_applied(digest.index, Duration::from_secs(10)).await.unwrap();
     node.read_index().await.unwrap();
     node.state().read(|state, _| assert_eq!(format!("{:?}", state.cluster), cluster));
     node.shutdown().await;

@@ -4,6 +4,7 @@ mod cluster;
 mod golden;
 mod grpc;
 mod refusals;
+mod replicas;
 mod suite;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -207,7 +208,7 @@ pub(super) async fn converged(nodes: &[&Node]) {
     let deadline = Instant::now() + Duration::from_secs(40);
     loop {
         let digests: BTreeSet<_> = nodes.iter().map(|node| node.digest().unwrap()).collect();
-        let revisions: BTreeSet<_> = digests.iter().map(|(revision, _)| *revision).collect();
+        let revisions: BTreeSet<_> = digests.iter().map(|digest| digest.index).collect();
         assert!(digests.len() == revisions.len(), "same index, other state: {digests:?}");
         if digests.len() == 1 {
             return;

@@ -34,11 +34,11 @@ async fn refused(root: &std::path::Path) -> StoreRefused {
 /// Opens the log store around the adapters, once the member has let go of it.
 fn open_log(dirs: &StoreDirs) -> Durable {
     let options = Options {
-        dir: dirs.log(),
         cache_bytes: 8 << 20,
         must_exist: true,
         probe: Probe::InProcess,
         space: SpaceFloor::small(),
+        ..Options::coordinator(dirs.log())
     };
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     loop {
