@@ -35,6 +35,7 @@ mod replicas;
 mod service;
 mod snapshot_rule;
 mod status;
+mod succession;
 mod transport;
 mod types;
 

@@ -25,6 +25,7 @@ use super::reader::Reader;
 use super::replicas::{self, Comparer, Digests, Sampler};
 use super::snapshot_rule;
 use super::status::{Counters, RaftStatus, StatusWatch};
+use super::succession;
 use super::transport::{Header, PeerError, PeerReply, PeerRequest, Refusal, Transport};
 use super::types::Raft;
 
@@ -134,6 +135,7 @@ impl<M: Machine> RaftNode<M> {
         };
         tokio::spawn(comparer.run());
         let handler = handler::<M>(identity, &raft, &config, hooks, digests);
+        tokio::spawn(succession::run(raft.clone(), handler.heard.clone(), config.clone(), stop.clone()));
         let changer = Changer {
             raft: raft.clone(),
             network: network.clone(),
@@ -493,5 +495,6 @@ fn handler<M: Machine>(
         observe,
         transfers: Arc::default(),
         digests,
+        heard: watch::Sender::new(None),
     }
 }

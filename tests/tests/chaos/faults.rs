@@ -15,6 +15,8 @@ use crate::random::Random;
 
 /// Longest a fault is held.
 const HELD: Duration = Duration::from_secs(12);
+/// Longest a supervisor takes to start a process again: three seconds, and what a busy machine adds.
+const UP: Duration = Duration::from_secs(8);
 /// Descriptors left to a process whose limit is lowered: enough to go on with what it has, too few for anything new.
 const SPARE_FDS: u64 = 1;
 
@@ -176,8 +178,18 @@ fn weather(chaos: &Chaos, random: &mut Random, rules: &[Rule]) -> Done {
     Done { killed: 0, told: format!("{rules:?} for {span:?}") }
 }
 
+/// The process of a victim; one that an earlier fault ended is started again within seconds.
+fn alive(chaos: &Chaos, victim: Daemon<'_>) -> Option<Pid> {
+    let (begun, mut found) = (std::time::Instant::now(), None);
+    wait_until("a victim to be up, or not", HELD + UP, || {
+        found = chaos.fleet.pid(victim);
+        found.is_some() || begun.elapsed() > UP
+    });
+    found
+}
+
 fn kill(chaos: &Chaos, victims: &[Daemon<'_>]) -> Option<Done> {
-    let pids: Vec<Pid> = victims.iter().filter_map(|victim| chaos.fleet.pid(*victim)).collect();
+    let pids: Vec<Pid> = victims.iter().filter_map(|victim| alive(chaos, *victim)).collect();
     let killed = pids.into_iter().filter(|pid| kill_process(*pid, Signal::KILL).is_ok()).count();
     (killed > 0).then(|| Done { killed, told: format!("{victims:?}") })
 }
@@ -193,7 +205,7 @@ fn kill_all(chaos: &Chaos) -> Option<Done> {
 
 /// SIGSTOP for 0.1 to 10 s, short ones more often, then SIGCONT.
 fn freeze(chaos: &Chaos, victim: Daemon<'_>, random: &mut Random) -> Option<Done> {
-    let pid = chaos.fleet.pid(victim)?;
+    let pid = alive(chaos, victim)?;
     let part = random.below(1_000);
     let span = Duration::from_millis(100 + 9_900 * part * part / 1_000_000);
     kill_process(pid, Signal::STOP).ok()?;
@@ -235,7 +247,7 @@ fn fill(chaos: &Chaos, name: &str, random: &mut Random) -> Option<Done> {
 
 /// Lets a process open next to nothing more.
 fn starve(chaos: &Chaos, victim: Daemon<'_>, random: &mut Random) -> Option<Done> {
-    let pid = chaos.fleet.pid(victim)?;
+    let pid = alive(chaos, victim)?;
     let open = procfs::process::Process::new(pid.as_raw_nonzero().get()).ok()?.fd_count().ok()?;
     let low = u64::try_from(open).ok()? + SPARE_FDS;
     let before = rustix::process::getrlimit(Resource::Nofile);

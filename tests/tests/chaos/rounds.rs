@@ -22,6 +22,8 @@ const FAULTS: usize = 3;
 const ENDS: Duration = Duration::from_secs(240);
 /// A member that is down for a step of the operation is soon up again; longer than this, and nobody is at it.
 const REVIVE: Duration = Duration::from_secs(8);
+/// Rounds after the planned ones, for faults that could not be done in their turn.
+const ROUNDS_MORE: usize = 3;
 /// Rounds when nothing is said: every kind of fault once.
 const ROUNDS: usize = Kind::ALL.len().div_ceil(FAULTS);
 
@@ -32,13 +34,21 @@ pub(crate) fn run(chaos: &Chaos, seed: u64, rounds: Option<usize>) -> Verdict {
     let (mut random, mut figures) = (Random::new(seed), Figures::default());
     let (chosen, mut kinds, mut broken) = (Kind::chosen(), Vec::new(), Vec::new());
     let begun = Instant::now();
-    for round in 1..=rounds.unwrap_or(ROUNDS) {
-        while kinds.len() < FAULTS {
+    let planned = rounds.unwrap_or(ROUNDS);
+    for round in 1..=planned + ROUNDS_MORE {
+        let missing = |kind: &Kind| !figures.faults.contains_key(kind);
+        if round > planned {
+            // What could not be done in its turn, because its victim was just down.
+            kinds = chosen.iter().copied().filter(missing).collect();
+            if kinds.is_empty() {
+                break;
+            }
+        } else if kinds.len() < FAULTS {
             let mut all = chosen.clone();
             random.shuffle(&mut all);
             kinds.extend(all);
         }
-        let faults: Vec<Kind> = kinds.drain(..FAULTS).collect();
+        let faults: Vec<Kind> = kinds.drain(..FAULTS.min(kinds.len())).collect();
         let mut one =
             Round { chaos, load: &load, witness: &witness, random: &mut random, figures: &mut figures };
         if let Err(why) = one.run(round, &faults) {

@@ -1,4 +1,4 @@
-//! Members compare their states, and one without room on its disk stands back.
+//! Members compare their states, one without room on its disk stands back, and the others do not wait for a dead leader.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -93,6 +93,26 @@ async fn a_leader_that_comes_back_without_room_lets_another_lead() {
     // It takes part all the same.
     nodes[0].propose(&set("k", "w")).await.unwrap();
     nodes.push(back);
+    converged(&nodes.iter().collect::<Vec<_>>()).await;
+    for node in nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_stands_when_the_lease_of_a_silent_leader_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut nodes, router) = three(dir.path(), config()).await;
+    let leader = nodes.iter().position(|node| node.status().is_leader()).unwrap();
+    let gone = nodes.remove(leader);
+    for node in &nodes {
+        // openraft's own timers would hide that nobody stands.
+        node.without_own_elections();
+    }
+    router.remove(gone.id());
+    gone.shutdown().await;
+    until(&nodes[0], "a successor", |s| s.leader.as_ref().is_some_and(|(id, _)| *id != gone.id())).await;
+    nodes[1].propose(&set("after", "silence")).await.unwrap();
     converged(&nodes.iter().collect::<Vec<_>>()).await;
     for node in nodes {
         node.shutdown().await;
