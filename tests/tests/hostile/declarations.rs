@@ -170,6 +170,7 @@ pub(crate) fn b16_absurd_plans(fleet: &Fleet) {
                 Code::InvalidArgument,
                 "bad_field:work.rolling.selector",
             ),
+            ("all at once", plan("ledger", 3, &[]), Code::InvalidArgument, "has 3 members"),
             ("2^32 - 1 at once", plan("ledger", u32::MAX, &[]), Code::InvalidArgument, "max_unavailable"),
         ] {
             let status = operations.create_plan(request).await.map(|_| "a plan").expect_err(what);
@@ -178,8 +179,8 @@ pub(crate) fn b16_absurd_plans(fleet: &Fleet) {
             assert!(status.code() == code || status.code() == Code::FailedPrecondition, "{what}: {status:?}");
             assert!(format!("{} {:?}", problem.what, problem.why).contains(named), "{what}: {problem:?}");
         }
-        // A wish beyond what the group can bear is narrowed to it, and the plan shows that: no wave takes two.
-        let wide = operations.create_plan(plan("ledger", 3, &[])).await.expect("a plan").into_inner();
+        // A wish beyond what the quorum can bear is narrowed to it, and the plan shows that: no wave takes two.
+        let wide = operations.create_plan(plan("ledger", 2, &[])).await.expect("a plan").into_inner();
         for wave in wide.plan.expect("a plan").waves {
             let nodes: std::collections::BTreeSet<_> =
                 wave.steps.into_iter().map(|step| step.node).filter(|node| !node.is_empty()).collect();

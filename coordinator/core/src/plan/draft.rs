@@ -154,6 +154,29 @@ impl<'a> Draft<'a> {
             .collect()
     }
 
+    /// Refuses to work on all members of a group at once, however wide its quorum: nobody means that. One at a time is the
+    /// least there is, and what is left out is the default.
+    pub(super) fn check_width(&self, job: &Job) -> Result<(), Refusal> {
+        let wished = self.request.max_unavailable;
+        if wished <= 1 || !disturbs(job) {
+            return Ok(());
+        }
+        for stand in self.stands(job) {
+            let spec = &stand.group.spec;
+            let members = spec.voters.len().saturating_add(spec.learners.len());
+            if usize::try_from(wished).is_ok_and(|wished| wished >= members) {
+                return Err(Refusal::new(
+                    Reason::InvalidArgument,
+                    format!(
+                        "max_unavailable: {wished} at once is all of {}, which has {members} members",
+                        spec.name
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses what cannot start at all: a member that is up must be spared, and none can be.
     fn check_margin(&self, job: &Job) -> Result<(), Refusal> {
         let Some(kind) = job.targets.first().map(|t| t.kind) else { return Ok(()) };
