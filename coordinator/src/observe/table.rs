@@ -76,12 +76,17 @@ impl Seen {
         let up_since = if report.up == DurationMs::ZERO { Timestamp::ZERO } else { at.minus(report.up) };
         let newer = self.units.get(&report.service).is_none_or(|seen| seen.at <= at);
         if newer {
-            // The start of a run is computed anew with each report and jitters; the same run keeps its first value.
+            // The start of a run is computed anew with each report and jitters; the same run keeps its first value. A unit
+            // has the id of its run before it is up, and then there is no such value yet.
             let run = |unit: &Option<quorate_model::service::UnitStatus>| {
                 unit.as_ref().map(|u| u.invocation_id.clone()).filter(|id| !id.is_empty())
             };
             let up_since = match self.units.get(&report.service) {
-                Some(seen) if run(&seen.unit).is_some() && run(&seen.unit) == run(&report.unit) => {
+                Some(seen)
+                    if seen.up_since != Timestamp::ZERO
+                        && run(&seen.unit).is_some()
+                        && run(&seen.unit) == run(&report.unit) =>
+                {
                     seen.up_since
                 }
                 _ => up_since,

@@ -159,3 +159,23 @@ fn a_new_leader_forgets_what_others_told() {
     assert!(table.node(&node("n1")).is_none());
     assert!(table.node(&node("n2")).is_some());
 }
+
+#[test]
+fn a_run_that_was_seen_before_it_was_up_counts_from_when_it_is() {
+    let table = Table::new();
+    table.opened(&node("n1"), "c1", &hello(), Timestamp(1));
+    let tell = |active: &str, up, now| {
+        // One run from its first moment on: systemd gives it its id before it is active.
+        let unit = UnitStatus { active: active.into(), invocation_id: "a".into(), ..UnitStatus::default() };
+        let (service, error) = (spec().name, String::new());
+        let report =
+            InstanceReport { service, unit: Some(unit), error, age: DurationMs::ZERO, up: DurationMs(up) };
+        table.instances(&node("n1"), vec![report], Timestamp(now));
+        table.report("c1", Timestamp(now)).nodes[0].instances[0].up
+    };
+    assert_eq!(tell("activating", 0, 1_000), DurationMs::ZERO);
+    assert_eq!(tell("active", 0, 1_200), DurationMs::ZERO, "up for less than a millisecond");
+    assert_eq!(tell("active", 300, 1_500), DurationMs(300));
+    // A first value does not jitter with later ones.
+    assert_eq!(tell("active", 790, 2_000), DurationMs(800));
+}
