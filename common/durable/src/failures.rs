@@ -9,10 +9,10 @@ use crate::files;
 
 /// Lines kept.
 const KEPT: usize = 16;
-/// Bytes of one line's sentence.
-const SENTENCE: usize = 400;
-/// Bytes of the file that are read.
-const FILE: u64 = 16 << 10;
+/// Characters of one line's sentence.
+const SENTENCE: usize = 250;
+/// Bytes of the file that are read: [`KEPT`] sentences of four bytes a character, and their times.
+const FILE: u64 = 32 << 10;
 
 /// One failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +102,7 @@ mod tests {
         std::fs::write(path(&store), b"\xff\xfe\nnonsense\n99999999999999999999999 x\n").unwrap();
         assert_eq!(recent(&store, Duration::from_secs(600)).unwrap(), []);
         for n in 0..40 {
-            record(&store, &format!("{n} {}", "x".repeat(1000)));
+            record(&store, &format!("{n} {}", "𝔵".repeat(1000)));
         }
         let all = recent(&store, Duration::from_secs(600)).unwrap();
         assert_eq!(all.len(), KEPT);

@@ -155,7 +155,7 @@ impl Committer {
                 Ok(())
             }
             Ok(Err(SyncError::Flush(error))) => Err(self.poison(StoreError::Engine(error))),
-            Ok(Err(SyncError::Barrier(reason))) => die(&self.name, &*self.engine, &reason),
+            Ok(Err(SyncError::Barrier(reason))) => die(&self.name, &self.engine, &reason),
             Err(panic) => Err(self.poison(StoreError::Engine(read::of_panic(read::panic_text(&*panic))))),
         }
     }
@@ -192,13 +192,23 @@ impl Committer {
     }
 }
 
+/// Longest a dying process writes down why.
+const NOTE: Duration = Duration::from_millis(500);
+
 /// Ends the process: after a failed barrier nothing is known about any write since the last good one.
-fn die(name: &str, engine: &dyn Engine, reason: &str) -> ! {
-    engine.record_failure(&format!("fdatasync failed: {reason}"));
+fn die(name: &str, engine: &Arc<dyn Engine>, reason: &str) -> ! {
     tracing::error!(store = name, reason, "fdatasync failed, ending the process");
     eprintln!(
         "fdatasync of store {name} failed ({reason}): ending the process, because what is on disk is unknown"
     );
+    // On the disk that has just failed: as long as it takes to note a reason, and no longer.
+    let (done, noted) = std::sync::mpsc::sync_channel(1);
+    let (engine, why) = (Arc::clone(engine), format!("fdatasync failed: {reason}"));
+    std::thread::spawn(move || {
+        engine.record_failure(&why);
+        let _ = done.send(());
+    });
+    let _ = noted.recv_timeout(NOTE);
     std::process::abort()
 }
 

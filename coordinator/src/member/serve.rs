@@ -19,8 +19,8 @@ use crate::api::backend::Signer;
 use crate::api::signer::CaSigner;
 use crate::config::Config;
 use crate::listen::{GrpcListener, GrpcParts, HttpListener, Registry as Connections};
-use crate::raft::StartError;
-use crate::store::{Files, Identity, check_failures, record_failure};
+use crate::raft::{Failure, StartError};
+use crate::store::{Files, Identity, StoreDirs, check_failures, record_divergence, record_failure};
 
 /// Time for everything to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -98,17 +98,31 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(member = %config.name, id = parts.member.node().id(), grpc = %config.grpc, http = %config.http, "serving");
     let failure = tokio::select! {
-        end = tasks.supervise() => end.map(|end| format!("{} ended: {:?}", end.name, end.exit)),
+        // First: when the core ends, tasks around it end, too, and say less about why.
+        biased;
         why = parts.member.node().failed() => {
-            record_failure(&store_dirs(&config), &why);
-            Some(format!("Raft stopped: {why}"))
+            write_down(&store_dirs(&config), &why);
+            Some(why.to_string())
         }
+        end = tasks.supervise() => end.map(|end| format!("{} ended: {:?}", end.name, end.exit)),
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tasks.stop(GRACE).await;
     parts.member.node().shutdown().await;
     signals.abort();
     failure.map_or(Ok(()), |why| Err(ServeError::Ended(why)))
+}
+
+/// For the next start, which decides by it whether there is one.
+fn write_down(dirs: &StoreDirs, why: &Failure) {
+    match why {
+        Failure::Stopped(why) => record_failure(dirs, why),
+        Failure::Diverged(why) => {
+            if let Err(error) = record_divergence(dirs, why) {
+                tracing::error!(%error, "this member will start again although its state is not to be trusted");
+            }
+        }
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -27,8 +27,6 @@ pub struct RaftConfig {
     pub lag_entries: u64,
     /// A digest of the state is taken at every index that this divides, and compared among members (I-7).
     pub digest_entries: u64,
-    /// How long a member that is short of disk space waits before it starts, so that another leads.
-    pub stand_back: Duration,
     /// How long a proposal waits before it counts as unknown.
     pub propose_timeout: Duration,
     /// How long a linearizable read waits.
@@ -52,8 +50,6 @@ impl Default for RaftConfig {
             keep_entries: 1000,
             lag_entries: 5000,
             digest_entries: 1000,
-            // The lease of the last leader (the longest election timeout), the longest election timeout, and one more try.
-            stand_back: Duration::from_secs(6),
             propose_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(5),
             promote_after: Duration::from_secs(10),
@@ -65,6 +61,12 @@ impl Default for RaftConfig {
 impl RaftConfig {
     /// Most entries of one append request: with the byte limit of [`super::log_store`] it stays under 4 MiB.
     const APPEND_ENTRIES: u64 = 256;
+
+    /// How long a member that is short of disk space waits before it starts, so that another leads: the lease of the last
+    /// leader, the longest election timeout behind it, and one more try.
+    pub(crate) fn stand_back(&self) -> Duration {
+        self.election_max * 3
+    }
 
     pub(crate) fn openraft(&self, cluster: &str) -> Result<Config, Box<openraft::ConfigError>> {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);

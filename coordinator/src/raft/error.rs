@@ -4,6 +4,17 @@ use crate::store::StoreRefused;
 
 use super::codec::CodecError;
 
+/// Why a node stopped by itself; the process must exit non-zero.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Its store failed, or its core ended (R8).
+    #[error("Raft stopped: {0}")]
+    Stopped(String),
+    /// Its state is not that of the others (I-7): it must not come back under its number.
+    #[error("{0}")]
+    Diverged(String),
+}
+
 /// The node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

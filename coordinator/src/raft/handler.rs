@@ -5,11 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use openraft::error::{InstallSnapshotError, RaftError, SnapshotMismatch};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
-};
+use openraft::raft::{AppendEntriesRequest, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest};
 use openraft::{RaftLogId, SnapshotSegmentId};
-use tokio::time::Instant;
 
 use crate::store::{Identity, MAX_SNAPSHOT_BYTES};
 
@@ -20,7 +17,6 @@ use super::proposer::Proposer;
 use super::reader::Reader;
 use super::replicas::Digests;
 use super::status::RaftStatus;
-use super::succession::Heard;
 use super::transport::{Header, PeerReply, PeerRequest, Refusal};
 use super::types::{Raft, Types, Vote};
 
@@ -80,7 +76,6 @@ pub struct PeerHandler {
     pub(crate) observe: Observe,
     pub(crate) transfers: Arc<Transfers>,
     pub(crate) digests: Digests,
-    pub(crate) heard: Heard,
 }
 
 impl std::fmt::Debug for PeerHandler {
@@ -184,11 +179,7 @@ impl PeerHandler {
             }
             next = next.saturating_add(1);
         }
-        let outcome = self.raft.append_entries(request).await;
-        if outcome.as_ref().is_ok_and(|answer| !matches!(answer, AppendEntriesResponse::HigherVote(_))) {
-            self.heard.send_replace(Some(Instant::now()));
-        }
-        reply(&outcome)
+        reply(&self.raft.append_entries(request).await)
     }
 
     async fn vote(&self, sender: u64, payload: &[u8]) -> Result<PeerReply, Refusal> {

@@ -40,7 +40,7 @@ mod transport;
 mod types;
 
 pub use config::RaftConfig;
-pub use error::{MembershipError, ProposeError, ReadError, StartError};
+pub use error::{Failure, MembershipError, ProposeError, ReadError, StartError};
 pub use grpc::{Dial, GrpcTransport, Purpose};
 pub use handler::{Hooks, NoHooks, PeerHandler};
 pub use machine::{Machine, StateHandle};

@@ -14,7 +14,7 @@ use crate::store::{Blocking, Disk, Files, Identity, LogBytes, Slot, StoreDirs, S
 
 use super::codec;
 use super::config::RaftConfig;
-use super::error::{MembershipError, ProposeError, ReadError, StartError};
+use super::error::{Failure, MembershipError, ProposeError, ReadError, StartError};
 use super::handler::{Admit, Hooks, Observe, PeerHandler};
 use super::log_store::{self, LogStore};
 use super::machine::{Machine, StateHandle, StateMachine};
@@ -102,12 +102,13 @@ impl<M: Machine> RaftNode<M> {
             Ok::<_, StartError>((opened, machine))
         });
         let (opened, machine) = opened.await.map_err(|error| StartError::State(error.to_string()))??;
-        if let Err(low) = opened.log.durable().check_space() {
+        let fresh = opened.committed_index.is_none();
+        if let (false, Err(low)) = (fresh, opened.log.durable().check_space()) {
             // Behind an exit over a full disk, or near one (reliability.md §4.3 rule 8). A leader that comes back at once
             // would resume its term; so nothing is started until the others had time to elect one with room. After that
             // any leader is better than none: one without room still serves reads and ends what is under way.
-            tracing::warn!(%low, wait = ?config.stand_back, "short of disk space: the others shall lead");
-            tokio::time::sleep(config.stand_back).await;
+            tracing::warn!(%low, wait = ?config.stand_back(), "short of disk space: the others shall lead");
+            tokio::time::sleep(config.stand_back()).await;
         }
         let state = machine.handle();
         let log_store = LogStore::new(
@@ -135,7 +136,7 @@ impl<M: Machine> RaftNode<M> {
         };
         tokio::spawn(comparer.run());
         let handler = handler::<M>(identity, &raft, &config, hooks, digests);
-        tokio::spawn(succession::run(raft.clone(), handler.heard.clone(), config.clone(), stop.clone()));
+        tokio::spawn(succession::run(raft.clone(), config.clone(), stop.clone()));
         let changer = Changer {
             raft: raft.clone(),
             network: network.clone(),
@@ -440,7 +441,7 @@ impl<M: Machine> RaftNode<M> {
     }
 
     /// Resolves when the node has stopped by itself (R8, I-7), with the reason: the process must then exit non-zero.
-    pub async fn failed(&self) -> String {
+    pub async fn failed(&self) -> Failure {
         let mut metrics = self.inner.raft.metrics();
         loop {
             if self.inner.stop.is_cancelled() {
@@ -448,13 +449,13 @@ impl<M: Machine> RaftNode<M> {
                 return std::future::pending().await;
             }
             if let Some(why) = &*self.inner.alone.borrow() {
-                return why.clone();
+                return Failure::Diverged(why.clone());
             }
             if let Err(error) = &metrics.borrow_and_update().running_state {
-                return error.to_string();
+                return Failure::Stopped(error.to_string());
             }
             if metrics.changed().await.is_err() {
-                return "the Raft core is gone".to_owned();
+                return Failure::Stopped("the Raft core is gone".to_owned());
             }
         }
     }
@@ -495,6 +496,5 @@ fn handler<M: Machine>(
         observe,
         transfers: Arc::default(),
         digests,
-        heard: watch::Sender::new(None),
     }
 }

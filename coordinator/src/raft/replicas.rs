@@ -1,8 +1,10 @@
 //! Whether all members hold the same state (I-7): each takes a digest of its own at every thousandth log index and compares
-//! it with those of the others. A member that stands alone with its state stops: every answer of it would be doubtful.
+//! it with those of the others. A member that stands alone with its state stops, and does not come back under its number:
+//! every answer of it would be doubtful.
 //!
 //! Must never repair, and never wait for an answer before entries are applied. Digests of different releases are not
-//! compared, because a release may encode the same state otherwise.
+//! compared, because a release may encode the same state otherwise; nor is one member stopped because another one is wrong:
+//! where those that could decide are silent, both go on for a minute.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -112,7 +114,8 @@ pub(crate) async fn sample<M: Machine>(
         match outcome {
             Ok(Ok(sha256)) => digests.push(StateDigest { index, sha256 }),
             Ok(Err(error)) => tracing::error!(%error, index, "the state has no digest"),
-            Err(_) => return,
+            Err(error) if error.is_cancelled() => return,
+            Err(error) => tracing::error!(%error, index, "the state has no digest"),
         }
     }
 }
@@ -125,9 +128,18 @@ enum Verdict {
     /// Nobody contradicts, somebody has not answered.
     Waiting,
     /// A majority of the voters holds what this member holds; these do not.
-    Others { index: u64, members: Vec<u64> },
-    /// Somebody holds something else, and no majority of the voters holds what this member holds.
-    Alone { index: u64, members: Vec<u64> },
+    Others(Contradiction),
+    /// Somebody holds something else, and too few have answered to tell who is wrong.
+    Doubtful(Contradiction),
+    /// Somebody holds something else, and no majority of the voters can hold what this member holds.
+    Alone(Contradiction),
+}
+
+/// Members that hold another state than this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Contradiction {
+    index: u64,
+    members: Vec<u64>,
 }
 
 /// Compares. `peers` has the digests of those that answered, none for those of another release.
@@ -139,25 +151,28 @@ fn judge(
     peers: &BTreeMap<u64, Option<Vec<StateDigest>>>,
 ) -> Verdict {
     for digest in own.iter().rev() {
-        let (mut same, mut differ) = (BTreeSet::from([me]), Vec::new());
+        let (mut same, mut differ) = (BTreeSet::from([me]), BTreeSet::new());
         for (id, theirs) in peers {
-            let Some(found) = theirs.iter().flatten().find(|found| found.index == digest.index) else {
-                continue;
+            let found = theirs.iter().flatten().find(|found| found.index == digest.index);
+            match found {
+                Some(found) if found.sha256 == digest.sha256 => same.insert(*id),
+                Some(_) => differ.insert(*id),
+                None => false,
             };
-            if found.sha256 == digest.sha256 {
-                same.insert(*id);
-            } else {
-                differ.push(*id);
-            }
         }
         if differ.is_empty() {
             continue;
         }
-        let index = digest.index;
-        return if same.intersection(voters).count() * 2 > voters.len() {
-            Verdict::Others { index, members: differ }
+        let contradiction = Contradiction { index: digest.index, members: differ.iter().copied().collect() };
+        let same = same.intersection(voters).count();
+        let silent = voters.len().saturating_sub(same).saturating_sub(differ.intersection(voters).count());
+        return if same * 2 > voters.len() || (voters.contains(&me) && differ.is_disjoint(voters)) {
+            // A learner alone never stops a voter.
+            Verdict::Others(contradiction)
+        } else if (same + silent) * 2 > voters.len() {
+            Verdict::Doubtful(contradiction)
         } else {
-            Verdict::Alone { index, members: differ }
+            Verdict::Alone(contradiction)
         };
     }
     let newest = own.last().map_or(0, |digest| digest.index);
@@ -201,7 +216,7 @@ impl Comparer {
             match self.compare().await {
                 Verdict::Same => left = 0,
                 Verdict::Waiting => {}
-                Verdict::Others { index, members } => {
+                Verdict::Others(Contradiction { index, members }) => {
                     left = 0;
                     tracing::error!(
                         index,
@@ -209,20 +224,32 @@ impl Comparer {
                         "members hold another state than the majority: they stop"
                     );
                 }
-                Verdict::Alone { index, members } => {
-                    let why = format!(
-                        "the state of this member differs from that of {members:?} at log index {index} and no \
-                         majority holds the same (I-7): it is not to be trusted; `quorate-coordinator rejoin` brings \
-                         this machine back under a new number"
-                    );
-                    tracing::error!("{why}");
-                    self.alone.send_replace(Some(why));
-                    // No more votes, no more answers.
-                    drop(self.raft.shutdown().await);
-                    return;
+                // One of the two is wrong, and to go on for long with a wrong state is worse than to stop.
+                Verdict::Doubtful(contradiction) if left == 0 => {
+                    return self.stop_alone(&contradiction).await;
                 }
+                Verdict::Doubtful(Contradiction { index, members }) => {
+                    tracing::error!(
+                        index,
+                        ?members,
+                        "members hold another state than this one; the others shall decide"
+                    );
+                }
+                Verdict::Alone(contradiction) => return self.stop_alone(&contradiction).await,
             }
         }
+    }
+
+    async fn stop_alone(&self, contradiction: &Contradiction) {
+        let Contradiction { index, members } = contradiction;
+        let why = format!(
+            "the state of this member differs from that of {members:?} at log index {index} and no majority holds the \
+             same (I-7)"
+        );
+        tracing::error!("{why}");
+        self.alone.send_replace(Some(why));
+        // No more votes, no more entries. The process is about to end, and does not start again under this number.
+        drop(self.raft.shutdown().await);
     }
 
     async fn compare(&self) -> Verdict {
@@ -263,6 +290,9 @@ impl<M: Machine> RaftNode<M> {
 mod tests {
     use super::*;
 
+    /// Who answered what.
+    type Answers<'a> = &'a [(u64, Option<&'a [StateDigest]>)];
+
     fn at(index: u64, byte: u8) -> StateDigest {
         StateDigest { index, sha256: [byte; 32] }
     }
@@ -279,41 +309,54 @@ mod tests {
         judge(me, own, &voters, &others, &peers)
     }
 
+    fn contradicted(index: u64, members: &[u64]) -> Contradiction {
+        Contradiction { index, members: members.to_vec() }
+    }
+
     #[test]
     fn the_one_that_stands_alone_stops_and_the_majority_goes_on() {
         let (right, wrong) = ([at(1000, 1), at(2000, 1)], [at(1000, 1), at(2000, 9)]);
-        let peers: &[(u64, Option<&[StateDigest]>)] = &[(2, Some(&right)), (3, Some(&wrong))];
-        assert_eq!(verdict(1, &right, &[1, 2, 3], peers), Verdict::Others { index: 2000, members: vec![3] });
-        let peers: &[(u64, Option<&[StateDigest]>)] = &[(1, Some(&right)), (2, Some(&right))];
-        assert_eq!(
-            verdict(3, &wrong, &[1, 2, 3], peers),
-            Verdict::Alone { index: 2000, members: vec![1, 2] }
-        );
-        // Heard of one only: which of the two is wrong cannot be told, so both stop.
-        let peers: &[(u64, Option<&[StateDigest]>)] = &[(3, Some(&wrong))];
-        assert_eq!(verdict(1, &right, &[1, 2, 3], peers), Verdict::Alone { index: 2000, members: vec![3] });
-        // A learner has no vote and no majority of its own.
-        let peers: &[(u64, Option<&[StateDigest]>)] = &[(1, Some(&right))];
-        assert_eq!(verdict(4, &wrong, &[1], peers), Verdict::Alone { index: 2000, members: vec![1] });
+        let peers: Answers<'_> = &[(2, Some(&right)), (3, Some(&wrong))];
+        assert_eq!(verdict(1, &right, &[1, 2, 3], peers), Verdict::Others(contradicted(2000, &[3])));
+        let peers: Answers<'_> = &[(1, Some(&right)), (2, Some(&right))];
+        assert_eq!(verdict(3, &wrong, &[1, 2, 3], peers), Verdict::Alone(contradicted(2000, &[1, 2])));
+        // A learner has no vote and no majority of its own, and stops no voter.
+        let peers: Answers<'_> = &[(1, Some(&right))];
+        assert_eq!(verdict(4, &wrong, &[1], peers), Verdict::Alone(contradicted(2000, &[1])));
+        let peers: Answers<'_> = &[(4, Some(&wrong))];
+        assert_eq!(verdict(1, &right, &[1, 2, 3], peers), Verdict::Others(contradicted(2000, &[4])));
+    }
+
+    #[test]
+    fn a_member_is_not_stopped_by_another_one_that_is_wrong() {
+        let (right, wrong) = ([at(1000, 1), at(2000, 1)], [at(1000, 1), at(2000, 9)]);
+        // The third is down, behind, or of another release.
+        for third in [None, Some(Some(&right[..1])), Some(None)] {
+            let mut peers = vec![(3, Some(&wrong[..]))];
+            peers.extend(third.map(|answer| (2, answer)));
+            assert_eq!(verdict(1, &right, &[1, 2, 3], &peers), Verdict::Doubtful(contradicted(2000, &[3])));
+        }
+        let peers: Answers<'_> = &[(2, Some(&wrong))];
+        assert_eq!(verdict(1, &right, &[1, 2], peers), Verdict::Alone(contradicted(2000, &[2])));
     }
 
     #[test]
     fn an_old_difference_is_found_behind_newer_indexes_that_nobody_shares() {
         let own = [at(1000, 1), at(2000, 1)];
         let theirs = [at(1000, 7), at(3000, 1)];
-        let peers: &[(u64, Option<&[StateDigest]>)] = &[(2, Some(&theirs))];
-        assert_eq!(verdict(1, &own, &[1, 2, 3], peers), Verdict::Alone { index: 1000, members: vec![2] });
+        let peers: Answers<'_> = &[(2, Some(&theirs)), (3, Some(&theirs))];
+        assert_eq!(verdict(1, &own, &[1, 2, 3], peers), Verdict::Alone(contradicted(1000, &[2, 3])));
     }
 
     #[test]
     fn nothing_is_the_same_before_everybody_has_answered() {
         let own = [at(1000, 1)];
-        let peers: &[(u64, Option<&[StateDigest]>)] = &[(2, Some(&own))];
+        let peers: Answers<'_> = &[(2, Some(&own))];
         assert_eq!(verdict(1, &own, &[1, 2, 3], peers), Verdict::Waiting);
-        let behind: &[(u64, Option<&[StateDigest]>)] = &[(2, Some(&own)), (3, Some(&[]))];
+        let behind: Answers<'_> = &[(2, Some(&own)), (3, Some(&[]))];
         assert_eq!(verdict(1, &own, &[1, 2, 3], behind), Verdict::Waiting);
         // Another release: never compared, never waited for.
-        let mixed: &[(u64, Option<&[StateDigest]>)] = &[(2, Some(&own)), (3, None)];
+        let mixed: Answers<'_> = &[(2, Some(&own)), (3, None)];
         assert_eq!(verdict(1, &own, &[1, 2, 3], mixed), Verdict::Same);
         assert_eq!(verdict(1, &own, &[1], &[]), Verdict::Same);
     }

@@ -3,12 +3,12 @@
 //! openraft 0.9 waits the lease of a leader (the longest election timeout, in which no voter may vote for another) and then
 //! an election timeout on top: three to four seconds with R7's values, where I-9 wants writes back within 2.5 s at the
 //! median. So a follower stands by itself as soon as the lease is over everywhere, one voter after the other by number;
-//! openraft's own timers stay behind it for whatever goes wrong. Must never elect without that silence, nor twice in one.
+//! openraft's own timers stay behind it for whatever goes wrong. Must never elect while the Raft core has something of the
+//! leader still to read: the core itself is asked when it last heard of it, behind everything that waits there.
 
 use std::time::Duration;
 
 use openraft::BasicNode;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,10 +18,7 @@ use super::types::Raft;
 /// Time for one candidate's election before the next one stands: two `fdatasync`s and two round trips, on a slow disk.
 const TURN: Duration = Duration::from_millis(300);
 
-/// When an append of the leader was last accepted.
-pub(crate) type Heard = watch::Sender<Option<Instant>>;
-
-/// How long after the last append of the leader the voter of this rank stands.
+/// How long after the last word of the leader the voter of this rank stands.
 ///
 /// Two voters may have heard of the leader up to a heartbeat apart, and one whose lease still runs refuses.
 fn silence(config: &RaftConfig, rank: usize) -> Duration {
@@ -37,40 +34,56 @@ fn rank(metrics: &openraft::RaftMetrics<u64, BasicNode>) -> Option<usize> {
     left.iter().position(|id| *id == metrics.id)
 }
 
-pub(crate) async fn run(raft: Raft, heard: Heard, config: RaftConfig, stop: CancellationToken) {
-    let mut heard = heard.subscribe();
-    // Stood in the silence after this append already.
-    let mut stood: Option<Instant> = None;
-    while !stop.is_cancelled() {
-        let last = *heard.borrow_and_update();
-        let (Some(since), true) = (last, last != stood) else {
-            tokio::select! {
-                changed = heard.changed() => if changed.is_err() { return },
-                () = stop.cancelled() => return,
-            }
+/// Waits until `due` in steps of a heartbeat; whether a step took so much longer that this process must have stood still.
+async fn overslept(due: Instant, heartbeat: Duration) -> bool {
+    loop {
+        let begun = Instant::now();
+        if begun >= due {
+            return false;
+        }
+        let step = due.min(begun + heartbeat);
+        tokio::time::sleep_until(step).await;
+        if Instant::now() > step + heartbeat / 2 {
+            return true;
+        }
+    }
+}
+
+/// Watches until `stop`.
+pub(crate) async fn run(raft: Raft, config: RaftConfig, stop: CancellationToken) {
+    tokio::select! {
+        () = watch(&raft, &config) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn watch(raft: &Raft, config: &RaftConfig) {
+    let mut due = Instant::now() + silence(config, 0);
+    loop {
+        if overslept(due, config.heartbeat).await {
+            // This process slept, not the leader: what it sent meanwhile is still to be read.
+            due = Instant::now() + config.heartbeat * 2;
             continue;
-        };
+        }
+        let now = Instant::now();
         let rank = rank(&raft.metrics().borrow());
-        let due = since + silence(&config, rank.unwrap_or(0));
-        let woken = Instant::now();
-        if woken < due {
-            tokio::select! {
-                () = tokio::time::sleep_until(due) => {}
-                () = stop.cancelled() => return,
+        // Behind every append that has arrived: the core works in order.
+        let heard = raft.with_raft_state(|state| {
+            state.vote_ref().is_committed().then(|| state.vote_last_modified()).flatten()
+        });
+        let Ok(heard) = heard.await else { return };
+        due = match (rank, heard) {
+            (Some(rank), Some(heard)) if heard + silence(config, rank) > now => heard + silence(config, rank),
+            (Some(rank), Some(heard)) => {
+                tracing::info!(silent_for = ?now.duration_since(heard), "the leader is silent: standing for election");
+                if raft.trigger().elect().await.is_err() {
+                    return;
+                }
+                now + silence(config, rank)
             }
-            if Instant::now() > due + config.heartbeat * 2 {
-                // This process slept, not the leader: what it sent meanwhile is still to be read.
-                tokio::time::sleep(config.heartbeat * 2).await;
-            }
-            continue;
-        }
-        stood = last;
-        if rank.is_some() {
-            tracing::info!(silent_for = ?woken.duration_since(since), "the leader is silent: standing for election");
-            if raft.trigger().elect().await.is_err() {
-                return;
-            }
-        }
+            // It leads, has no vote, or an election is under way already.
+            (None, _) | (_, None) => now + silence(config, 0),
+        };
     }
 }
 

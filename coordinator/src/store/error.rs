@@ -30,6 +30,12 @@ pub enum StoreRefused {
         /// Both sides.
         detail: String,
     },
+    /// Its state was found to differ from that of the others (I-7).
+    #[error("this member was stopped because of its state and does not start again: {why}")]
+    Diverged {
+        /// What was found.
+        why: String,
+    },
     /// It failed again and again (R8).
     #[error(
         "the store failed {count} times within {} minutes, last: {last}; this member stays down until that is over: mend \
@@ -93,7 +99,7 @@ impl StoreRefused {
     #[must_use]
     pub fn needs_rejoin(&self) -> bool {
         match self {
-            Self::NotFormatted { .. } | Self::Lost { .. } => true,
+            Self::NotFormatted { .. } | Self::Lost { .. } | Self::Diverged { .. } => true,
             Self::Log(error) => error.is_loss(),
             Self::AlreadyFormatted { .. }
             | Self::WrongIdentity { .. }

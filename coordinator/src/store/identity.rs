@@ -92,6 +92,12 @@ impl StoreDirs {
         self.root.join("committed")
     }
 
+    /// Says that the state of this member was found to differ.
+    #[must_use]
+    pub fn diverged(&self) -> PathBuf {
+        self.root.join("diverged")
+    }
+
     /// The snapshot files.
     #[must_use]
     pub fn snapshots(&self) -> PathBuf {

@@ -3,7 +3,8 @@
 //! **Job.** Give the Raft adapters durable bytes, and refuse at startup whatever does not fit together.
 //!
 //! **Layout** of a member's directory: `identity` (who this is), `log/` (sled: log entries, vote, purge mark; with its
-//! neighbors `log.hw`, `log.lock`, `log.failures`), `committed` (two alternating slots), `snapshots/` (whole files).
+//! neighbors `log.hw`, `log.lock`, `log.failures`), `committed` (two alternating slots), `snapshots/` (whole
+//! files), and `diverged` when its state was found to differ.
 //!
 //! **Invariants.**
 //! - The state itself lives in memory; the newest valid snapshot plus the log up to the committed index gives it back.
@@ -25,7 +26,7 @@ mod snapshots;
 pub use committed::{CommittedFile, CommittedIndex};
 pub use disk::{Blocking, CommittedSlot, Disk, Files, Marks, SnapshotShelf};
 pub use error::StoreRefused;
-pub use failures::{check_failures, record_failure};
+pub use failures::{check_failures, record_divergence, record_failure};
 pub use identity::{Identity, StoreDirs, StoreOptions, format, in_use, is_formatted, set_aside};
 pub use log::{LogBytes, LogMarks, MAX_KEYS_PER_BATCH, Opened, open};
 pub use memory::MemoryStore;

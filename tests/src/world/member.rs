@@ -209,7 +209,7 @@ impl Seat {
         }
         tokio::select! {
             end = tasks.supervise() => Err(format!("{end:?}")),
-            why = member.node().failed() => Err(why),
+            why = member.node().failed() => Err(why.to_string()),
         }
     }
 

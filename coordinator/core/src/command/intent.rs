@@ -47,22 +47,47 @@ impl Command {
     #[must_use]
     pub fn takes_on_work(&self) -> bool {
         match self {
-            Self::Cluster(command) => matches!(command, ClusterCommand::AddMember { .. }),
-            Self::Token(command) => !matches!(command, TokenCommand::Revoke { .. }),
-            Self::Identity(command) => matches!(command, IdentityCommand::PutUser { .. }),
-            Self::Node(command) => matches!(command, NodeCommand::Drain { .. }),
-            Self::Declared(command) => matches!(
-                command.as_ref(),
-                DeclaredCommand::ApplyService { .. } | DeclaredCommand::ApplyGroup { .. }
-            ),
-            Self::Operation(command) => matches!(
-                command.as_ref(),
+            Self::Cluster(command) => match command {
+                ClusterCommand::AddMember { .. } => true,
+                ClusterCommand::Init { .. }
+                | ClusterCommand::SetTrust { .. }
+                | ClusterCommand::SetMember { .. }
+                | ClusterCommand::RemoveMember { .. }
+                | ClusterCommand::SetSettings { .. } => false,
+            },
+            Self::Token(command) => match command {
+                TokenCommand::Create { .. } | TokenCommand::Consume { .. } => true,
+                TokenCommand::Revoke { .. } => false,
+            },
+            Self::Node(command) => match command {
+                NodeCommand::Drain { .. } => true,
+                NodeCommand::SetStatus { .. }
+                | NodeCommand::Cordon { .. }
+                | NodeCommand::Uncordon { .. }
+                | NodeCommand::Drained { .. }
+                | NodeCommand::Undrain { .. }
+                | NodeCommand::SetLabels { .. }
+                | NodeCommand::UpdateLabels { .. }
+                | NodeCommand::Remove { .. } => false,
+            },
+            Self::Declared(command) => match command.as_ref() {
+                DeclaredCommand::ApplyService { .. } | DeclaredCommand::ApplyGroup { .. } => true,
+                DeclaredCommand::DeleteService { .. } | DeclaredCommand::DeleteGroup { .. } => false,
+            },
+            Self::Operation(command) => match command.as_ref() {
                 OperationCommand::StorePlan { .. }
-                    | OperationCommand::Create { .. }
-                    | OperationCommand::Start { .. }
-                    | OperationCommand::Resume { .. }
-            ),
-            Self::Instance(_)
+                | OperationCommand::Create { .. }
+                | OperationCommand::Start { .. }
+                | OperationCommand::Resume { .. } => true,
+                OperationCommand::Pause { .. }
+                | OperationCommand::Cancel { .. }
+                | OperationCommand::SetCondition { .. }
+                | OperationCommand::ClearCondition { .. }
+                | OperationCommand::DeadlinePassed { .. }
+                | OperationCommand::Settle { .. } => false,
+            },
+            Self::Identity(_)
+            | Self::Instance(_)
             | Self::Step(_)
             | Self::Execution(_)
             | Self::Obligation(_)

@@ -89,7 +89,7 @@ pub struct State {
 }
 
 impl State {
-    /// sha256 over a canonical encoding of everything: equal states have equal digests (I-7 compares replicas with it).
+    /// sha256 over a canonical encoding of everything: equal states have equal digests (tests compare replicas with it; members compare what they encode, I-7).
     #[must_use]
     pub fn digest(&self) -> Hash {
         crate::hash::canonical(self)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use quorate_durable::SpaceFloor;
 
 use super::{Node, config, converged, identity, options, set, three, until};
-use crate::raft::{NoHooks, RaftConfig};
+use crate::raft::{Failure, NoHooks, RaftConfig};
 use crate::store::{StoreDirs, StoreOptions};
 
 fn often() -> RaftConfig {
@@ -45,7 +45,7 @@ async fn a_member_with_another_state_stops_and_the_others_go_on() {
         rest[0].propose(&set("k", "w")).await.unwrap();
         assert!(Instant::now() < deadline, "the odd one never stopped");
     }
-    let why = waiting.await.unwrap();
+    let Failure::Diverged(why) = waiting.await.unwrap() else { panic!("it stopped for another reason") };
     assert!(why.contains("differs from that of") && why.contains("(I-7)"), "{why}");
     assert!(nodes[odd].propose(&set("k", "x")).await.is_err(), "it still takes writes");
     router.remove(nodes[odd].id());
@@ -71,15 +71,12 @@ async fn a_leader_that_comes_back_without_room_lets_another_lead() {
 
     // Back within its own term, on a disk that has less than this. One with room resumes its term.
     let full = SpaceFloor { min_free_bytes: u64::MAX, ..SpaceFloor::small() };
-    let patient = RaftConfig { stand_back: Duration::from_secs(4), ..config() };
     let dirs = StoreDirs::new(dir.path().join(format!("m{id}")));
     let begin = Instant::now();
     let back = loop {
         let store = StoreOptions { space: full, ..options() };
         let transport = Arc::clone(&router) as _;
-        match Node::start(identity(id), dirs.clone(), store, patient.clone(), transport, Arc::new(NoHooks))
-            .await
-        {
+        match Node::start(identity(id), dirs.clone(), store, config(), transport, Arc::new(NoHooks)).await {
             Ok(node) => break node,
             Err(error) => assert!(begin.elapsed() < Duration::from_secs(20), "{error}"),
         }
