@@ -1,21 +1,28 @@
 //! `sim`: runs seeds of the simulation, each in a process of its own.
 //!
-//! `sim --seed N` replays one with its trace; `sim --seeds N [--from A] [--twice K] [--jobs J]` sweeps, and runs the first K
-//! twice to compare their traces byte for byte. Exit code 0 when all are true, 1 when one is false or not reproducible, 2
-//! when one is unknown.
+//! `sim --seed N` replays one with its trace; `sim --seeds N [--from A] [--twice K] [--also N]… [--jobs J]` sweeps, and runs
+//! the first K of the range twice to compare their traces byte for byte. Exit code 0 when all are true, 1 when one is false
+//! or not reproducible, 2 when more are unknown than `--unknown N` allows, or when a sweep of at least forty seeds never saw
+//! one of the faults it is there for.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::process::{Child, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use quorate_tests::world::entropy;
 use quorate_tests::world::run::{Judgement, Plan, run};
+use quorate_tests::world::{entropy, faults};
 
 /// Length of the safety phase unless told.
 const SAFETY: Duration = Duration::from_secs(15);
 /// Length of the quiet phase: ten seconds to come to itself, and some to show it.
 const QUIET: Duration = Duration::from_secs(14);
+
+/// Seeds from which on a sweep must have seen every fault.
+const ENOUGH: usize = 40;
+/// In front of the numbers of a run that are added up.
+const COUNTS: &str = "counts";
 
 /// What the command line says.
 struct Arguments {
@@ -23,6 +30,8 @@ struct Arguments {
     seeds: u64,
     from: u64,
     twice: u64,
+    /// Unknown seeds that are allowed.
+    unknown: u64,
     jobs: usize,
     list: Vec<u64>,
     safety: u64,
@@ -36,6 +45,7 @@ fn arguments() -> anyhow::Result<Arguments> {
         seeds: 0,
         from: 1,
         twice: 0,
+        unknown: 0,
         jobs: std::thread::available_parallelism().map_or(1, usize::from),
         list: Vec::new(),
         safety: SAFETY.as_secs(),
@@ -53,13 +63,14 @@ fn arguments() -> anyhow::Result<Arguments> {
             "--seeds" => found.seeds = number()?,
             "--from" => found.from = number()?,
             "--twice" => found.twice = number()?,
+            "--unknown" => found.unknown = number()?,
             "--jobs" => found.jobs = usize::try_from(number()?)?.max(1),
             "--also" => found.list.push(number()?),
             "--safety" => found.safety = number()?,
             "--child" => found.child = true,
             "--quietly" => found.quietly = true,
             _ => bail!(
-                "sim --seed N | --seeds N [--from A] [--twice K] [--also N]… [--jobs J] [--safety SECONDS]; not {word}"
+                "sim --seed N | --seeds N [--from A] [--twice K] [--also N]… [--unknown N] [--jobs J] [--safety SECONDS]; not {word}"
             ),
         }
     }
@@ -90,6 +101,8 @@ fn child(seed: u64, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     for why in &verdict.why {
         println!("seed {seed}: {why}");
     }
+    let counts: Vec<_> = verdict.counts.iter().map(|(name, count)| format!("{name}={count}")).collect();
+    println!("{COUNTS} {}", counts.join(" "));
     println!("seed {seed}: {}: {} trace {}", verdict.judgement.as_str(), verdict.numbers, verdict.trace);
     Ok(ExitCode::from(match verdict.judgement {
         Judgement::True => 0,
@@ -116,18 +129,33 @@ fn finish(mut child: Child) -> anyhow::Result<(u8, String)> {
     Ok((code, text))
 }
 
+/// What came of many seeds.
+#[derive(Default)]
+struct Tally {
+    kinds: [u64; 4],
+    counts: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    fn add(&mut self, kind: usize, counts: BTreeMap<String, u64>) {
+        self.kinds[kind] += 1;
+        for (name, count) in counts {
+            *self.counts.entry(name).or_default() += count;
+        }
+    }
+}
+
 /// Many seeds, some of them twice.
 fn sweep(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let began = std::time::Instant::now();
     // Once, before many want it at the same time.
     entropy::library()?;
-    let seeds = arguments.from..arguments.from + arguments.seeds;
-    let seeds: Vec<u64> = arguments.list.iter().copied().chain(seeds).collect();
-    let twice = seeds.iter().copied().take(usize::try_from(arguments.twice)?);
-    let mut work: Vec<(u64, bool)> = twice.map(|seed| (seed, true)).collect();
-    work.extend(seeds.iter().skip(work.len()).map(|seed| (*seed, false)));
+    let range = (arguments.from..arguments.from + arguments.seeds).zip(0..);
+    let range = range.map(|(seed, n)| (seed, n < arguments.twice));
+    let work: Vec<(u64, bool)> = arguments.list.iter().map(|seed| (*seed, false)).chain(range).collect();
+    let all = work.len();
     let queue = std::sync::Mutex::new(work.into_iter());
-    let counts = std::sync::Mutex::new([0_u64; 4]);
+    let tally = std::sync::Mutex::new(Tally::default());
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..arguments.jobs)
             .map(|_| {
@@ -135,9 +163,9 @@ fn sweep(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                     loop {
                         let next = queue.lock().ok().and_then(|mut queue| queue.next());
                         let Some((seed, twice)) = next else { return Ok(()) };
-                        let kind = one(seed, twice, arguments)?;
-                        if let Ok(mut counts) = counts.lock() {
-                            counts[kind] += 1;
+                        let (kind, counts) = one(seed, twice, arguments)?;
+                        if let Ok(mut tally) = tally.lock() {
+                            tally.add(kind, counts);
                         }
                     }
                 })
@@ -147,47 +175,58 @@ fn sweep(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .into_iter()
             .try_for_each(|worker| worker.join().map_err(|_| anyhow::anyhow!("a worker panicked"))?)
     })?;
-    let [good, bad, unknown, differ] = counts.into_inner().unwrap_or_default();
+    let tally = tally.into_inner().unwrap_or_default();
+    let [good, bad, unknown, differ] = tally.kinds;
+    for (name, count) in &tally.counts {
+        println!("  {name} {count}");
+    }
     println!(
-        "{} seeds in {:.0} s: {good} true, {bad} false, {unknown} unknown, {differ} not reproducible; {} run twice",
-        seeds.len(),
+        "{all} seeds in {:.0} s: {good} true, {bad} false, {unknown} unknown, {differ} not reproducible; {} run twice",
         began.elapsed().as_secs_f64(),
-        arguments.twice.min(u64::try_from(seeds.len())?),
+        arguments.twice.min(arguments.seeds),
     );
+    let unseen: Vec<String> =
+        faults::required().filter(|name| tally.counts.get(name).is_none_or(|count| *count == 0)).collect();
+    let blind = all >= ENOUGH && !unseen.is_empty();
+    if blind {
+        println!("unknown: never happened: {}", unseen.join(", "));
+    }
     Ok(ExitCode::from(if bad + differ > 0 {
         1
-    } else if unknown > 0 {
+    } else if unknown > arguments.unknown || blind {
         2
     } else {
         0
     }))
 }
 
+/// The numbers in what a run said.
+fn counts(text: &str) -> BTreeMap<String, u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(COUNTS)).unwrap_or_default();
+    let pairs = line.split_whitespace().filter_map(|pair| pair.split_once('='));
+    pairs.filter_map(|(name, count)| Some((name.to_owned(), count.parse().ok()?))).collect()
+}
+
 /// One seed; 0 true, 1 false, 2 unknown, 3 not reproducible.
-fn one(seed: u64, twice: bool, arguments: &Arguments) -> anyhow::Result<usize> {
+fn one(seed: u64, twice: bool, arguments: &Arguments) -> anyhow::Result<(usize, BTreeMap<String, u64>)> {
     let (code, text) = finish(start(seed, arguments, !twice)?)?;
+    let counts = counts(&text);
     if twice {
         let (_, again) = finish(start(seed, arguments, false)?)?;
         if text != again {
-            let line = text.lines().zip(again.lines()).position(|(a, b)| a != b);
-            println!("seed {seed}: two runs differ, first at line {line:?}");
-            if let Some(n) = line {
-                let nth = |text: &str| text.lines().nth(n).unwrap_or("").to_owned();
-                println!("  {}\n  {}", nth(&text), nth(&again));
-            }
-            return Ok(3);
+            let mut lines = text.lines().zip(again.lines());
+            let first = lines.position(|(a, b)| a != b).unwrap_or(0);
+            println!("seed {seed}: two runs differ, first at line {first}");
+            let nth = |text: &str| text.lines().nth(first).unwrap_or("").to_owned();
+            println!("  {}\n  {}", nth(&text), nth(&again));
+            return Ok((3, counts));
         }
     }
-    if code != 0 || !twice {
-        text.lines().filter(|line| line.starts_with("seed ")).for_each(|line| println!("{line}"));
-    } else if let Some(line) = text.lines().last() {
-        println!("{line} (twice the same)");
-    }
+    let told = text.lines().filter(|line| line.starts_with("seed "));
+    told.for_each(|line| println!("{line}{}", if twice { " (twice the same)" } else { "" }));
     if code == 1 {
-        println!(
-            "  reproduce: cargo run -p quorate-tests --bin sim -- --seed {seed} --safety {}",
-            arguments.safety
-        );
+        let safety = arguments.safety;
+        println!("  reproduce: cargo run -p quorate-tests --bin sim -- --seed {seed} --safety {safety}");
     }
-    Ok(usize::from(code))
+    Ok((usize::from(code), counts))
 }

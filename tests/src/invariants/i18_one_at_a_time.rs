@@ -30,11 +30,12 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples;
     use super::*;
 
     #[test]
     fn overlapping_changes_of_a_node_are_found() {
-        let act = |node: &str, from, to| Act { node: node.to_owned(), verb: "restart".to_owned(), from, to };
+        let act = |node: &str, from, to| Act { to, ..samples::act(node, "x", from) };
         let mut run =
             Evidence { acts: vec![act("a", 0, 5), act("b", 2, 9), act("a", 5, 9)], ..Evidence::default() };
         assert!(check(&run).is_empty());

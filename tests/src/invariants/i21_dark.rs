@@ -10,7 +10,13 @@ const IN_HAND: usize = 1;
 #[must_use]
 pub fn check(evidence: &Evidence) -> Vec<String> {
     let begun = |from: u64, to: u64| {
-        evidence.acts.iter().filter(|act| act.verb != "start" && (from..to).contains(&act.from)).count()
+        let within = evidence.acts.iter().filter(|act| act.verb != "start" && (from..to).contains(&act.from));
+        // One that was cut off with its agent and is done again is the same work.
+        let mut work: Vec<(&str, Option<&str>)> =
+            within.map(|act| (act.node.as_str(), act.execution.as_deref())).collect();
+        work.sort_unstable();
+        work.dedup_by(|one, other| one == other && one.1.is_some());
+        work.len()
     };
     evidence
         .dark
@@ -29,16 +35,17 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples::act;
     use super::*;
-    use crate::world::evidence::{Act, Calm};
+    use crate::world::evidence::Calm;
 
     #[test]
     fn new_work_in_the_dark_is_found() {
-        let act = |from| Act { node: "a".to_owned(), verb: "restart".to_owned(), from, to: from + 1 };
         let dark = vec![Calm { from: 10, to: 20 }];
-        let mut run = Evidence { acts: vec![act(1), act(11), act(25)], dark, ..Evidence::default() };
+        let acts = vec![act("a", "x1", 1), act("a", "x2", 11), act("a", "x2", 13), act("a", "x3", 25)];
+        let mut run = Evidence { acts, dark, ..Evidence::default() };
         assert!(check(&run).is_empty());
-        run.acts.push(act(15));
+        run.acts.push(act("a", "x4", 15));
         assert_eq!(check(&run).len(), 1);
     }
 }

@@ -15,9 +15,11 @@ pub mod i06_store;
 pub mod i07_replicas;
 pub mod i09_progress;
 pub mod i11_budget;
+pub mod i12_margin;
 pub mod i15_fence;
 pub mod i18_one_at_a_time;
 pub mod i19_everything_ends;
+pub mod i20_cancel;
 pub mod i21_dark;
 mod order;
 
@@ -27,7 +29,7 @@ use crate::world::evidence::Evidence;
 type Check = fn(&Evidence) -> Vec<String>;
 
 /// Every property that is judged, by its name in the catalogue.
-pub const ALL: [(&str, Check); 14] = [
+pub const ALL: [(&str, Check); 16] = [
     ("I-1", i01_acked_stays::check),
     ("I-2", i02_linearizable::check),
     ("I-3", i03_at_most_once::check),
@@ -38,10 +40,12 @@ pub const ALL: [(&str, Check); 14] = [
     ("I-9", i09_progress::check),
     ("I-5 (hosts)", i05_effects::check),
     ("I-11", i11_budget::check),
+    ("I-12", i12_margin::check),
     ("I-15", i15_fence::check),
     ("I-18", i18_one_at_a_time::check),
-    ("I-21", i21_dark::check),
     ("I-19", i19_everything_ends::check),
+    ("I-20", i20_cancel::check),
+    ("I-21", i21_dark::check),
 ];
 
 /// Breaches of one kind that are shown; the first ones tell the story.
@@ -66,7 +70,7 @@ pub fn broken(evidence: &Evidence) -> Vec<String> {
 mod samples {
     use std::collections::BTreeMap;
 
-    use crate::world::evidence::{Effect, End, Evidence, Final, Read, Write};
+    use crate::world::evidence::{Act, Effect, End, Evidence, Execution, Final, Read, Write};
 
     pub(super) fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -84,6 +88,26 @@ mod samples {
     pub(super) fn effect(request: &str) -> Effect {
         let action = "node.change_labels".to_owned();
         Effect { request: Some(request.to_owned()), action, resource: "nodes/node1".to_owned() }
+    }
+
+    /// A stop on a node for an execution; it takes a microsecond.
+    pub(super) fn act(node: &str, execution: &str, from: u64) -> Act {
+        let (node, verb) = (node.to_owned(), "stop".to_owned());
+        Act { node, verb, from, to: from + 1, done: true, execution: Some(execution.to_owned()) }
+    }
+
+    /// A disruptive execution of operation o1 that ended well.
+    pub(super) fn execution(id: &str, node: &str, created: u64) -> Execution {
+        Execution {
+            id: id.to_owned(),
+            node: node.to_owned(),
+            state: "Succeeded".to_owned(),
+            ended: true,
+            disruptive: true,
+            operation: "o1".to_owned(),
+            step: Some("Succeeded".to_owned()),
+            created,
+        }
     }
 
     /// a = 1 at index 10, a = 2 at 12, b = 1 of unknown outcome in between; everybody agrees.

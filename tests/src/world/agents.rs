@@ -23,7 +23,7 @@ use quorate_model::node::Facts;
 use super::board::Board;
 use super::evidence::EpochSeen;
 use super::machine::{Machine, SERVICE};
-use super::member::address;
+use super::member::{Slowness, address};
 use super::net::Caller;
 use super::trace::{self, Trace};
 
@@ -41,6 +41,8 @@ pub struct Site {
     pub disk: MemoryDisk,
     /// What a barrier of it takes.
     pub pace: Pace,
+    /// How slow it is, and whether the host stands still.
+    pub slowness: Slowness,
     /// The machine.
     pub machine: Machine,
     /// How it calls coordinators.
@@ -104,6 +106,7 @@ impl Site {
         };
         let shutdown = Shutdown::new();
         let (runner, life) = Runner::start(parts, shutdown.clone()).await.map_err(|e| e.to_string())?;
+        self.machine.asks(runner.clone());
         self.trace.say(&self.name, "the agent starts");
         let inside = Inside::new(runner.clone(), host, settings.clone());
         let caller = self.caller.clone();

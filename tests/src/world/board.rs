@@ -86,6 +86,13 @@ impl Board {
         leads.max_by_key(|look| look.status.term).map(|look| look.member)
     }
 
+    /// The highest term in which somebody says it leads.
+    #[must_use]
+    pub fn term_led(&self) -> Option<u64> {
+        let looks = self.looks();
+        looks.iter().filter(|look| look.status.is_leader()).map(|look| look.status.term).max()
+    }
+
     /// Every running member as it stands now.
     #[must_use]
     pub fn looks(&self) -> Vec<Look> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use quorate_common::tls::{CertificateAuthority, KeyRequest, LeafSpec, LiveTls, Material};
@@ -13,9 +12,10 @@ use super::board::Board;
 use super::clients::{self, Desk, Notebook};
 use super::faults::HEALTHY_DISK_US;
 use super::machine::Machine;
-use super::member::{self, Seat, host};
+use super::member::{self, Seat, Slow, host};
 use super::net::{CLUSTER, Caller};
 use super::operator;
+use super::post::Post;
 use super::trace::Trace;
 
 /// Hosts of clients.
@@ -83,6 +83,7 @@ pub(super) struct Ground {
     pub(super) members: u64,
     pub(super) paper: Paper,
     pub(super) board: Board,
+    pub(super) post: Post,
     pub(super) trace: Trace,
 }
 
@@ -91,7 +92,7 @@ impl Ground {
     pub(super) fn seats(&self, sim: &mut turmoil::Sim<'static>) -> anyhow::Result<BTreeMap<u64, Seat>> {
         let mut seats = BTreeMap::new();
         for id in 1..=self.members {
-            let slowness = Arc::new(AtomicU64::new(HEALTHY_DISK_US));
+            let slowness = Arc::new(Slow::new(HEALTHY_DISK_US));
             let principal = Principal::Coordinator { member: quorate_model::MemberId(id) };
             let caller = self.paper.callers.get(&principal).cloned();
             let seat = Seat {
@@ -104,6 +105,7 @@ impl Ground {
                 identities: self.paper.identities.clone(),
                 ca_pem: self.paper.ca_pem.clone(),
                 board: self.board.clone(),
+                post: self.post.clone(),
                 trace: self.trace.clone(),
             };
             seat.format().map_err(anyhow::Error::msg)?;
@@ -135,7 +137,10 @@ impl Ground {
             sim.host(name.as_str(), software);
             names.push(name);
         }
-        sim.host("operator", move || operator::host(desk.clone(), seed));
+        for name in operator::NAMES {
+            let desk = desk.clone();
+            sim.host(name, move || operator::host(desk.clone(), name, seed));
+        }
         Ok(names)
     }
 
@@ -145,14 +150,15 @@ impl Ground {
         let mut sites = BTreeMap::new();
         for (principal, live) in &self.paper.live {
             let Principal::Agent { node } = principal else { continue };
-            let slowness = Arc::new(AtomicU64::new(HEALTHY_DISK_US));
+            let slowness = Arc::new(Slow::new(HEALTHY_DISK_US));
             let caller = self.paper.callers.get(principal).cloned();
             let site = Site {
                 name: node.to_string(),
                 members: self.members,
                 disk: quorate_durable::MemoryDisk::new(),
                 pace: member::pace(self.seed.wrapping_mul(37).wrapping_add(self.members), &slowness),
-                machine: Machine::new(node.to_string(), self.trace.clone()),
+                machine: Machine::new(node.to_string(), slowness.clone(), self.trace.clone()),
+                slowness,
                 caller: caller.ok_or_else(|| anyhow::anyhow!("an agent without a certificate"))?,
                 live: live.clone(),
                 epochs: Arc::clone(&epochs),

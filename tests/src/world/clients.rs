@@ -12,7 +12,7 @@ use quorate_proto::v1::fleet_service_client::FleetServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
-use super::evidence::{End, Read, Repeat, Write};
+use super::evidence::{Cancel, End, Read, Repeat, Write};
 use super::member::address;
 use super::net::Caller;
 use super::trace::{self, Trace};
@@ -35,6 +35,10 @@ pub struct Seen {
     pub repeats: Vec<Repeat>,
     /// Operations that were started.
     pub operations: u64,
+    /// Cancels that were acknowledged.
+    pub cancels: Vec<Cancel>,
+    /// The group is declared: before, nothing guards its members.
+    pub declared: bool,
     /// Calls that are under way.
     pub open: u64,
     /// The cluster is born: calls may begin.

@@ -110,6 +110,10 @@ pub struct Act {
     pub from: u64,
     /// When it ended, or was cut off with its agent.
     pub to: u64,
+    /// Whether it came to its end and had its effect.
+    pub done: bool,
+    /// For which execution, when its agent could tell.
+    pub execution: Option<String>,
 }
 
 /// The highest fencing number that an agent was seen to hold.
@@ -134,6 +138,34 @@ pub struct Execution {
     pub state: String,
     /// Whether that state is final.
     pub ended: bool,
+    /// Whether it held a grant to disturb.
+    pub disruptive: bool,
+    /// The operation it belongs to.
+    pub operation: String,
+    /// State of the step that it did, unless another execution did that step later.
+    pub step: Option<String>,
+    /// When it was decided, in simulated microseconds.
+    pub created: u64,
+}
+
+/// An operation that was canceled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cancel {
+    /// Its id.
+    pub operation: String,
+    /// When the acknowledgement came, in simulated microseconds.
+    pub acked: u64,
+}
+
+/// A look that an agent really took at its unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// The node.
+    pub node: String,
+    /// When, in simulated microseconds.
+    pub at: u64,
+    /// Whether it ran.
+    pub runs: bool,
 }
 
 /// A whole run.
@@ -173,6 +205,14 @@ pub struct Evidence {
     pub dark: Vec<Calm>,
     /// Operations that were started.
     pub operations: u64,
+    /// Cancels that were acknowledged.
+    pub cancels: Vec<Cancel>,
+    /// Voters of the group that is worked on.
+    pub voters: Vec<String>,
+    /// Looks at units.
+    pub sights: Vec<Sight>,
+    /// What was done to messages, by name.
+    pub messages: BTreeMap<String, u64>,
 }
 
 impl Evidence {

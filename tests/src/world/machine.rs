@@ -7,11 +7,12 @@ use quorate_agent::host::fake::{FakeHost, FakeUnit};
 use quorate_agent::host::{
     BoxFuture, Effect, ExecOutcome, ExecSpec, Host, HostError, ServiceDriver, UnitReading, Verb,
 };
+use quorate_agent::runner::Runner;
 use quorate_model::Timestamp;
 use quorate_model::service::Driver;
 
 use super::evidence::Act;
-use super::member::SimClock;
+use super::member::{SimClock, Slowness};
 use super::trace::{self, Trace};
 
 /// The one service of the simulated fleet.
@@ -23,13 +24,31 @@ pub struct Machine {
     name: String,
     fake: FakeHost,
     acts: Arc<Mutex<Vec<Act>>>,
+    sights: Arc<Mutex<Vec<(u64, bool)>>>,
+    runner: Arc<Mutex<Option<Runner>>>,
+    slowness: Slowness,
     trace: Trace,
 }
+
+/// Time between two looks of a paused agent at whether it goes on.
+const PAUSE_LOOK: Duration = Duration::from_millis(20);
 
 /// A verb under way; it ends when it is dropped, by its end or with its agent.
 struct Under {
     machine: Machine,
     place: usize,
+}
+
+impl Under {
+    /// The verb came to its end, not only its agent.
+    fn ended<T>(self, result: Result<T, HostError>) -> Result<T, HostError> {
+        if result.is_ok()
+            && let Some(act) = self.machine.acts().get_mut(self.place)
+        {
+            act.done = true;
+        }
+        result
+    }
 }
 
 impl Drop for Under {
@@ -48,7 +67,7 @@ fn micros() -> u64 {
 impl Machine {
     /// A machine on which the service runs.
     #[must_use]
-    pub fn new(name: String, trace: Trace) -> Self {
+    pub fn new(name: String, slowness: Slowness, trace: Trace) -> Self {
         let unit = FakeUnit {
             start_takes: Duration::from_millis(300),
             stop_takes: Duration::from_millis(200),
@@ -56,7 +75,33 @@ impl Machine {
         };
         let clock = || u64::try_from(trace::now().as_millis()).unwrap_or(u64::MAX);
         let fake = FakeHost::with_clock([(SERVICE.to_owned(), unit)].into(), Arc::new(clock));
-        Self { name, fake, acts: Arc::default(), trace }
+        let (acts, sights, runner) = (Arc::default(), Arc::default(), Arc::default());
+        Self { name, fake, acts, sights, runner, slowness, trace }
+    }
+
+    /// Who can tell for which execution a verb is begun.
+    pub fn asks(&self, runner: Runner) {
+        *self.runner.lock().unwrap_or_else(PoisonError::into_inner) = Some(runner);
+    }
+
+    /// Looks that an agent took at the unit: simulated microseconds, and whether it ran.
+    #[must_use]
+    pub fn sights(&self) -> Vec<(u64, bool)> {
+        self.sights.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A paused agent does nothing.
+    async fn unpaused(&self) {
+        while !self.slowness.stall().is_zero() {
+            tokio::time::sleep(PAUSE_LOOK).await;
+        }
+    }
+
+    /// The execution that changes something on this machine now.
+    async fn execution(&self) -> Option<String> {
+        let runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let status = runner.status().await.ok()?;
+        status.in_hand.first().map(ToString::to_string)
     }
 
     fn acts(&self) -> MutexGuard<'_, Vec<Act>> {
@@ -76,11 +121,15 @@ impl Machine {
         done.into_iter().map(|done| (done.at_ms * 1_000, done.verb != Verb::Stop)).collect()
     }
 
-    fn begin(&self, verb: &str) -> Under {
+    async fn begin(&self, verb: &str) -> Under {
+        self.unpaused().await;
+        let execution = self.execution().await;
         let now = micros();
-        self.trace.say(&self.name, format!("{verb} begins"));
+        let of = execution.as_deref().unwrap_or("nothing");
+        self.trace.say(&self.name, format!("{verb} of {of} begins"));
         let mut acts = self.acts();
-        acts.push(Act { node: self.name.clone(), verb: verb.to_owned(), from: now, to: u64::MAX });
+        let (node, verb) = (self.name.clone(), verb.to_owned());
+        acts.push(Act { node, verb, from: now, to: u64::MAX, done: false, execution });
         Under { machine: self.clone(), place: acts.len() - 1 }
     }
 }
@@ -88,15 +137,15 @@ impl Machine {
 impl ServiceDriver for Machine {
     fn start<'a>(&'a self, unit: &'a str, deadline: Duration) -> BoxFuture<'a, Result<Effect, HostError>> {
         Box::pin(async move {
-            let _under = self.begin("start");
-            self.fake.start(unit, deadline).await
+            let under = self.begin("start").await;
+            under.ended(self.fake.start(unit, deadline).await)
         })
     }
 
     fn stop<'a>(&'a self, unit: &'a str, graceful: Duration) -> BoxFuture<'a, Result<Effect, HostError>> {
         Box::pin(async move {
-            let _under = self.begin("stop");
-            self.fake.stop(unit, graceful).await
+            let under = self.begin("stop").await;
+            under.ended(self.fake.stop(unit, graceful).await)
         })
     }
 
@@ -107,20 +156,28 @@ impl ServiceDriver for Machine {
         deadline: Duration,
     ) -> BoxFuture<'a, Result<Effect, HostError>> {
         Box::pin(async move {
-            let _under = self.begin("restart");
-            self.fake.restart(unit, graceful, deadline).await
+            let under = self.begin("restart").await;
+            under.ended(self.fake.restart(unit, graceful, deadline).await)
         })
     }
 
     fn reload<'a>(&'a self, unit: &'a str, deadline: Duration) -> BoxFuture<'a, Result<Effect, HostError>> {
         Box::pin(async move {
-            let _under = self.begin("reload");
-            self.fake.reload(unit, deadline).await
+            let under = self.begin("reload").await;
+            under.ended(self.fake.reload(unit, deadline).await)
         })
     }
 
     fn status<'a>(&'a self, unit: &'a str) -> BoxFuture<'a, Result<UnitReading, HostError>> {
-        ServiceDriver::status(&self.fake, unit)
+        Box::pin(async move {
+            self.unpaused().await;
+            let reading = ServiceDriver::status(&self.fake, unit).await;
+            if let Ok(seen) = &reading {
+                let sight = (micros(), seen.status.active == "active");
+                self.sights.lock().unwrap_or_else(PoisonError::into_inner).push(sight);
+            }
+            reading
+        })
     }
 }
 

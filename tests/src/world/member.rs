@@ -26,6 +26,7 @@ use quorate_durable::Pace;
 
 use super::board::Board;
 use super::net::{CLUSTER, Caller, PORT, Port, Who};
+use super::post::Post;
 use super::trace::{self, Trace};
 
 /// When a simulated run begins, in milliseconds since 1970.
@@ -60,8 +61,32 @@ impl Signer for NoSigner {
     }
 }
 
-/// What a barrier of a member's disk takes, in microseconds; the driver changes it.
-pub type Slowness = Arc<AtomicU64>;
+/// What a barrier of a disk takes; the driver changes it.
+#[derive(Debug)]
+pub struct Slow {
+    /// At most, in microseconds.
+    pub most_us: AtomicU64,
+    /// Nothing is finished before this simulated microsecond.
+    pub stalled_us: AtomicU64,
+}
+
+impl Slow {
+    /// A healthy disk.
+    #[must_use]
+    pub const fn new(most_us: u64) -> Self {
+        Self { most_us: AtomicU64::new(most_us), stalled_us: AtomicU64::new(0) }
+    }
+
+    /// What is left of a pause.
+    #[must_use]
+    pub fn stall(&self) -> Duration {
+        let now = u64::try_from(trace::now().as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(self.stalled_us.load(Ordering::Relaxed).saturating_sub(now))
+    }
+}
+
+/// Shared by a disk and the driver.
+pub type Slowness = Arc<Slow>;
 
 /// One coordinator's host; outlives its crashes.
 #[derive(Clone)]
@@ -84,6 +109,8 @@ pub struct Seat {
     pub ca_pem: Arc<str>,
     /// Where it is seen.
     pub board: Board,
+    /// What happens to messages on their way to it.
+    pub post: Post,
     /// Where it is told.
     pub trace: Trace,
 }
@@ -116,6 +143,8 @@ fn config(id: u64) -> Result<Config, String> {
     let raft = RaftConfig {
         // Snapshots, purges and installs several times a run.
         snapshot_entries: 150,
+        // Some chunks each, so that a stream of them can break off.
+        snapshot_chunk_bytes: 16 << 10,
         keep_entries: 40,
         lag_entries: 100,
         promote_after: Duration::from_millis(200),
@@ -171,6 +200,7 @@ impl Seat {
 
     async fn live(self) -> Result<(), String> {
         let config = config(self.id)?;
+        self.post.born(&host(self.id));
         let ground = Ground {
             identity: Identity::of(CLUSTER, self.id),
             disk: Arc::new(self.disk.clone()),
@@ -186,6 +216,7 @@ impl Seat {
         let mut tasks = TaskSet::new(shutdown.clone());
         member.background(&config, &mut tasks);
         let router = member.router(&config, &shutdown).map_err(|e| e.to_string())?;
+        let router = self.post.in_front(host(self.id), router);
         let port = Port::bind().await.map_err(|e| e.to_string())?;
         match &self.caller {
             Caller::Plain(_) => {
@@ -317,8 +348,8 @@ pub fn pace(seed: u64, slowness: &Slowness) -> Pace {
     let slowness = Arc::clone(slowness);
     Arc::new(move || {
         let draw = draws.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        let most = slowness.load(Ordering::Relaxed).max(1);
+        let most = slowness.most_us.load(Ordering::Relaxed).max(1);
         let mixed = (draw ^ (draw >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33;
-        Duration::from_micros(most / 2 + mixed % (most / 2).max(1))
+        slowness.stall() + Duration::from_micros(most / 2 + mixed % (most / 2).max(1))
     })
 }

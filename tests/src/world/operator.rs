@@ -1,4 +1,5 @@
-//! An operator: declares the service and its group, then restarts the group member by member, again and again.
+//! Two operators. The first declares the service and its group, then restarts the group member by member, again and again;
+//! the second restarts single nodes at the same time. Both cancel some of what they started, at any point of its life.
 
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use quorate_proto::v1::operation_service_client::OperationServiceClient;
 use tonic::transport::Channel;
 
 use super::clients::Desk;
+use super::evidence::Cancel;
 use super::machine::SERVICE;
 use super::member::address;
+use super::trace;
 
 /// Longest call.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -29,9 +32,15 @@ enum Start {
 }
 
 struct Operator {
+    name: &'static str,
     desk: Desk,
     entropy: Entropy,
 }
+
+/// Of so many operations of the first operator and of the second one is canceled.
+const CANCELED: [u64; 2] = [4, 2];
+/// Sends of a cancel.
+const CANCELS: u32 = 5;
 
 impl Operator {
     fn channel(&mut self) -> Option<Channel> {
@@ -70,7 +79,8 @@ impl Operator {
                         options: Self::options("o-group"),
                     });
                     if matches!(tokio::time::timeout(PATIENCE, group).await, Ok(Ok(_))) {
-                        self.desk.trace.say("operator", "the group is declared");
+                        self.desk.trace.say(self.name, "the group is declared");
+                        self.desk.notebook.seen().declared = true;
                         return;
                     }
                 }
@@ -79,10 +89,29 @@ impl Operator {
         }
     }
 
-    /// Starts a rolling restart; its name when that is known.
-    async fn start(&mut self, request: &str) -> Start {
-        let rolling = v1::RollingSpec { group: SERVICE.to_owned(), ..Default::default() };
-        let work = v1::WorkSpec { kind: Some(v1::work_spec::Kind::Rolling(rolling)), max_failures: 0 };
+    fn is_first(&self) -> bool {
+        self.name == NAMES[0]
+    }
+
+    fn work(&mut self) -> v1::work_spec::Kind {
+        if self.is_first() {
+            return v1::work_spec::Kind::Rolling(v1::RollingSpec {
+                group: SERVICE.to_owned(),
+                ..Default::default()
+            });
+        }
+        let node = format!("node{}", 1 + self.entropy.next_u64() % self.desk.nodes);
+        v1::work_spec::Kind::Run(v1::RunSpec {
+            selector: Some(v1::Selector { names: vec![node], ..Default::default() }),
+            action: "service.restart".to_owned(),
+            service: SERVICE.to_owned(),
+            parallelism: 0,
+        })
+    }
+
+    /// Starts one operation; its name when that is known.
+    async fn start(&mut self, request: &str, kind: v1::work_spec::Kind) -> Start {
+        let work = v1::WorkSpec { kind: Some(kind), max_failures: 0 };
         let call = v1::CreateOperationRequest {
             source: Some(v1::create_operation_request::Source::Work(work)),
             options: Self::options(request),
@@ -97,10 +126,39 @@ impl Operator {
             Ok(Err(status)) => {
                 self.desk
                     .trace
-                    .say("operator", format!("{request}: {:?} {}", status.code(), status.message()));
+                    .say(self.name, format!("{request}: {:?} {}", status.code(), status.message()));
                 if status.code() == tonic::Code::FailedPrecondition { Start::Refused } else { Start::Unknown }
             }
             Err(_) => Start::Unknown,
+        }
+    }
+
+    /// Cancels an operation until that is acknowledged or refused.
+    async fn cancel(&mut self, name: &str, request: &str) {
+        for _ in 0..CANCELS {
+            if self.over() {
+                return;
+            }
+            if let Some(channel) = self.channel() {
+                let mut api = OperationServiceClient::new(channel);
+                let options = Self::options(&format!("{request}-cancel"));
+                let call = v1::CancelOperationRequest { name: name.to_owned(), options };
+                match tokio::time::timeout(PATIENCE, api.cancel_operation(call)).await {
+                    Ok(Ok(_)) => {
+                        let acked = u64::try_from(trace::now().as_micros()).unwrap_or(u64::MAX);
+                        let operation = name.trim_start_matches("operations/").to_owned();
+                        self.desk.trace.say(self.name, format!("{name} is canceled"));
+                        self.desk.notebook.seen().cancels.push(Cancel { operation, acked });
+                        return;
+                    }
+                    Ok(Err(status)) if status.code() == tonic::Code::FailedPrecondition => {
+                        self.desk.trace.say(self.name, format!("{name} had ended: {}", status.message()));
+                        return;
+                    }
+                    Ok(Err(_)) | Err(_) => {}
+                }
+            }
+            self.pause(200, 400).await;
         }
     }
 
@@ -118,15 +176,21 @@ impl Operator {
         while !self.desk.notebook.seen().go {
             self.pause(100, 100).await;
         }
-        self.declare().await;
+        if self.is_first() {
+            self.declare().await;
+        }
+        while !self.desk.notebook.seen().declared && !self.over() {
+            self.pause(100, 100).await;
+        }
         let mut count = 0;
         while !self.over() {
             count += 1;
-            let request = format!("o-{count}");
+            let request = format!("{}-{count}", self.name);
+            let work = self.work();
             let mut name = None;
             for _ in 0..4 {
                 if name.is_none() && !self.over() {
-                    match self.start(&request).await {
+                    match self.start(&request, work.clone()).await {
                         Start::Known(found) => name = Some(found),
                         // The same id would only give the same refusal.
                         Start::Refused => break,
@@ -136,11 +200,16 @@ impl Operator {
                 }
             }
             let Some(name) = name else { continue };
-            self.desk.trace.say("operator", format!("{request} is {name}"));
+            self.desk.trace.say(self.name, format!("{request} is {name}"));
             self.desk.notebook.seen().operations += 1;
+            let one_of = if self.is_first() { CANCELED[0] } else { CANCELED[1] };
+            if self.entropy.next_u64().is_multiple_of(one_of) {
+                self.pause(1, 4_000).await;
+                self.cancel(&name, &request).await;
+            }
             while !self.over() {
                 if let Some(state) = self.ended(&name).await {
-                    self.desk.trace.say("operator", format!("{name} ended: {state}"));
+                    self.desk.trace.say(self.name, format!("{name} ended: {state}"));
                     break;
                 }
                 tokio::time::sleep(LOOK).await;
@@ -169,12 +238,16 @@ fn group(nodes: u64) -> v1::GroupSpec {
     }
 }
 
-/// The operator's host.
+/// The hosts of the operators.
+pub const NAMES: [&str; 2] = ["operator", "oncall"];
+
+/// The host of an operator.
 ///
 /// # Errors
 /// Never.
-pub async fn host(desk: Desk, seed: u64) -> turmoil::Result {
-    let entropy = Entropy::seeded(seed ^ 0x09e7_a702);
-    Operator { desk, entropy }.run().await;
+pub async fn host(desk: Desk, name: &'static str, seed: u64) -> turmoil::Result {
+    let own = name.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let entropy = Entropy::seeded(seed ^ own.wrapping_mul(0x09e7_a702));
+    Operator { name, desk, entropy }.run().await;
     Ok(())
 }

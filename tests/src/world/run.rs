@@ -13,9 +13,10 @@ use super::agents::Site;
 use super::board::{Board, Look};
 use super::build::{Ground, NODES, Paper};
 use super::clients::Notebook;
-use super::evidence::{Effect, Evidence, Execution, Final};
+use super::evidence::{Effect, Evidence, Execution, Final, Sight};
 use super::faults::{Faults, HEALTHY_LINK};
 use super::member::{self, host};
+use super::post::Post;
 use super::trace::{self, Trace};
 use crate::invariants;
 
@@ -77,6 +78,8 @@ pub struct Verdict {
     pub why: Vec<String>,
     /// One line of numbers.
     pub numbers: String,
+    /// The same, and faults and tricks by name, to be added up.
+    pub counts: BTreeMap<String, u64>,
     /// Short name of the trace.
     pub trace: String,
 }
@@ -93,6 +96,7 @@ struct World {
     last: BTreeMap<u64, Look>,
     steps: u64,
     sites: BTreeMap<String, Site>,
+    post: Post,
 }
 
 /// Runs one seed in this process.
@@ -143,12 +147,15 @@ impl World {
             .tcp_capacity(65_536)
             .enable_random_order()
             .build();
-        let ground = Ground { seed, members, paper, board: board.clone(), trace: trace.clone() };
+        let post = Post::new(seed, trace.clone());
+        let (board_, post_) = (board.clone(), post.clone());
+        let ground = Ground { seed, members, paper, board: board_, post: post_, trace: trace.clone() };
         let seats = ground.seats(&mut sim)?;
         let clients = ground.clients(&mut sim, &notebook)?;
         let sites = ground.sites(&mut sim)?;
         trace.say("world", format!("seed {seed}, {members} members, tls {tls}"));
-        let faults = Faults::new(seed, seats, sites.clone(), clients, board.clone(), trace.clone());
+        let faults =
+            Faults::new(seed, seats, sites.clone(), clients, board.clone(), post.clone(), trace.clone());
         let evidence = Evidence { members, ..Evidence::default() };
         Ok(Self {
             plan,
@@ -161,6 +168,7 @@ impl World {
             last: BTreeMap::new(),
             steps: 0,
             sites,
+            post,
         })
     }
 
@@ -221,6 +229,7 @@ impl World {
         self.trace.say("world", "safety phase");
         self.notebook.seen().go = true;
         let end = self.sim.elapsed() + self.plan.safety;
+        self.faults.until(end);
         while self.sim.elapsed() < end {
             let now = self.sim.elapsed();
             self.faults.step(now, &mut self.sim);
@@ -237,6 +246,7 @@ impl World {
             world.notebook.seen().open == 0 && world.idle() && world.agreed().is_some()
         })?;
         if !ended {
+            self.tell_work();
             let looks: Vec<_> = self.board.looks().iter().map(|look| (look.member, look.revision)).collect();
             let open = self.notebook.seen().open;
             return Err(format!("no end within {ENDING:?}: {open} calls open, members at {looks:?}"));
@@ -256,6 +266,26 @@ impl World {
             self.trace.say("world", nodes.join(", "));
         }
         Ok(())
+    }
+
+    /// Everything that was ever begun, for whoever has to find out why it does not end.
+    fn tell_work(&self) {
+        let Some(member) = self.board.up().first().and_then(|id| self.board.member(*id)) else { return };
+        let executions = member.node().state().read(|state, _| executions(state));
+        if let Some(leader) = self.board.leader().and_then(|id| self.board.member(id)) {
+            leader.backend().observe(&mut |seen| {
+                let now = quorate_coordinator::member::Clock::now(&member::SimClock);
+                for reading in seen.instances.values() {
+                    let (at, up) = (now.since(reading.at), now.since(reading.up_since));
+                    let what =
+                        format!("{} {} seen {at} ago, up for {up}", reading.instance, reading.observed);
+                    self.trace.say("world", what);
+                }
+            });
+        }
+        for execution in executions {
+            self.trace.say("world", format!("{execution:?}"));
+        }
     }
 
     /// The index at which every member stands, when they do.
@@ -278,6 +308,10 @@ impl World {
             self.evidence.acts.extend(site.machine.begun());
             let changes = site.machine.changes();
             self.evidence.changes.extend(changes.into_iter().map(|(at, runs)| (name.clone(), at, runs)));
+            let sights = site.machine.sights().into_iter();
+            let sight = |(at, runs)| Sight { node: name.clone(), at, runs };
+            self.evidence.sights.extend(sights.map(sight));
+            self.evidence.voters.push(name.clone());
         }
         if let Some(site) = self.sites.values().next() {
             self.evidence.epochs = site.epochs.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -303,8 +337,10 @@ impl World {
             self.evidence.writes = std::mem::take(&mut seen.writes);
             self.evidence.reads = std::mem::take(&mut seen.reads);
             self.evidence.repeats = std::mem::take(&mut seen.repeats);
+            self.evidence.cancels = std::mem::take(&mut seen.cancels);
         }
         self.evidence.broken = self.board.broken();
+        self.evidence.messages = self.post.struck();
         self.evidence.faults = std::mem::take(&mut self.faults.happened);
         self.evidence.calms = std::mem::take(&mut self.faults.calms);
         let broken = invariants::broken(&self.evidence);
@@ -332,10 +368,21 @@ impl World {
             self.sim.elapsed().as_secs_f64(),
         );
         self.trace.say("world", format!("{}: {numbers}", judgement.as_str()));
-        for (name, count) in &e.faults {
+        let mut counts: BTreeMap<String, u64> = e.faults.clone();
+        counts.extend(e.messages.clone());
+        for (name, count) in &counts {
             self.trace.say("world", format!("fault {name}: {count}"));
         }
-        Verdict { seed: self.plan.seed, judgement, why, numbers, trace: self.trace.digest() }
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        counts.insert("acked".to_owned(), count(e.acked()));
+        counts.insert("reads".to_owned(), count(e.reads.len()));
+        counts.insert("operations".to_owned(), e.operations);
+        counts.insert("cancels".to_owned(), count(e.cancels.len()));
+        counts.insert("changes".to_owned(), count(e.acts.len()));
+        counts.insert("faults".to_owned(), e.faults.values().sum());
+        counts.insert("struck-messages".to_owned(), e.messages.values().sum());
+        counts.insert("simulated-ms".to_owned(), micros(self.sim.elapsed()) / 1_000);
+        Verdict { seed: self.plan.seed, judgement, why, numbers, counts, trace: self.trace.digest() }
     }
 }
 
@@ -359,16 +406,38 @@ fn last_words(state: &State, revision: u64) -> Final {
         labels: labels.collect(),
         effects: effects.collect(),
         trimmed: state.audit.anchor.seq > 0,
-        open: open.map(|(id, operation)| format!("{id} {:?}", operation.state)).collect(),
+        open: open.map(|(id, operation)| waits(id.as_str(), operation)).collect(),
     }
 }
 
+/// An operation that has not ended, and why it waits.
+fn waits(id: &str, operation: &quorate_core::state::operation::Operation) -> String {
+    let conditions: Vec<_> = operation.conditions.iter().map(|c| c.message.as_str()).collect();
+    let steps: Vec<_> = operation
+        .steps
+        .iter()
+        .filter(|step| !quorate_core::state::operation::is_over(step.state))
+        .map(|step| format!("{:?} on {} {:?}", step.kind, step.node, step.state))
+        .collect();
+    format!("{id} {:?} ({}) {}", operation.state, conditions.join("; "), steps.join(", "))
+}
+
 fn executions(state: &State) -> Vec<Execution> {
-    let one = |execution: &quorate_core::state::Execution| Execution {
-        id: execution.id.to_string(),
-        node: execution.node.to_string(),
-        state: format!("{:?}", execution.state),
-        ended: execution.state.is_final(),
+    let one = |execution: &quorate_core::state::Execution| {
+        let operation = state.operations.get(&execution.operation);
+        let step = operation.and_then(|o| o.step(execution.step));
+        let step = step.filter(|step| step.execution.as_ref() == Some(&execution.id));
+        let since = execution.created_at.0.saturating_sub(member::EPOCH_MS);
+        Execution {
+            id: execution.id.to_string(),
+            node: execution.node.to_string(),
+            state: format!("{:?}", execution.state),
+            ended: execution.state.is_final(),
+            disruptive: execution.disruptive,
+            operation: execution.operation.to_string(),
+            step: step.map(|step| format!("{:?}", step.state)),
+            created: u64::try_from(since).unwrap_or(0) * 1_000,
+        }
     };
     state.executions.values().map(one).collect()
 }
