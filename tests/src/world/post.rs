@@ -86,6 +86,8 @@ struct Kept {
 struct Inner {
     dice: Option<Entropy>,
     on: Vec<Trick>,
+    /// Streams of snapshots break off.
+    chunks: bool,
     struck: BTreeMap<String, u64>,
     /// How often each host was started.
     lives: BTreeMap<String, u64>,
@@ -140,10 +142,14 @@ impl Post {
         inner.on.contains(&trick) && inner.below(ONE_OF) == 0
     }
 
-    /// Chunks are rare, so a stream of them breaks off with every other one.
+    /// Whether streams of snapshots break off from now on. They are rare, so they do as long as there are faults at all.
+    pub fn break_streams(&self, on: bool) {
+        self.inner().chunks = on;
+    }
+
     fn breaks_off(&self) -> bool {
         let mut inner = self.inner();
-        inner.on.contains(&Trick::Truncate) && inner.below(2) == 0
+        inner.chunks && inner.below(2) == 0
     }
 
     fn note(&self, trick: Trick, what: &str) {

@@ -230,6 +230,7 @@ impl World {
         self.notebook.seen().go = true;
         let end = self.sim.elapsed() + self.plan.safety;
         self.faults.until(end);
+        self.post.break_streams(true);
         while self.sim.elapsed() < end {
             let now = self.sim.elapsed();
             self.faults.step(now, &mut self.sim);
@@ -238,6 +239,7 @@ impl World {
         self.trace.say("world", "quiet phase");
         let now = self.sim.elapsed();
         self.faults.heal(now, &mut self.sim);
+        self.post.break_streams(false);
         let quiet = self.plan.quiet;
         self.until(quiet, |_| false)?;
         self.notebook.seen().stop = true;
