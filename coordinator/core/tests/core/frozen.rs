@@ -12,7 +12,7 @@ use quorate_model::Timestamp;
 use crate::samples::samples;
 
 /// The releases whose bytes are kept, oldest first.
-const DATES: &[&str] = &["2026-11-21"];
+const DATES: &[&str] = &["2026-11-21", "2026-11-21-2"];
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/core/golden").join(name)
@@ -61,6 +61,15 @@ fn every_command_is_among_the_samples() {
     let sampled: BTreeSet<String> = samples().iter().map(|entry| entry.command.name().to_string()).collect();
     let missing: Vec<_> = names().difference(&sampled).cloned().collect();
     assert!(names().len() > 40 && missing.is_empty(), "no sample of {missing:?}");
+}
+
+#[test]
+fn every_command_has_frozen_bytes() {
+    let newest = frozen_log(DATES.last().unwrap());
+    let frozen: BTreeSet<String> =
+        newest.lines().map(|line| line.split_once(' ').unwrap().0.to_owned()).collect();
+    let missing: Vec<_> = names().difference(&frozen).cloned().collect();
+    assert!(missing.is_empty(), "add a date to DATES and run with UPDATE=1: {missing:?}");
 }
 
 #[test]
