@@ -46,7 +46,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "health-older-than-the-last-step",
         file: "coordinator/core/src/safety/availability.rs",
         find: "is_none_or(|instance| reading.at > instance.disturbed_at)",
-        put: "is_none_or(|instance| reading.at.0 < u64::MAX || instance.since.0 == 0)",
+        put: "is_none_or(|instance| reading.at > Timestamp::ZERO || instance.since > reading.at)",
         tests: CORE,
     },
     Mutant {
@@ -67,7 +67,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "gate-takes-old-passes",
         file: "coordinator/core/src/safety/gate.rs",
         find: "reading.ok && reading.passes >= probe.passes && reading.at.minus(DurationMs(spread)) > since",
-        put: "reading.ok && reading.passes >= probe.passes && (since.0 == u64::MAX || spread < u64::MAX)",
+        put: "reading.ok && reading.passes >= probe.passes && (since >= Timestamp::ZERO || spread == DurationMs::ZERO.0)",
         tests: CORE,
     },
     Mutant {
