@@ -10,7 +10,7 @@
 //! - R4 A store that does not cover what this member promised is refused ([`crate::store::StoreRefused`]).
 //! - R5 Every request between members names cluster, sender and target, and the sender must be the certificate's.
 //! - R6 One membership change at a time, a voter only after it caught up and stayed healthy.
-//! - I-7 Members compare digests of their states; one that stands alone with its own stops like one with a storage error.
+//! - I-7 Members compare digests of their states; one that stands alone with its own stops and must rejoin.
 //! - R8 A storage error stops the node; [`RaftNode::failed`] resolves and the process must exit non-zero.
 //! - R10 A write whose end was not seen is [`ProposeError::Unknown`], never "failed".
 //! - R11 A snapshot is checked whole before it touches the state.
