@@ -124,7 +124,7 @@ impl Shop {
         tracing::warn!(execution = %id, action = %action.kind(), verdict = ?found, next = ?next, "found an execution that an earlier helper began");
         match next {
             Resume::Run => self.run(id, entry.clone(), cancel, left).await,
-            Resume::StartOnly(service) => self.start_only(id, &entry, service, cancel).await,
+            Resume::StartOnly(service) => self.start_only(id, &entry, service).await,
             Resume::AskOnly => self.ask_only(id, &entry, cancel).await,
             Resume::Done => {
                 let message =
@@ -167,13 +167,9 @@ impl Shop {
         }
     }
 
-    async fn start_only(
-        &self,
-        id: ExecutionId,
-        entry: &Entry,
-        service: ServiceName,
-        cancel: CancellationToken,
-    ) -> End {
+    /// Nobody cancels this: the unit is down because of us, and a unit left down is worse than a late one.
+    async fn start_only(&self, id: ExecutionId, entry: &Entry, service: ServiceName) -> End {
+        let cancel = CancellationToken::new();
         let left = entry.instance.as_ref().map_or(DurationMs::from_secs(60), |i| i.start_timeout);
         // One second more than the start itself may take, so that its own deadline is the one that speaks.
         let context = self.context(&id, entry.instance.as_ref(), cancel, left.plus(DurationMs(1_000)));
