@@ -9,7 +9,8 @@ use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::{CommittedLeaderId, Entry, EntryPayload, LogId, Vote};
 
 use super::{
-    Map, Node, Router, config, converged, format, identity, join, options, set, single, start, three, until,
+    Map, Node, Router, config, converged, format, identity, join, leading, options, set, single, start,
+    three, until,
 };
 use crate::raft::log_store::{LogStore, marks};
 use crate::raft::types::{Proposals, Types};
@@ -35,7 +36,7 @@ async fn three_members_survive_the_loss_of_their_leader() {
     let (_, old) = nodes[1].propose(&set("k7", "new")).await.unwrap();
     assert_eq!(old.as_deref(), Some("7"));
 
-    let leader = nodes.iter().position(|node| node.status().is_leader()).unwrap();
+    let leader = leading(&nodes).await;
     let gone = nodes[leader].id();
     router.remove(gone);
     nodes[leader].shutdown().await;
@@ -123,7 +124,8 @@ async fn a_lagging_member_gets_a_snapshot_in_chunks_and_the_log_is_purged() {
     let chunks = router.chunks.load(Ordering::Relaxed);
     println!("snapshot arrived in {chunks} chunks");
     assert!(chunks >= 5, "{chunks} chunks");
-    assert!(second.status().snapshot >= 200);
+    // The state is there before the Raft core tells that it is.
+    until(&second, "the snapshot it received", |s| s.snapshot >= 200).await;
     // The snapshot received is on its disk: it starts from it.
     second.shutdown().await;
     router.remove(2);
@@ -141,7 +143,7 @@ async fn a_lagging_member_gets_a_snapshot_in_chunks_and_the_log_is_purged() {
 async fn members_come_and_go_one_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let (nodes, router) = three(dir.path(), config()).await;
-    assert_eq!(nodes[0].status().voters().collect::<Vec<_>>(), [1, 2, 3]);
+    until(&nodes[0], "three voters", |s| s.voters().eq([1, 2, 3])).await;
     let error = nodes[1].remove(3).await.unwrap_err();
     assert!(matches!(error, MembershipError::NotLeader { .. }), "{error}");
     assert!(matches!(nodes[0].promote(2).await.unwrap_err(), MembershipError::NotLearner(2)));
@@ -154,7 +156,7 @@ async fn members_come_and_go_one_at_a_time() {
     router.cut(4, true);
     nodes[0].add_learner(4, "m4").await.unwrap();
     assert!(nodes[0].bootstrap("m1").await.is_err());
-    assert_eq!(nodes[0].status().voters().collect::<Vec<_>>(), [1, 2]);
+    until(&nodes[0], "a learner without a vote", |s| s.members.len() == 3 && s.voters().eq([1, 2])).await;
     router.cut(4, false);
     nodes[0].promote(4).await.unwrap();
     converged(&[&nodes[0], &nodes[1], &fourth]).await;

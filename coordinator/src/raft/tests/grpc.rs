@@ -83,7 +83,7 @@ async fn two_members_talk_over_grpc() {
     nodes[0].add_learner(2, &addresses[1]).await.unwrap();
     nodes[0].promote(2).await.unwrap();
     converged(&[&nodes[0], &nodes[1]]).await;
-    assert!(nodes[1].status().snapshot > 20, "it came by snapshot");
+    until(&nodes[1], "a snapshot it received", |s| s.snapshot > 20).await;
 
     // Forwarded by the follower.
     let (index, _) = nodes[1].propose(&set("via", "follower")).await.unwrap();

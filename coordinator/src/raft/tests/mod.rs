@@ -164,6 +164,19 @@ pub(super) async fn join(root: &Path, id: u64, config: RaftConfig, router: &Arc<
     node
 }
 
+/// The place of the one that leads, when one does: a slow machine may be between two.
+pub(super) async fn leading(nodes: &[Node]) -> usize {
+    let deadline = Instant::now() + Duration::from_secs(40);
+    loop {
+        if let Some(place) = nodes.iter().position(|node| node.status().is_leader()) {
+            return place;
+        }
+        assert!(Instant::now() < deadline, "nobody leads");
+        // Told of whatever happens first on any of them; some of it changes no metric.
+        drop(tokio::time::timeout(Duration::from_millis(50), nodes[0].watch().changed()).await);
+    }
+}
+
 /// Waits for a predicate on a node's status.
 pub(super) async fn until(node: &Node, what: &str, test: impl Fn(&super::RaftStatus) -> bool) {
     let mut watch = node.watch();

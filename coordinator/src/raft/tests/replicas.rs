@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use quorate_durable::SpaceFloor;
 
-use super::{Node, config, converged, identity, options, set, three, until};
+use super::{Node, config, converged, identity, leading, options, set, three, until};
 use crate::raft::{Failure, NoHooks, RaftConfig};
 use crate::store::{StoreDirs, StoreOptions};
 
@@ -35,7 +35,7 @@ async fn a_member_with_another_state_stops_and_the_others_go_on() {
     assert!(common.iter().any(|digest| nodes[2].digests().contains(digest)), "no index in common");
 
     // The one that stops may be the leader: then the others elect another.
-    let odd = nodes.iter().position(|node| !node.status().is_leader()).unwrap();
+    let odd = (leading(&nodes).await + 1) % nodes.len();
     nodes[odd].state().tamper(|map| map.count += 1);
     let stopped = nodes[odd].clone();
     let waiting = tokio::spawn(async move { stopped.failed().await });
@@ -62,7 +62,7 @@ async fn a_leader_that_comes_back_without_room_lets_another_lead() {
     let dir = tempfile::tempdir().unwrap();
     let (mut nodes, router) = three(dir.path(), config()).await;
     nodes[0].propose(&set("k", "v")).await.unwrap();
-    let leader = nodes.iter().position(|node| node.status().is_leader()).unwrap();
+    let leader = leading(&nodes).await;
     let gone = nodes.remove(leader);
     let id = gone.id();
     router.remove(id);
@@ -86,7 +86,7 @@ async fn a_leader_that_comes_back_without_room_lets_another_lead() {
     assert!(back.check_space().is_err());
     until(&back, "another leads", |status| status.leader.as_ref().is_some_and(|(found, _)| *found != id))
         .await;
-    assert!(nodes.iter().any(|node| node.status().is_leader()), "nobody else took over");
+    leading(&nodes).await;
     // It takes part all the same.
     nodes[0].propose(&set("k", "w")).await.unwrap();
     nodes.push(back);
@@ -100,7 +100,7 @@ async fn a_leader_that_comes_back_without_room_lets_another_lead() {
 async fn a_follower_stands_when_the_lease_of_a_silent_leader_is_over() {
     let dir = tempfile::tempdir().unwrap();
     let (mut nodes, router) = three(dir.path(), config()).await;
-    let leader = nodes.iter().position(|node| node.status().is_leader()).unwrap();
+    let leader = leading(&nodes).await;
     let gone = nodes.remove(leader);
     for node in &nodes {
         // openraft's own timers would hide that nobody stands.
