@@ -13,7 +13,8 @@ build=yes
 [ "${1:-}" = --no-build ] && build=no
 target=${CARGO_TARGET_DIR:-target}
 release=$target/release
-dist=$target/dist
+# The package metadata names this folder, wherever cargo builds.
+dist=target/dist
 if [ -n "${QUORATE_TARGET:-}" ]; then
     release=$target/$QUORATE_TARGET/release
 fi
@@ -40,8 +41,8 @@ export SOURCE_DATE_EPOCH
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 date=$(date -u -R -d "@$SOURCE_DATE_EPOCH")
 for package in quorate quorate-agent quorate-coordinator; do
-    sed "s/@PACKAGE@/$package/; s/@VERSION@/$version-1/; s/@DATE@/$date/" deploy/debian/changelog.in |
-        gzip -9n >"$dist/$package.changelog.gz"
+    sed "s/@PACKAGE@/$package/; s/@VERSION@/$version-1/; s/@DATE@/$date/" deploy/debian/changelog.in \
+        >"$dist/$package.changelog"
 done
 cargo metadata --locked --format-version 1 | python3 deploy/sbom.py "$version" >"$dist/sbom.json"
 
