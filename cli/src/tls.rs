@@ -1,6 +1,7 @@
 //! Connections to coordinators from the files of a context.
 
 use quorate_common::tls::{Address, ChannelLimits, ExpectedServer, LiveTls, Material, channel};
+use quorate_common::with_causes;
 use tonic::transport::Channel;
 
 use crate::context::Context;
@@ -12,28 +13,18 @@ use crate::failure::{Failure, exit};
 /// When a file cannot be read or used, or an address is malformed.
 pub fn channels(context: &Context) -> Result<Vec<(String, Channel)>, Failure> {
     let material = Material::load(&context.ca, &context.cert, &context.key).map_err(|e| {
-        Failure::failed(format!("the identity cannot be used: {}", chain(&e))).with_code(exit::NOT_ALLOWED)
+        Failure::failed(format!("the identity cannot be used: {}", with_causes(&e)))
+            .with_code(exit::NOT_ALLOWED)
     })?;
     let tls = LiveTls::new(material)
         .client(ExpectedServer::AnyCoordinator)
-        .map_err(|e| Failure::failed(chain(&e)).with_code(exit::NOT_ALLOWED))?;
+        .map_err(|e| Failure::failed(with_causes(&e)).with_code(exit::NOT_ALLOWED))?;
     let mut channels = Vec::new();
     for text in &context.addresses {
-        let address: Address = text.parse().map_err(|e| Failure::usage(chain(&e)))?;
-        let opened =
-            channel(&address, &tls, &ChannelLimits::default()).map_err(|e| Failure::usage(chain(&e)))?;
+        let address: Address = text.parse().map_err(|e| Failure::usage(with_causes(&e)))?;
+        let opened = channel(&address, &tls, &ChannelLimits::default())
+            .map_err(|e| Failure::usage(with_causes(&e)))?;
         channels.push((text.clone(), opened));
     }
     Ok(channels)
-}
-
-/// An error with its sources on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use quorate_common::telemetry::{self, Format};
+use quorate_common::telemetry::{self, Format, tell};
+use quorate_common::with_causes;
 use quorate_coordinator::config::Config;
 use quorate_coordinator::member;
 use quorate_model::{MemberId, UserName};
@@ -62,8 +63,7 @@ fn main() -> ExitCode {
     let config = match Config::load(&cli.config) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::from(if cli.check_config { 2 } else { 78 });
+            return fail(&error, if cli.check_config { 2 } else { 78 });
         }
     };
     if cli.check_config {
@@ -73,13 +73,13 @@ fn main() -> ExitCode {
     let filter = if config.log_filter.is_empty() { DEFAULT_FILTER } else { &config.log_filter };
     let format = if config.log_json { Format::Json } else { Format::Auto };
     if let Err(error) = telemetry::init(format, filter) {
-        eprintln!("error: {error}");
+        tell(format_args!("error: {error}"));
         return ExitCode::from(2);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: the runtime cannot start: {error}");
+            tell(format_args!("error: the runtime cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -99,9 +99,9 @@ async fn serve(config: Config) -> ExitCode {
         Err(error) => {
             let code = fail(&error, error.exit_code());
             if error.needs_rejoin() {
-                eprintln!(
+                tell(format_args!(
                     "hint: quorate-coordinator rejoin --token-file FILE, with a token from another member"
-                );
+                ));
             }
             code
         }
@@ -134,12 +134,6 @@ fn admitted(outcome: Result<MemberId, member::BirthError>) -> ExitCode {
 
 /// One sentence with its sources, and the exit code.
 fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    eprintln!("error: {text}");
+    tell(format_args!("error: {}", with_causes(error)));
     ExitCode::from(code)
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use quorate_common::with_causes;
 use quorate_model::{ActionKind, ActionOutcome, ExecutionState, HookName, Reason, ServiceName};
 
 /// Why a port (driver, hook runner, obligation keeper, facts) could not do what it was asked.
@@ -179,14 +180,7 @@ impl ActionError {
     /// The message with its causes, in one line.
     #[must_use]
     pub fn message(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        with_causes(self)
     }
 
     /// What to report as the outcome beside the error: the action's own account, or the message alone.

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use quorate_agent::config::{Config, DEFAULT_PATH};
 use quorate_agent::session;
+use quorate_common::telemetry::tell;
+use quorate_common::with_causes;
 
 /// Keeps a session with a coordinator and passes its work to quorate-helper. Needs no privileges.
 #[derive(Debug, Parser)]
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
     let config = match Config::load(&options.config) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(format_args!("error: {}", with_causes(&error)));
             return ExitCode::from(if options.check_config { 2 } else { 78 });
         }
     };
@@ -40,13 +42,13 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Err(error) = quorate_common::telemetry::init(config.log_format, &config.log_level) {
-        eprintln!("error: {error}");
+        tell(format_args!("error: {error}"));
         return ExitCode::from(78);
     }
     match run(config, &options.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tell(format_args!("error: {error:#}"));
             let code = error.downcast_ref::<session::Fatal>().map_or(74, session::Fatal::exit_code);
             ExitCode::from(code)
         }

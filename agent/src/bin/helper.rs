@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use quorate_agent::config::{Config, DEFAULT_PATH};
 use quorate_agent::helper;
+use quorate_common::telemetry::tell;
+use quorate_common::with_causes;
 
 /// Carries out what coordinators ask, within this host's own policy. Needs no network.
 #[derive(Debug, Parser)]
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
     let config = match Config::load(&options.config) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(format_args!("error: {}", with_causes(&error)));
             return ExitCode::from(if options.check_config { 2 } else { 78 });
         }
     };
@@ -56,7 +58,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Err(error) = quorate_common::telemetry::init(config.log_format, &config.log_level) {
-        eprintln!("error: {error}");
+        tell(format_args!("error: {error}"));
         return ExitCode::from(78);
     }
     if let Some(Command::ResetJournal { yes }) = options.command {
@@ -65,7 +67,7 @@ fn main() -> ExitCode {
     match run(config, &options.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tell(format_args!("error: {error:#}"));
             let code = error.downcast_ref::<helper::Fatal>().map_or(74, helper::Fatal::exit_code);
             ExitCode::from(code)
         }
@@ -74,9 +76,9 @@ fn main() -> ExitCode {
 
 fn reset(config: &Config, yes: bool) -> ExitCode {
     if !yes {
-        eprintln!(
+        tell(format_args!(
             "error: this forgets what was done on this host; look at it first, then say `reset-journal --yes`"
-        );
+        ));
         return ExitCode::from(2);
     }
     match helper::reset_journal(config) {
@@ -85,7 +87,7 @@ fn reset(config: &Config, yes: bool) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {:#}", anyhow::Error::from(error));
+            tell(format_args!("error: {:#}", anyhow::Error::from(error)));
             ExitCode::from(74)
         }
     }

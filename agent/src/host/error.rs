@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use quorate_common::with_causes;
 use quorate_model::Reason;
 use thiserror::Error;
 
@@ -185,13 +186,6 @@ impl HostError {
     /// The text with every cause behind it, in one line.
     #[must_use]
     pub fn full_text(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(e) = cause {
-            text.push_str(": ");
-            text.push_str(&e.to_string());
-            cause = e.source();
-        }
-        text
+        with_causes(self)
     }
 }

@@ -1,10 +1,10 @@
 //! Takes readings.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use quorate_common::with_causes;
 use quorate_model::service::Driver;
 use quorate_model::{DurationMs, ProbeKind, ProbeSpec};
 use tokio::net::TcpStream;
@@ -70,15 +70,15 @@ impl Prober {
     async fn take(&self, target: &ProbeTarget, spec: &ProbeSpec, limit: Duration) -> Result<Reading, String> {
         match &spec.kind {
             ProbeKind::Http { url, status, body_contains, json } => {
-                let answer = fetch::get(&plan::http_target(url)?).await.map_err(told)?;
+                let answer = fetch::get(&plan::http_target(url)?).await.map_err(|e| with_causes(&e))?;
                 Ok(plan::judge_http(status, body_contains, json, &answer))
             }
             ProbeKind::Membership { url, paths } => {
-                let answer = fetch::get(&plan::http_target(url)?).await.map_err(told)?;
+                let answer = fetch::get(&plan::http_target(url)?).await.map_err(|e| with_causes(&e))?;
                 Ok(plan::judge_membership(paths, &answer))
             }
             ProbeKind::Tcp { address } => {
-                TcpStream::connect(address.as_str()).await.map_err(told)?;
+                TcpStream::connect(address.as_str()).await.map_err(|e| with_causes(&e))?;
                 Ok(Reading::new(true, &format!("{address} accepts")))
             }
             ProbeKind::Exec { argv } => self.run(target, argv, limit).await,
@@ -121,16 +121,4 @@ impl Prober {
         };
         Ok(reading)
     }
-}
-
-/// An error with its causes, in one line.
-fn told(e: io::Error) -> String {
-    let mut text = e.to_string();
-    let mut cause = e.get_ref().and_then(|inner| inner.source());
-    while let Some(e) = cause {
-        text.push_str(": ");
-        text.push_str(&e.to_string());
-        cause = e.source();
-    }
-    text
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use quorate_common::task::{Backoff, BackoffPolicy, Entropy, Shutdown};
+use quorate_common::with_causes;
 use quorate_model::session::ObligationReport;
 use quorate_model::{DurationMs, ExecutionId, ObligationId, ObligationState, Reason};
 use tokio::sync::Notify;
@@ -292,11 +293,7 @@ impl ObligationKeeper for Keeper {
 }
 
 fn unusable(error: JournalError) -> PortError {
-    let text = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ");
-    PortError::new(Reason::Internal, text)
+    PortError::new(Reason::Internal, with_causes(&error))
 }
 
 const fn is_open(state: ObligationState) -> bool {

@@ -1,5 +1,6 @@
 //! The one writer: takes what waits, applies it batch by batch, pays one barrier for all, answers all.
 
+use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -198,7 +199,9 @@ const NOTE: Duration = Duration::from_millis(500);
 /// Ends the process: after a failed barrier nothing is known about any write since the last good one.
 fn die(name: &str, engine: &Arc<dyn Engine>, reason: &str) -> ! {
     tracing::error!(store = name, reason, "fdatasync failed, ending the process");
-    eprintln!(
+    // Not eprintln!, which panics when the log's disk is full, too: this process must end.
+    let _ = writeln!(
+        std::io::stderr(),
         "fdatasync of store {name} failed ({reason}): ending the process, because what is on disk is unknown"
     );
     // On the disk that has just failed: as long as it takes to note a reason, and no longer.

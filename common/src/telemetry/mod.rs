@@ -6,8 +6,10 @@
 
 mod sanitize;
 mod setup;
+mod stderr;
 
 pub mod fields;
 
 pub use sanitize::{SANITIZE_MAX_CHARS, Sanitized, sanitize, sanitize_to};
 pub use setup::{FILTER_VARIABLE, Format, SetupError, init};
+pub use stderr::{Stderr, tell};

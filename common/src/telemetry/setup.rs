@@ -6,6 +6,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt};
 
+use super::stderr::Stderr;
+
 /// The environment variable with the filter, for example `info,quorate_agent=debug`.
 pub const FILTER_VARIABLE: &str = "QUORATE_LOG";
 
@@ -52,19 +54,25 @@ pub fn init(format: Format, default_filter: &str) -> Result<(), SetupError> {
             // The journal's socket may be out of a sandbox's reach; stderr still leads there.
             Err(_) => {
                 return Ok(registry
-                    .with(fmt::layer().with_writer(std::io::stderr).with_ansi(false))
+                    .with(fmt::layer().log_internal_errors(false).with_writer(|| Stderr).with_ansi(false))
                     .try_init()?);
             }
         }
     }
     match format {
         Format::Json => {
-            registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()?;
+            registry
+                .with(
+                    fmt::layer().log_internal_errors(false).json().flatten_event(true).with_writer(|| Stderr),
+                )
+                .try_init()?;
         }
         Format::Auto | Format::Text => {
             let colour =
                 std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(colour)).try_init()?;
+            registry
+                .with(fmt::layer().log_internal_errors(false).with_writer(|| Stderr).with_ansi(colour))
+                .try_init()?;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@
 //! no journal to commit. It is still a synchronous write and is counted as such ([`CommittedFile::sync_writes`]).
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -172,7 +172,9 @@ impl MaxBySequence for Option<(u64, Option<CommittedIndex>)> {
 /// As in the log store: after a failed barrier nothing is known.
 fn die(call: &str, reason: &str) -> ! {
     tracing::error!(call, reason, "the committed index could not be made durable, ending the process");
-    eprintln!(
+    // Not eprintln!, which panics when the log's disk is full, too: this process must end.
+    let _ = writeln!(
+        io::stderr(),
         "{call} of the committed index failed ({reason}): ending the process, because what is on disk is unknown"
     );
     std::process::abort()

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use quorate_common::config::Span;
 use quorate_common::task::{Shutdown, TaskSet};
+use quorate_common::with_causes;
 use quorate_coordinator::api::backend::{SignError, Signed, Signer};
 use quorate_coordinator::config::Config;
 use quorate_coordinator::listen::{GrpcListener, GrpcParts, ListenLimits, Registry};
@@ -208,7 +209,7 @@ impl Seat {
             clock: Arc::new(SimClock),
             signer: Arc::new(NoSigner),
         };
-        let member = Member::start(&config, ground).await.map_err(|e| text(&e))?;
+        let member = Member::start(&config, ground).await.map_err(|e| with_causes(&e))?;
         let start = self.board.started(self.id, member.clone());
         let applied = member.node().state().read(|_, revision| revision);
         self.trace.say(&host(self.id), format!("start {start}, applied {applied}"));
@@ -232,7 +233,7 @@ impl Seat {
                     streaming_paths: ["/quorate.agent.v1.AgentService/Session".to_owned()].into(),
                     limits: config.limits.clone(),
                 };
-                tasks.spawn_service(GrpcListener::new(port, parts).map_err(|e| text(&e))?);
+                tasks.spawn_service(GrpcListener::new(port, parts).map_err(|e| with_causes(&e))?);
             }
         }
         if self.id == 1 && start == 1 {
@@ -247,7 +248,7 @@ impl Seat {
     /// The first member makes the cluster; the leader's own reconciler then takes the others in.
     async fn birth(&self, member: &Member) -> Result<(), String> {
         let node = member.node();
-        node.bootstrap(&address(1)).await.map_err(|e| text(&e))?;
+        node.bootstrap(&address(1)).await.map_err(|e| with_causes(&e))?;
         let certificate = |serial: &String, principal: &Principal| {
             let access = matches!(principal, Principal::User { .. }).then_some(AccessRole::Admin);
             let serial = Serial::new(serial.clone()).map_err(|e| e.to_string())?;
@@ -291,7 +292,8 @@ impl Seat {
         for command in commands {
             let name = command.name();
             let entry = Entry::system(SimClock.now(), command);
-            let (_, answer) = node.propose(&entry).await.map_err(|e| format!("{name}: {}", text(&e)))?;
+            let (_, answer) =
+                node.propose(&entry).await.map_err(|e| format!("{name}: {}", with_causes(&e)))?;
             if let Some(refusal) = answer.refusal() {
                 return Err(format!("{name} was refused: {refusal}"));
             }
@@ -323,16 +325,6 @@ pub fn principals(members: u64, nodes: u64) -> Vec<Principal> {
         .map(|node| Principal::Agent { node });
     let user = UserName::new("admin").ok().map(|name| Principal::User { name });
     coordinators.chain(agents).chain(user).collect()
-}
-
-fn text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// A disk whose barriers take between half and the whole of `slowness`, drawn from the seed.
