@@ -9,6 +9,7 @@ pub mod harness;
 pub mod history;
 pub mod invariants;
 pub mod outside;
+pub mod preload;
 pub mod proxy;
 pub mod wait;
 pub mod workspace;

@@ -57,6 +57,8 @@ pub fn uptime_ms() -> u64 {
 /// # Errors
 /// When `/proc` is not readable: without it evidence of a former run means nothing.
 pub fn boot_id() -> io::Result<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    const PLACE: &str = "/proc/sys/kernel/random/boot_id";
+    let text = std::fs::read_to_string(PLACE)
+        .map_err(|error| io::Error::new(error.kind(), format!("{PLACE}: {error}")))?;
     Ok(text.trim().to_owned())
 }

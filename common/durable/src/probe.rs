@@ -90,7 +90,8 @@ pub(crate) fn in_child(dir: &Path, cache_bytes: u64) -> io::Result<Verdict> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .spawn()?;
+        .spawn()
+        .map_err(|error| io::Error::new(error.kind(), format!("/proc/self/exe does not run: {error}")))?;
     let deadline = Instant::now() + PROBE_LIMIT;
     let status = loop {
         if let Some(status) = child.try_wait()? {

@@ -15,7 +15,7 @@ use quorate_proto::v1;
 use quorate_proto::v1::enroll_service_client::EnrollServiceClient;
 use zeroize::Zeroizing;
 
-use super::{now, store_dirs, store_options, tls_dir};
+use super::{WrongClock, clock, now, store_dirs, store_options, tls_dir};
 use crate::config::Config;
 use crate::raft::{GrpcTransport, NoHooks, RaftNode, StartError};
 use crate::store::{self, Identity, StoreRefused};
@@ -34,6 +34,9 @@ pub enum BirthError {
     /// Certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The clock: a CA made now would end at the wrong time.
+    #[error(transparent)]
+    Clock(#[from] WrongClock),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreRefused),
@@ -67,7 +70,7 @@ impl BirthError {
             Self::Store(refused) => refused.exit_code(),
             Self::Start(StartError::Store(refused)) => refused.exit_code(),
             Self::InUse(_) | Self::Token(_) | Self::File { .. } => 2,
-            Self::Tls(_) | Self::Start(_) | Self::First(_) | Self::Refused(_) => 1,
+            Self::Clock(_) | Self::Tls(_) | Self::Start(_) | Self::First(_) | Self::Refused(_) => 1,
         }
     }
 }
@@ -90,13 +93,14 @@ fn unused(config: &Config) -> Result<(), BirthError> {
 /// # Errors
 /// [`BirthError`]; a directory left half made by a crash is refused and named.
 pub async fn init(config: &Config, admin_out: &Path, admin: UserName) -> Result<ClusterId, BirthError> {
+    let at = now();
+    clock::check_released(at)?;
     unused(config)?;
     private_dir(&config.data_dir)?;
     private_dir(&tls_dir(config))?;
     private_dir(admin_out)?;
     let cluster =
         ClusterId::new(uuid::Uuid::new_v4().to_string()).map_err(|e| BirthError::First(e.to_string()))?;
-    let at = now();
     let authority = CertificateAuthority::create(&cluster, &config.cluster_name, at)?;
     authority.save(&tls_dir(config))?;
 

@@ -8,6 +8,7 @@ mod admit;
 mod allow;
 mod backend;
 mod birth;
+mod clock;
 mod dial;
 mod forward;
 mod ground;
@@ -16,12 +17,14 @@ mod renew;
 mod serve;
 
 pub use birth::{BirthError, init, join, rejoin};
+pub use clock::WrongClock;
 pub use ground::{Clock, Ground, SystemClock};
 pub use parts::Member;
 pub use serve::{ServeError, serve};
 
 use std::path::PathBuf;
 
+use self::clock::now;
 use crate::config::Config;
 use crate::store::{StoreDirs, StoreOptions};
 
@@ -40,9 +43,4 @@ fn store_options(config: &Config) -> StoreOptions {
     options.space.min_free_percent = config.min_free_percent;
     options.space.ballast_bytes = config.ballast_bytes;
     options
-}
-
-/// This process's clock.
-fn now() -> quorate_model::Timestamp {
-    quorate_model::Timestamp(jiff::Timestamp::now().as_millisecond())
 }

@@ -14,7 +14,7 @@ use super::dial::Dialer;
 use super::ground::{Ground, SystemClock};
 use super::parts::Member;
 use super::renew::Renewal;
-use super::{store_dirs, store_options, tls_dir};
+use super::{WrongClock, clock, store_dirs, store_options, tls_dir};
 use crate::api::backend::Signer;
 use crate::api::signer::CaSigner;
 use crate::config::Config;
@@ -39,6 +39,9 @@ pub enum ServeError {
     /// Raft or its store.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The clock: the member's own certificate would not hold.
+    #[error(transparent)]
+    Clock(#[from] WrongClock),
     /// A listener.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -54,14 +57,14 @@ pub enum ServeError {
 
 impl ServeError {
     /// Exit code of the process: 74 for the store, 78 for certificates that an operator must mend, 2 for a member that
-    /// never joined, 1 otherwise.
+    /// never joined, 1 for what may pass by itself, as a clock that is not set yet.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Start(StartError::Store(refused)) => refused.exit_code(),
             Self::NotBorn(_) => 2,
             Self::Tls(_) => 78,
-            Self::Start(_) | Self::Listen { .. } | Self::Ended(_) => 1,
+            Self::Clock(_) | Self::Start(_) | Self::Listen { .. } | Self::Ended(_) => 1,
         }
     }
 
@@ -144,6 +147,7 @@ async fn start(config: &Config) -> Result<Parts, ServeError> {
             store.dir().display()
         )));
     };
+    clock::check_born(clock::now(), own.not_before)?;
     let identity = Identity::of(own.cluster.as_str(), member.0);
     let life = DurationMs::from_secs(config.certificate_life.as_secs());
     let signer: Arc<dyn Signer> = Arc::new(CaSigner::new(authority, life));

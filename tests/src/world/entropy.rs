@@ -10,36 +10,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::workspace;
+use crate::preload::{self, PRELOAD};
 
 /// The seed, for the library.
 const SEED: &str = "QUORATE_SIM_ENTROPY";
-/// How the library is put in front.
-const PRELOAD: &str = "LD_PRELOAD";
 
-/// Compiles the library beside the running binary, once for all its users.
+/// The library, compiled.
 ///
 /// # Errors
-/// When there is no C compiler (`aws-lc` needs one, too), or it fails.
+/// As [`preload::library`].
 pub fn library() -> io::Result<PathBuf> {
-    let source = workspace::root().join("tests/shim/entropy.c");
-    let program = std::env::current_exe()?;
-    let dir = program.parent().unwrap_or_else(|| Path::new("."));
-    let library = dir.join("quorate-sim-entropy.so");
-    let newer = |file: &Path| std::fs::metadata(file).and_then(|m| m.modified()).ok();
-    if newer(&library).zip(newer(&source)).is_some_and(|(library, source)| library > source) {
-        return Ok(library);
-    }
-    let aside = dir.join(format!("quorate-sim-entropy.{}.so", std::process::id()));
-    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-    let output =
-        Command::new(compiler).args(["-shared", "-fPIC", "-O1", "-o"]).arg(&aside).arg(&source).output()?;
-    if !output.status.success() {
-        let why = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(io::Error::other(format!("{} does not compile: {why}", source.display())));
-    }
-    std::fs::rename(&aside, &library)?;
-    Ok(library)
+    preload::library("quorate-sim-entropy", include_str!("../../shim/entropy.c"))
 }
 
 /// Starts `program` for one seed with its standard output piped.

@@ -16,6 +16,7 @@ mod declarations;
 mod floods;
 mod frames;
 mod identity;
+mod machine;
 mod matrix;
 mod members;
 mod messages;
@@ -51,6 +52,9 @@ const TESTS: &[Test] = &[
     ("startup::b11_dirty_files", startup::b11_dirty_files),
     ("startup::b18_foreign_and_newer_data", startup::b18_foreign_and_newer_data),
     ("startup::b19_bad_environments", startup::b19_bad_environments),
+    ("machine::b19_file_systems", machine::b19_file_systems),
+    ("machine::b19_a_log_that_takes_no_line", machine::b19_a_log_that_takes_no_line),
+    ("machine::b19_a_clock_in_1970", machine::b19_a_clock_in_1970),
     ("command_line::b20_arguments_and_streams", command_line::b20_arguments_and_streams),
     ("command_line::b20_two_at_once", command_line::b20_two_at_once),
     ("command_line::b20_ctrl_c_detaches", command_line::b20_ctrl_c_detaches),

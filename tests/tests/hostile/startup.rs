@@ -22,15 +22,15 @@ const STORE: i32 = 74;
 
 /// How a process ended: its code (`None`: it went on, and was ended) and what it said.
 #[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
     said: String,
 }
 
 impl Ended {
     /// It ended with one of these codes and one sentence that names this.
     #[track_caller]
-    fn refused(&self, what: &str, codes: &[i32], named: &str) {
+    pub(crate) fn refused(&self, what: &str, codes: &[i32], named: &str) {
         assert!(self.code.is_some_and(|code| codes.contains(&code)), "{what}: {self:?}");
         assert!(!self.said.contains("panicked"), "{what}: {}", self.said);
         let errors: Vec<&str> = self.said.lines().filter(|line| line.starts_with("error: ")).collect();
@@ -40,7 +40,7 @@ impl Ended {
 }
 
 /// Runs a command until it ends, or serves (it is ended then).
-fn run(command: &mut Command, out: &Path) -> Ended {
+pub(crate) fn run(command: &mut Command, out: &Path) -> Ended {
     let file = fs::File::create(out).expect("a file");
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().expect("the program runs");
@@ -59,13 +59,13 @@ fn run(command: &mut Command, out: &Path) -> Ended {
 }
 
 /// A coordinator of its own, freshly made.
-struct Solo {
-    dir: PathBuf,
-    config: PathBuf,
+pub(crate) struct Solo {
+    pub(crate) dir: PathBuf,
+    pub(crate) config: PathBuf,
 }
 
 impl Solo {
-    fn new(fleet: &Fleet, name: &str) -> Self {
+    pub(crate) fn new(fleet: &Fleet, name: &str) -> Self {
         let dir = fleet.dir().join("solo").join(name);
         fs::create_dir_all(&dir).expect("a directory");
         let solo = Self { config: dir.join("coordinator.toml"), dir };
@@ -76,7 +76,7 @@ impl Solo {
         solo
     }
 
-    fn configure(&self, data: &Path, port: u16) {
+    pub(crate) fn configure(&self, data: &Path, port: u16) {
         let http = free_port();
         let text = format!(
             "name = 'solo'\ncluster_name = 'solo'\ndata_dir = '{}'\n[listen]\ngrpc = '127.0.0.1:{port}'\nhttp = '127.0.0.1:{http}'\n\
@@ -87,13 +87,20 @@ impl Solo {
         fs::write(&self.config, text).expect("written");
     }
 
-    fn command(&self) -> Command {
+    /// The port of its HTTP listener.
+    pub(crate) fn http(&self) -> u16 {
+        let text = fs::read_to_string(&self.config).expect("its configuration");
+        let port = text.rsplit("http = '127.0.0.1:").next().and_then(|rest| rest.split('\'').next());
+        port.and_then(|port| port.parse().ok()).expect("a port")
+    }
+
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(workspace::binaries().join("quorate-coordinator"));
         command.arg("--config").arg(&self.config);
         command
     }
 
-    fn run(&self) -> Ended {
+    pub(crate) fn run(&self) -> Ended {
         run(&mut self.command(), &self.dir.join("stderr"))
     }
 
@@ -102,7 +109,7 @@ impl Solo {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     socket.local_addr().expect("an address").port()
 }
