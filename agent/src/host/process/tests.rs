@@ -223,6 +223,8 @@ async fn a_crash_of_the_program_is_seen_with_its_reason() {
 
 #[tokio::test]
 async fn reload_is_refused_where_it_would_kill() {
+    // As the helper does. Without a handler of ours, a child of a shell that ignores SIGHUP (nohup) would ignore it, too.
+    let _hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).expect("a handler");
     let dir = tempfile::tempdir().expect("temp dir");
     let d = driver(dir.path(), shell(dir.path(), "exec sleep 1000")).await;
     assert!(matches!(d.reload("ledger", LONG).await, Err(HostError::NotReloadable { .. })));
