@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use quorate_tests::cluster::Fleet;
@@ -109,9 +110,16 @@ impl Solo {
     }
 }
 
+/// Below the ports that the kernel gives to outgoing connections: nobody takes it before the daemon does.
 pub(crate) fn free_port() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
-    socket.local_addr().expect("an address").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + u16::try_from(std::process::id() % 20_000).expect("less than 20,000");
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 2_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn mode(path: &Path, mode: u32) {
@@ -157,7 +165,8 @@ pub(crate) fn b11_dirty_files(fleet: &Fleet) {
     mode(&tls.join("ca.key"), 0o640);
     solo.run().refused("a CA key that others may read", &[CONFIG], "ca.key");
     mode(&tls.join("ca.key"), 0o600);
-    assert_eq!(solo.run().code, None, "with its own files back it serves");
+    let ended = solo.run();
+    assert_eq!(ended.code, None, "with its own files back it serves: {ended:?}");
 
     // An agent with a copy of node4's identity and its configuration.
     let (from, dir) = (fleet.dir().join("agents/node4"), fleet.dir().join("solo/agent"));
