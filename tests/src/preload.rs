@@ -1,6 +1,7 @@
 //! Small C libraries put in front of libc for one process: to cut its power, to seed its randomness, to turn its clock.
 //!
 //! Compiled once per version of their source, beside the running test, by the C compiler that our cryptography needs, too.
+//! Must never be put in front of this process or of one that a test did not start.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
