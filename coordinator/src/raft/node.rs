@@ -111,6 +111,7 @@ impl<M: Machine> RaftNode<M> {
             tokio::time::sleep(config.stand_back()).await;
         }
         let state = machine.handle();
+        let shelf = Arc::clone(&opened.snapshots);
         let log_store = LogStore::new(
             opened.log.clone(),
             Arc::clone(&opened.committed),
@@ -123,7 +124,13 @@ impl<M: Machine> RaftNode<M> {
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
         let stop = CancellationToken::new();
-        tokio::spawn(snapshot_rule::run(raft.clone(), opened.log.clone(), config.clone(), stop.clone()));
+        tokio::spawn(snapshot_rule::run(
+            raft.clone(),
+            opened.log.clone(),
+            shelf,
+            config.clone(),
+            stop.clone(),
+        ));
         let digests = Digests::default();
         tokio::spawn(replicas::sample(states, digests.clone(), blocking));
         let (sender, alone) = watch::channel(None);

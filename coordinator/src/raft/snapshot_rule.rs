@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::LogBytes;
+use crate::store::{LogBytes, Shelf};
 
 use super::config::RaftConfig;
 use super::types::Raft;
@@ -17,8 +17,18 @@ const EVERY: Duration = Duration::from_millis(250);
 /// After this a triggered snapshot that did not appear counts as dropped.
 const GIVE_UP: Duration = Duration::from_secs(60);
 
-pub(crate) async fn run(raft: Raft, log: LogBytes, config: RaftConfig, stop: CancellationToken) {
+/// Between two words about a disk without room.
+const REMIND: Duration = Duration::from_secs(60);
+
+pub(crate) async fn run(
+    raft: Raft,
+    log: LogBytes,
+    shelf: Shelf,
+    config: RaftConfig,
+    stop: CancellationToken,
+) {
     let mut pending: Option<(u64, Instant)> = None;
+    let mut told: Option<Instant> = None;
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -40,6 +50,14 @@ pub(crate) async fn run(raft: Raft, log: LogBytes, config: RaftConfig, stop: Can
         let due = applied.saturating_sub(snapshot) >= config.snapshot_entries
             || (applied > snapshot && log.appended_bytes() >= config.snapshot_bytes);
         if due {
+            // One statvfs, like every look at the space for new work.
+            if let Err(low) = shelf.room() {
+                if told.is_none_or(|at| at.elapsed() >= REMIND) {
+                    tracing::warn!(%low, "no room for a snapshot: the log is kept until there is");
+                    told = Some(Instant::now());
+                }
+                continue;
+            }
             log.snapshot_taken();
             if raft.trigger().snapshot().await.is_err() {
                 return;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use quorate_durable::LowSpace;
 use tokio::task::JoinError;
 
 use super::committed::{CommittedFile, CommittedIndex};
@@ -54,6 +55,12 @@ pub trait SnapshotShelf: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the disk says; those before still stand.
     fn store(&self, index: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Whether one more fits. Asked before one is made: a snapshot that fails ends the member (R8), the log goes on.
+    ///
+    /// # Errors
+    /// [`LowSpace`]; also when the disk does not tell.
+    fn room(&self) -> Result<(), LowSpace>;
 }
 
 impl CommittedSlot for CommittedFile {
@@ -73,6 +80,10 @@ impl SnapshotShelf for Snapshots {
 
     fn store(&self, index: u64, bytes: &[u8]) -> io::Result<()> {
         Self::store(self, index, bytes)
+    }
+
+    fn room(&self) -> Result<(), LowSpace> {
+        Self::room(self)
     }
 }
 

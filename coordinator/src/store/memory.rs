@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quorate_durable::{Durable, MemoryDisk, Pace};
+use quorate_durable::{Durable, LowSpace, MemoryDisk, Pace};
 
 use super::committed::CommittedIndex;
 use super::disk::{Blocking, CommittedSlot, Disk, Marks, SnapshotShelf};
@@ -24,6 +24,8 @@ struct Kept {
     snapshots: BTreeMap<u64, Vec<u8>>,
     /// Grows with each crash: a dead process writes no more.
     generation: u64,
+    /// No snapshot fits.
+    full: bool,
 }
 
 /// A disk that outlives the member on it. Clones are the same disk.
@@ -91,6 +93,11 @@ impl MemoryStore {
         *self.kept() = Kept { generation, ..Kept::default() };
     }
 
+    /// From now on no snapshot fits, or again one does.
+    pub fn fill(&self, full: bool) {
+        self.kept().full = full;
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,11 +133,19 @@ impl SnapshotShelf for Handle {
 
     fn store(&self, index: u64, bytes: &[u8]) -> io::Result<()> {
         let mut kept = self.kept()?;
+        if kept.full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         kept.snapshots.insert(index, bytes.to_vec());
         while kept.snapshots.len() > KEEP {
             kept.snapshots.pop_first();
         }
         Ok(())
+    }
+
+    fn room(&self) -> Result<(), LowSpace> {
+        let low = LowSpace { free: 0, total: 0, wanted: 1 };
+        self.kept().ok().filter(|kept| !kept.full).map(drop).ok_or(low)
     }
 }
 

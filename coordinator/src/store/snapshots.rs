@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use quorate_durable::files;
+use quorate_durable::{LowSpace, files, space_use};
 
 /// Largest snapshot in bytes. 10,000 nodes need some 10 MiB; beyond this something else is wrong, and a member must not
 /// be made to allocate without bound by its leader.
@@ -12,6 +12,9 @@ pub const MAX_SNAPSHOT_BYTES: u64 = 256 << 20;
 
 /// Snapshots kept: the newest, and the one before for the day the newest cannot be read.
 const KEEP: usize = 2;
+
+/// Bytes that must be free for a first snapshot, and beyond twice the newest for a next one.
+const ROOM: u64 = 1 << 20;
 
 /// Frozen on 2026-11-21: magic (8), meta length (4), state length (8), crc32c of all but itself (4); integers LE. Meta
 /// and state follow.
@@ -139,6 +142,23 @@ impl Snapshots {
             fs::remove_file(old.path)?;
         }
         Ok(())
+    }
+
+    /// Whether one more fits: twice the newest and a little, since the state may have grown.
+    ///
+    /// # Errors
+    /// [`LowSpace`]; also when the file system does not tell.
+    pub fn room(&self) -> Result<(), LowSpace> {
+        let newest = self.list().ok().and_then(|list| fs::metadata(&list.first()?.path).ok());
+        let wanted = newest.map_or(0, |file| file.len()).saturating_mul(2).saturating_add(ROOM);
+        match space_use(&self.dir) {
+            Ok(space) if space.free >= wanted => Ok(()),
+            Ok(space) => Err(LowSpace { free: space.free, total: space.total, wanted }),
+            Err(error) => {
+                tracing::warn!(%error, "cannot read free space");
+                Err(LowSpace { free: 0, total: 0, wanted })
+            }
+        }
     }
 }
 

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::raft::log_store::{LogStore, marks};
 use crate::raft::types::{Proposals, Types};
-use crate::raft::{Failure, MembershipError, ProposeError, RaftConfig, codec};
-use crate::store::{self, Blocking};
+use crate::raft::{Failure, MembershipError, NoHooks, ProposeError, RaftConfig, codec};
+use crate::store::{self, Blocking, MemoryStore};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_members_survive_the_loss_of_their_leader() {
@@ -137,6 +137,29 @@ async fn a_lagging_member_gets_a_snapshot_in_chunks_and_the_log_is_purged() {
     converged(&[&first, &second]).await;
     first.shutdown().await;
     second.shutdown().await;
+}
+
+/// A snapshot that fails ends the member, the next start tries it again, and after three it stays down (R8): none is begun
+/// without room, and the log goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_room_for_a_snapshot_the_log_goes_on() {
+    let disk = MemoryStore::new(Arc::new(|| Duration::ZERO));
+    disk.format(identity(1)).unwrap();
+    disk.fill(true);
+    let small = RaftConfig { snapshot_entries: 100, keep_entries: 10, ..config() };
+    let transport = Arc::new(Router::default());
+    let node = Node::start_on(identity(1), Arc::new(disk.clone()), small, transport, Arc::new(NoHooks));
+    let node = node.await.unwrap();
+    node.bootstrap("m1").await.unwrap();
+    until(&node, "leading", |s| s.is_leader()).await;
+    for n in 0..300 {
+        node.propose(&set(n, n)).await.unwrap();
+    }
+    assert_eq!(node.status().snapshot, 0);
+    disk.fill(false);
+    until(&node, "a snapshot, now that one fits", |s| s.snapshot >= 200).await;
+    node.propose(&set("still", "there")).await.unwrap();
+    node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
