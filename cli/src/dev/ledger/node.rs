@@ -108,8 +108,12 @@ impl Node {
         let store = Arc::clone(&self.store);
         match tokio::task::spawn_blocking(move || work(&mut guard(&store))).await {
             Ok(out) => out,
-            // The closure is never canceled; a panic in it is passed on as it is.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => match error.try_into_panic() {
+                // Passed on as it is.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Canceled: the runtime ends, and this task with it.
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 
