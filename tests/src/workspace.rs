@@ -10,6 +10,21 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
+/// Arguments of cargo that build what a fleet is started from: with the features of the whole workspace, so that no
+/// dependency is built once more, and without its other programs, which would pull in this library again.
+pub const BUILD: [&str; 10] = [
+    "build",
+    "--workspace",
+    "--bin",
+    "quorate",
+    "--bin",
+    "quorate-agent",
+    "--bin",
+    "quorate-helper",
+    "--bin",
+    "quorate-coordinator",
+];
+
 /// Folder of the built binaries, built once per test process in the profile of the tests.
 ///
 /// # Panics
@@ -19,7 +34,7 @@ pub fn binaries() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
         let mut build = Command::new(env!("CARGO"));
-        build.current_dir(root()).args(["build", "--workspace", "--bins", "--locked"]);
+        build.current_dir(root()).args(BUILD).arg("--locked");
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }

@@ -133,10 +133,11 @@ impl Cargo {
     fn test(&self, args: &[&str]) -> anyhow::Result<Verdict> {
         let (before, filter) = split(args);
         // The daemons that process tests start, then the tests.
-        let daemons: &[&str] = &["build", "--workspace", "--bins"];
         let tests = [&["test", "--no-run"][..], before].concat();
         let starts_daemons = args.contains(&"quorate-tests");
-        for build in starts_daemons.then_some(daemons).into_iter().chain([&tests[..]]) {
+        for build in
+            starts_daemons.then_some(&quorate_tests::workspace::BUILD[..]).into_iter().chain([&tests[..]])
+        {
             let output = self.command(build).output()?;
             if !output.status.success() {
                 return Ok(Verdict::NotBuilt(last_error(&String::from_utf8_lossy(&output.stderr))));
