@@ -111,7 +111,6 @@ impl<M: Machine> RaftNode<M> {
             tokio::time::sleep(config.stand_back()).await;
         }
         let state = machine.handle();
-        let shelf = Arc::clone(&opened.snapshots);
         let log_store = LogStore::new(
             opened.log.clone(),
             Arc::clone(&opened.committed),
@@ -127,7 +126,7 @@ impl<M: Machine> RaftNode<M> {
         tokio::spawn(snapshot_rule::run(
             raft.clone(),
             opened.log.clone(),
-            shelf,
+            Arc::clone(&opened.snapshots),
             config.clone(),
             stop.clone(),
         ));
