@@ -85,11 +85,12 @@ fn memory(r: &mut Reader) -> io::Result<u64> {
     Ok(kib.ok_or_else(|| malformed("/proc/meminfo"))?.saturating_mul(1024))
 }
 
-/// Addresses of the host, but for loopback and link-local ones, in order.
+/// Addresses of the host, but for loopback and link-local ones, in order. The helper has no network of its own: the host's
+/// tables are asked, not ours.
 fn addresses(r: &mut Reader) -> io::Result<Vec<String>> {
     let mut found: Vec<String> = Vec::new();
     let mut last = None;
-    for line in r.text("/proc/net/fib_trie")?.lines() {
+    for line in r.net_table("fib_trie")?.lines() {
         let line = line.trim();
         if let Some(address) = line.strip_prefix("|-- ") {
             last = address.parse::<Ipv4Addr>().ok();
@@ -100,7 +101,7 @@ fn addresses(r: &mut Reader) -> io::Result<Vec<String>> {
         }
     }
     // No such file: a kernel without IPv6.
-    for line in r.text("/proc/net/if_inet6").unwrap_or_default().lines() {
+    for line in r.net_table("if_inet6").unwrap_or_default().lines() {
         let bits = line.split_ascii_whitespace().next().and_then(|w| u128::from_str_radix(w, 16).ok());
         let address = bits.map(Ipv6Addr::from_bits);
         found.extend(

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::host::proc;
+
 /// Longest file read. `/proc/stat` of a host with 512 cores and 4,096 interrupts is about 100 KiB.
 const FILE_MAX_BYTES: u64 = 1024 * 1024;
 
@@ -24,9 +26,19 @@ impl Reader {
 
     /// The file as text. Kernel files are ASCII but for names, which a human may have chosen: invalid UTF-8 is an error.
     pub(super) fn text(&mut self, path: &str) -> io::Result<&str> {
-        self.buffer.clear();
         let whole = self.root.join(path.trim_start_matches('/'));
-        let read = File::open(&whole).and_then(|f| f.take(FILE_MAX_BYTES).read_to_end(&mut self.buffer));
+        self.whole(&whole, path)
+    }
+
+    /// A table of the host's network as text; see [`proc::net_table`].
+    pub(super) fn net_table(&mut self, table: &str) -> io::Result<&str> {
+        let whole = proc::net_table(&self.root, table);
+        self.whole(&whole, &format!("/proc/net/{table}"))
+    }
+
+    fn whole(&mut self, whole: &Path, path: &str) -> io::Result<&str> {
+        self.buffer.clear();
+        let read = File::open(whole).and_then(|f| f.take(FILE_MAX_BYTES).read_to_end(&mut self.buffer));
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{path}: {e}"));
         read.map_err(named)?;
         std::str::from_utf8(&self.buffer)

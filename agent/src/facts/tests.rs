@@ -121,6 +121,17 @@ fn a_made_up_host_is_read_exactly() {
 }
 
 #[test]
+fn addresses_are_the_hosts_and_not_of_the_helpers_own_empty_network() {
+    let dir = fake(&[
+        ("proc/net/fib_trie", "Main:\n  |-- 127.0.0.1\n     /32 host LOCAL\n"),
+        ("proc/net/if_inet6", ""),
+        ("proc/1/net/fib_trie", "Main:\n  |-- 10.0.0.7\n     /32 host LOCAL\n"),
+        ("proc/1/net/if_inet6", "20010db8000000000000000000000007 02 40 00 80 eth0\n"),
+    ]);
+    assert_eq!(host_facts(dir.path()).addresses, ["10.0.0.7", "2001:db8::7"]);
+}
+
+#[test]
 fn hidden_or_broken_sources_are_errors_of_their_collector() {
     let empty = fake(&[]);
     let found = Collector::at(empty.path()).collect(&[]);

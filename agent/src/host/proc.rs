@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 /// Most processes looked at in one scan; above it the scan is an error, not a guess. Default `pid_max` is 4 Mi, hosts
 /// with more than 100,000 live processes are in trouble of their own.
@@ -109,6 +110,16 @@ pub fn pids() -> io::Result<Vec<u32>> {
     Ok(pids)
 }
 
+/// Where a table of the *host's* network lies, below `root` (`/` in production): that of PID 1. The helper runs in a network
+/// namespace of its own, in which `/proc/net` is always empty. Our own table is second best, where PID 1 is hidden
+/// (`hidepid`, `ProtectProc`): right for whoever shares the host's network.
+#[must_use]
+pub fn net_table(root: &Path, table: &str) -> PathBuf {
+    let of_init = root.join("proc/1/net").join(table);
+    // Opened rather than looked at: a hidden process's folder may be there and refuse everything in it.
+    if File::open(&of_init).is_ok() { of_init } else { root.join("proc/net").join(table) }
+}
+
 /// The value of a variable in a process's environment as it was at its `exec`, when it starts with `prefix`
 /// (`NAME=start of value`). `None` when it has none, is gone, or belongs to somebody whose memory we may not read.
 #[must_use]
@@ -160,6 +171,18 @@ mod tests {
         for bad in [&b""[..], b"(", b")(", b"1 (a)", b"x (a) S 1", b"\xff\xfe", b"1 (a) S 1 2"] {
             assert!(parse_stat(bad).is_none(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_hosts_network_is_that_of_pid_1_and_else_our_own() {
+        let root = tempfile::tempdir().expect("temp dir");
+        let own = root.path().join("proc/net/tcp");
+        assert_eq!(net_table(root.path(), "tcp"), own);
+        let of_init = root.path().join("proc/1/net");
+        std::fs::create_dir_all(&of_init).expect("folders");
+        std::fs::write(of_init.join("tcp"), "").expect("a file");
+        assert_eq!(net_table(root.path(), "tcp"), of_init.join("tcp"));
+        assert_eq!(net_table(root.path(), "tcp6"), root.path().join("proc/net/tcp6"));
     }
 
     #[test]

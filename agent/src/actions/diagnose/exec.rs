@@ -39,7 +39,7 @@ pub(in crate::actions) async fn diagnose(context: &ActionContext) -> Result<Acti
         () = context.cancel.cancelled() => return Err(ActionError::Canceled("looking at the host")),
         () = tokio::time::sleep(BETWEEN) => {}
     }
-    let (after, texts) = on_thread(context, task(), |_| Ok((processes(), texts()))).await?;
+    let (after, texts) = on_thread(context, task(), |_| Ok((processes(), texts(Path::new("/"))))).await?;
     let between = context.clock.monotonic().minus(begun);
     let seen = Seen {
         units,
@@ -55,23 +55,21 @@ pub(in crate::actions) async fn diagnose(context: &ActionContext) -> Result<Acti
 }
 
 /// A text, or nothing: the judgement says that it could not be read.
-fn text(path: &str) -> String {
-    fs::read_limited(Path::new(path), TEXT_MAX_BYTES)
+fn text(path: &Path) -> String {
+    fs::read_limited(path, TEXT_MAX_BYTES)
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default()
 }
 
-fn texts() -> Seen {
+/// The texts below `root`: `/`, or a made-up tree in tests.
+fn texts(root: &Path) -> Seen {
+    let of = |name: &str| text(&root.join("proc").join(name));
     Seen {
-        meminfo: text("/proc/meminfo"),
-        vmstat: text("/proc/vmstat"),
-        loadavg: text("/proc/loadavg"),
-        pressure: vec![
-            ("cpu", text("/proc/pressure/cpu")),
-            ("memory", text("/proc/pressure/memory")),
-            ("io", text("/proc/pressure/io")),
-        ],
-        sockets: vec![text("/proc/net/tcp"), text("/proc/net/tcp6")],
+        meminfo: of("meminfo"),
+        vmstat: of("vmstat"),
+        loadavg: of("loadavg"),
+        pressure: ["cpu", "memory", "io"].map(|what| (what, of(&format!("pressure/{what}")))).to_vec(),
+        sockets: ["tcp", "tcp6"].map(|table| text(&proc::net_table(root, table))).to_vec(),
         ..Seen::default()
     }
 }
@@ -95,7 +93,7 @@ fn processes() -> Vec<Process> {
 
 /// A process's memory in bytes rather than in pages, whose size differs between hosts.
 fn resident(process: Ranked) -> Option<Ranked> {
-    let amount = parse::meminfo(&text(&format!("/proc/{}/status", process.pid)), "VmRSS")?;
+    let amount = parse::meminfo(&text(Path::new(&format!("/proc/{}/status", process.pid))), "VmRSS")?;
     Some(Ranked { amount, ..process })
 }
 
@@ -105,6 +103,24 @@ mod tests {
 
     use crate::actions::execute;
     use crate::actions::testing::bench;
+
+    #[test]
+    fn ports_are_those_of_the_host_and_not_of_the_helpers_own_empty_network() {
+        let root = tempfile::tempdir().expect("temp dir");
+        let head = "  sl  local_address rem_address   st\n";
+        let tables = [
+            ("1/net/tcp", format!("{head} 0: 0100007F:1D0B 00000000:0000 0A x\n")),
+            ("net/tcp", head.to_owned()),
+        ];
+        for (table, text) in tables {
+            let path = root.path().join("proc").join(table);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+            std::fs::write(path, text).expect("a table");
+        }
+        let found = super::plan::judge(&super::texts(root.path()));
+        let ports = found.iter().find(|f| f.subject == "ports").expect("judged");
+        assert_eq!((ports.message.as_str(), ports.evidence.as_str()), ("1 TCP ports listening", "7435"));
+    }
 
     #[tokio::test]
     async fn this_host_is_looked_at_and_nothing_is_started_or_stopped() {

@@ -311,6 +311,10 @@ fn stuck(processes: &[Ranked]) -> Found {
 }
 
 fn ports(sockets: &[String]) -> Found {
+    // Even a table without a socket has a head.
+    if sockets.iter().all(String::is_empty) {
+        return unreadable("ports", "/proc/net/tcp");
+    }
     let mut ports: Vec<u16> = sockets.iter().flat_map(|text| parse::listening(text, 4_096)).collect();
     ports.sort_unstable();
     ports.dedup();

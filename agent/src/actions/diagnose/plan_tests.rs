@@ -17,6 +17,7 @@ fn healthy() -> Seen {
         vmstat: "oom_kill 0\n".to_owned(),
         loadavg: "0.10 0.20 0.30 1/2 3".to_owned(),
         pressure: vec![("io", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n".to_owned())],
+        sockets: vec!["  sl  local_address rem_address   st\n".to_owned()],
         now: Timestamp(1_800_000_000_000),
         ..Seen::default()
     }
@@ -48,6 +49,10 @@ fn each_trouble_is_found_and_comes_first() {
     assert_eq!(level(&s, "load"), "warning");
     s.vmstat = "oom_kill 2\n".to_owned();
     assert_eq!(level(&s, "oom"), "warning");
+    // A table without a socket has a head; an empty text was not read.
+    assert_eq!(level(&s, "ports"), "ok");
+    s.sockets = vec![String::new(); 2];
+    assert_eq!(level(&s, "ports"), "warning");
     s.now = Timestamp(0);
     assert_eq!(level(&s, "clock"), "critical");
     s.pressure = vec![("io", "some avg60=70.00\nfull avg60=2.00\n".to_owned())];
