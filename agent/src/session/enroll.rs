@@ -2,6 +2,7 @@
 //!
 //! The key is made here and never leaves. The token is sent only over a connection whose CA it pins itself.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -151,9 +152,47 @@ fn remember(config: &Config, answer: &EnrollResponse) {
     super::dial::Book::open(&config.data_dir, config.coordinators.clone()).learn(&answer.coordinators);
 }
 
-/// The token is of no use any more; a secret should not lie about.
-fn used_up(file: &Path) {
-    if let Err(error) = std::fs::remove_file(file) {
-        tracing::warn!(%error, file = %file.display(), "the used token could not be removed");
+/// The token is of no use any more; a secret should not lie about. Whether somebody has to look after it.
+fn used_up(file: &Path) -> bool {
+    match std::fs::remove_file(file) {
+        Ok(()) => false,
+        // A credential: systemd's own copy, read-only (or owned by root) and gone with the service. What it was copied from
+        // lies where only root may write, and the unit removes it.
+        Err(_) if is_credential(file, std::env::var_os("CREDENTIALS_DIRECTORY").as_deref()) => false,
+        Err(error) => {
+            tracing::warn!(%error, file = %file.display(), "the used token could not be removed");
+            true
+        }
+    }
+}
+
+/// Whether a file lies in the folder in which systemd shows a service its credentials (systemd.exec(5)).
+fn is_credential(file: &Path, credentials: Option<&OsStr>) -> bool {
+    credentials
+        .is_some_and(|folder| Path::new(folder).is_absolute() && file.parent() == Some(Path::new(folder)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_cannot_be_removed_is_worth_a_warning_unless_it_is_a_credential() {
+        let dir = tempfile::tempdir().unwrap();
+        let token = dir.path().join("token");
+        std::fs::write(&token, "x").unwrap();
+        assert!(!used_up(&token));
+        assert!(!token.exists());
+        assert!(used_up(&token), "it is not there: somebody took it");
+        for (folder, is) in [
+            (Some("/run/credentials/quorate-agent.service"), true),
+            (Some("/run/credentials"), false),
+            (Some("/run/credentials/other.service"), false),
+            (Some(""), false),
+            (None, false),
+        ] {
+            let file = Path::new("/run/credentials/quorate-agent.service/quorate-agent.token");
+            assert_eq!(is_credential(file, folder.map(OsStr::new)), is, "{folder:?}");
+        }
     }
 }
