@@ -21,7 +21,11 @@ pub(super) fn read_text(path: &Path) -> Result<String, TlsError> {
     read_bounded(path, &File::open(path).map_err(failed("open", path))?)
 }
 
-/// Reads a secret file: a regular file that only its owner may read, 64 KiB at most.
+/// Reads a secret file, 64 KiB at most: a regular file that only its owner may read, or its owner and we by an access list.
+///
+/// The access list is for the credentials of systemd: from version 254 on they belong to root and let the service's user read
+/// them by a list (on a ramfs, as before, they belong to that user and have mode 0400). The mode shows the list's mask where
+/// the group's rights stand, 0440, though no group may read.
 ///
 /// # Errors
 /// [`TlsError::KeyMode`] when group or others have any right to it.
@@ -32,10 +36,43 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<String>, TlsError> {
         return Err(failed("read", path)(io::Error::other("it is not a regular file")));
     }
     let mode = meta.mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    let only_mask = mode & 0o037 == 0 && only_we_are_listed(&file);
+    if mode & 0o077 != 0 && !only_mask {
         return Err(TlsError::KeyMode { path: path.to_owned(), mode });
     }
     read_bounded(path, &file).map(Zeroizing::new)
+}
+
+/// Whether an open file has an access list that lets nobody read but its owner and ourselves.
+fn only_we_are_listed(file: &File) -> bool {
+    // Longer than any list that we would accept.
+    let mut list = [0; 128];
+    let read = rustix::fs::fgetxattr(file, "system.posix_acl_access", &mut list);
+    // No list, a longer one, or a file system that has none: what the mode says holds.
+    read.ok()
+        .and_then(|n| list.get(..n))
+        .is_some_and(|list| lists_only(list, rustix::process::geteuid().as_raw()))
+}
+
+/// Judges an access list as the kernel gives it (`linux/posix_acl_xattr.h`): a version, then entries of tag, rights, id, all
+/// little-endian.
+pub(super) fn lists_only(list: &[u8], uid: u32) -> bool {
+    const VERSION: &[u8] = &[2, 0, 0, 0];
+    const USER_OBJ: u16 = 0x01;
+    const USER: u16 = 0x02;
+    const MASK: u16 = 0x10;
+    let Some(entries) = list.strip_prefix(VERSION) else { return false };
+    let (entries, rest) = entries.as_chunks::<8>();
+    let harmless = |[t0, t1, r0, r1, i0, i1, i2, i3]: &[u8; 8]| {
+        let rights = u16::from_le_bytes([*r0, *r1]);
+        match u16::from_le_bytes([*t0, *t1]) {
+            USER_OBJ | MASK => true,
+            USER => u32::from_le_bytes([*i0, *i1, *i2, *i3]) == uid,
+            // The owning group, others, and named groups.
+            _ => rights == 0,
+        }
+    };
+    rest.is_empty() && !entries.is_empty() && entries.iter().all(harmless)
 }
 
 fn read_bounded(path: &Path, file: &File) -> Result<String, TlsError> {

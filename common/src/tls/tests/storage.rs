@@ -25,6 +25,66 @@ fn a_ca_is_saved_privately_and_loaded_as_it_was() {
     assert!(matches!(error, TlsError::KeyMode { mode: 0o640, .. }), "{error}");
 }
 
+/// An access list in the kernel's form.
+fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        list.extend(tag.to_le_bytes());
+        list.extend(rights.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    list
+}
+
+/// Owner, a user, the owning group, the mask, others; as systemd writes it for the service's user.
+fn credential(user: u32, group_rights: u16) -> Vec<u8> {
+    const NOBODY: u32 = u32::MAX;
+    access_list(&[
+        (0x01, 4, NOBODY),
+        (0x02, 4, user),
+        (0x04, group_rights, NOBODY),
+        (0x10, 4, NOBODY),
+        (0x20, 0, NOBODY),
+    ])
+}
+
+#[test]
+fn a_credential_of_systemd_is_private_although_its_mode_shows_a_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "secret").unwrap();
+    let own = rustix::process::geteuid().as_raw();
+    let set = |list: &[u8]| {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(&file, "system.posix_acl_access", list, flags).unwrap();
+        assert_eq!(mode(&file), 0o440);
+        read_private(&file)
+    };
+    assert_eq!(*set(&credential(own, 0)).unwrap(), "secret");
+    for foreign in [credential(own + 1, 0), credential(own, 4)] {
+        assert!(matches!(set(&foreign), Err(TlsError::KeyMode { mode: 0o440, .. })), "{foreign:?}");
+    }
+    // The same mode without a list is a group that may read.
+    rustix::fs::removexattr(&file, "system.posix_acl_access").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o440)).unwrap();
+    assert!(matches!(read_private(&file), Err(TlsError::KeyMode { mode: 0o440, .. })));
+}
+
+#[test]
+fn an_access_list_that_is_not_understood_lets_nobody_in() {
+    let good = credential(7, 0);
+    assert!(file::lists_only(&good, 7) && !file::lists_only(&good, 8));
+    for cut in 0..good.len() {
+        // Whole entries less are fewer rights, not more; anything else is no list.
+        let whole = cut >= 12 && (cut - 4).is_multiple_of(8);
+        assert_eq!(file::lists_only(&good[..cut], 7), whole, "{cut}");
+    }
+    let named_group = access_list(&[(0x01, 4, 0), (0x08, 4, 7), (0x10, 4, 0), (0x20, 0, 0)]);
+    assert!(!file::lists_only(&named_group, 7));
+    assert!(!file::lists_only(&access_list(&[(0x40, 4, 7)]), 7));
+    assert!(!file::lists_only(&[&[3], &good[1..]].concat(), 7));
+}
+
 #[test]
 fn files_that_do_not_belong_together_are_refused_by_name() {
     let (one, two) = (authority(), authority());
