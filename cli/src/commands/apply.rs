@@ -37,48 +37,68 @@ pub struct ApplyArgs {
     change: Change,
 }
 
-/// Declares every document of a file; services before the groups that use them.
+/// What a fleet file declares.
+#[derive(Clone, Debug, Default)]
+pub struct Declared {
+    /// Its services, in order.
+    pub services: Vec<v1::ServiceSpec>,
+    /// Its groups, in order.
+    pub groups: Vec<v1::GroupSpec>,
+}
+
+/// Reads a fleet file; `only` one kind of document, when that is said.
 ///
 /// # Errors
-/// Exit code 2 for an invalid file, before anything is sent; otherwise what the API gives.
-pub async fn run(ctx: &Ctx, args: ApplyArgs, only: Option<&str>) -> Outcome {
-    let documents = read(&args.file)?;
-    let mut services: Vec<v1::ServiceSpec> = Vec::new();
-    let mut groups: Vec<v1::GroupSpec> = Vec::new();
-    for (number, (kind, value)) in documents.into_iter().enumerate() {
+/// Exit code 2 for an invalid file.
+pub fn declared(path: &Path, only: Option<&str>) -> Result<Declared, Failure> {
+    let mut found = Declared::default();
+    for (number, (kind, value)) in read(path)?.into_iter().enumerate() {
         if only.is_some_and(|only| only != kind) {
-            return Err(at(&args.file, number, &format!("kind {kind:?} does not belong here")));
+            return Err(at(path, number, &format!("kind {kind:?} does not belong here")));
         }
-        let name_it = |e: Failure| at(&args.file, number, &e.what);
+        let name_it = |e: Failure| at(path, number, &e.what);
         match kind.as_str() {
-            "Service" => services.push(json::from_json(value, "quorate.v1.ServiceSpec").map_err(name_it)?),
-            "ServiceGroup" => groups.push(json::from_json(value, "quorate.v1.GroupSpec").map_err(name_it)?),
+            "Service" => {
+                found.services.push(json::from_json(value, "quorate.v1.ServiceSpec").map_err(name_it)?);
+            }
+            "ServiceGroup" => {
+                found.groups.push(json::from_json(value, "quorate.v1.GroupSpec").map_err(name_it)?);
+            }
             "Rollout" => {
-                return Err(at(&args.file, number, "a Rollout is started, not applied")
-                    .with_hint(format!("quorate rollout start -f {}", args.file.display())));
+                return Err(at(path, number, "a Rollout is started, not applied")
+                    .with_hint(format!("quorate rollout start -f {}", path.display())));
             }
             other => {
                 return Err(at(
-                    &args.file,
+                    path,
                     number,
                     &format!("kind {other:?} is not known; known are Service, ServiceGroup, Rollout"),
                 ));
             }
         }
     }
+    Ok(found)
+}
+
+/// Declares every document of a file; services before the groups that use them.
+///
+/// # Errors
+/// Exit code 2 for an invalid file, before anything is sent; otherwise what the API gives.
+pub async fn run(ctx: &Ctx, args: ApplyArgs, only: Option<&str>) -> Outcome {
+    let Declared { services, groups } = declared(&args.file, only)?;
     let client = ctx.client()?;
     let mut results = Vec::new();
-    for spec in services {
+    for spec in &services {
         let name = format!("service {}", spec.name);
-        let request =
-            v1::ApplyServiceRequest { spec: Some(spec), options: Some(options(&args.change, &results)) };
+        let options = Some(options(&args.change, &results));
+        let request = v1::ApplyServiceRequest { spec: Some(spec.clone()), options };
         let answer = call!(client, GroupServiceClient, apply_service, request)?;
         results.push((name, answer.changed));
     }
     for spec in groups {
         let name = format!("group {}", spec.name);
-        let request =
-            v1::ApplyGroupRequest { spec: Some(spec), options: Some(options(&args.change, &results)) };
+        let options = Some(options(&args.change, &results));
+        let request = v1::ApplyGroupRequest { spec: Some(spec), options };
         let answer = call!(client, GroupServiceClient, apply_group, request)?;
         results.push((name, answer.changed));
     }
