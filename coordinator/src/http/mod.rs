@@ -64,8 +64,18 @@ async fn metrics(State(api): State<Api>) -> Response {
     }
 }
 
-async fn prometheus_targets(State(api): State<Api>, peer: Option<Extension<HttpPeer>>) -> Response {
-    local(peer).map_or_else(|refused| refused, |()| with_type("application/json", targets::list(&api)))
+async fn prometheus_targets(
+    State(api): State<Api>,
+    peer: Option<Extension<HttpPeer>>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    if let Err(refused) = local(peer) {
+        return refused;
+    }
+    match targets::agents(query.as_deref()) {
+        Ok(agents) => with_type("application/json", targets::list(&api, agents)),
+        Err(why) => problem(StatusCode::BAD_REQUEST, Reason::InvalidArgument, why),
+    }
 }
 
 async fn status(State(api): State<Api>, peer: Option<Extension<HttpPeer>>) -> Response {

@@ -1,21 +1,33 @@
 //! What Prometheus should scrape, as `http_sd` reads it.
 //!
-//! An agent's metrics are on its own loopback (7481): the targets name the port on the host, for a Prometheus agent on that
-//! host or behind a relay; the label `quorate_node` says whose they are.
+//! Coordinators serve their metrics to everybody. An agent serves its metrics on its own loopback, where no other host can
+//! reach them, so agents are no targets by themselves: `?agents=PORT` lists every node at that port, for those who put a relay
+//! there (a TLS proxy, a tunnel). The label `quorate_node` says whose they are.
 
 use quorate_core::state::{Member, Node};
 use serde_json::{Value, json};
 
 use crate::api::Api;
 
-/// The agent's metrics port (contract.md).
-const AGENT_PORT: u16 = 7481;
+/// Reads the query: the port at which agents are relayed, none when there is none.
+///
+/// # Errors
+/// What is wrong, for the one who asked.
+pub(super) fn agents(query: Option<&str>) -> Result<Option<u16>, &'static str> {
+    let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(None) };
+    let port = query.strip_prefix("agents=").ok_or("only agents=PORT is understood here")?;
+    match port.parse() {
+        Ok(0) | Err(_) => Err("agents: it must be a port, 1 to 65535"),
+        Ok(port) => Ok(Some(port)),
+    }
+}
 
-/// One group of targets per coordinator and node, in name order.
-pub(super) fn list(api: &Api) -> String {
+/// One group of targets per coordinator, and per node when agents are relayed at a port; in name order.
+pub(super) fn list(api: &Api, agents: Option<u16>) -> String {
     let groups: Vec<Value> = api.look(|state| {
         let members = state.members.present().map(member);
-        members.chain(state.nodes.all_present().map(node)).collect()
+        let nodes = agents.into_iter().flat_map(|port| state.nodes.all_present().map(move |n| node(n, port)));
+        members.chain(nodes).collect()
     });
     Value::Array(groups).to_string()
 }
@@ -32,10 +44,9 @@ fn member(member: &Member) -> Value {
     })
 }
 
-fn node(node: &Node) -> Value {
+fn node(node: &Node, port: u16) -> Value {
     let host = host(&node.address);
-    let target =
-        if host.contains(':') { format!("[{host}]:{AGENT_PORT}") } else { format!("{host}:{AGENT_PORT}") };
+    let target = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     json!({
         "targets": [target],
         "labels": {
@@ -61,6 +72,15 @@ fn host(address: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn agents_are_asked_for_by_a_port_or_not_at_all() {
+        assert_eq!((agents(None), agents(Some(""))), (Ok(None), Ok(None)));
+        assert_eq!(agents(Some("agents=7482")), Ok(Some(7482)));
+        for bad in ["agents=", "agents=0", "agents=65536", "agents=x", "agents=1&x=2", "nodes=1", "agents"] {
+            assert!(agents(Some(bad)).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn the_host_is_found_in_every_form() {

@@ -62,8 +62,16 @@ async fn what_names_hosts_is_for_this_host_only() {
     let (status, text) = get(&world, "::1", "/sd/prometheus").await;
     assert_eq!(status, StatusCode::OK);
     let targets: serde_json::Value = serde_json::from_str(&text).unwrap();
+    // An agent's metrics are on its own loopback: no target of another host's Prometheus.
+    assert_eq!(targets.as_array().unwrap().len(), 1, "{text}");
+    assert_eq!(targets[0]["labels"]["quorate_member"], "coord1");
+    let (_, text) = get(&world, "::1", "/sd/prometheus?agents=7482").await;
+    let targets: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(targets.as_array().unwrap().len(), 4);
-    assert_eq!(targets[1]["targets"][0], "10.0.0.1:7481");
+    assert_eq!(targets[1]["targets"][0], "10.0.0.1:7482");
+    let (status, text) = get(&world, "::1", "/sd/prometheus?agents=99999").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(text.contains("INVALID_ARGUMENT"), "{text}");
     let (_, text) = get(&world, "127.0.0.1", "/v1/status").await;
     let status: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&status["leader"], &status["nodes"]["READY"]), (&"coord1".into(), &3.into()));
