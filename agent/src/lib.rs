@@ -8,6 +8,7 @@ pub mod facts;
 pub mod helper;
 pub mod host;
 mod notify;
+pub mod options;
 pub mod policy;
 pub mod probes;
 pub mod runner;

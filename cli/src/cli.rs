@@ -16,7 +16,7 @@ use crate::render;
     about,
     propagate_version = true,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 refused (nothing changed), 4 unreachable, 5 timed out (goes on),\n            6 not found, 7 not allowed, 8 pending, 130 detached"
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 refused (nothing changed), 4 unreachable, 5 timed out (goes on),\n            6 not found, 7 not allowed, 8 pending, 130 detached\n\nExamples:\n  quorate dev --detach                        # a whole fleet on this machine\n  quorate quorum status\n  quorate rollout start --restart ledger --wait --yes\n  quorate explain QUORUM_MARGIN"
 )]
 pub struct Cli {
     /// Flags of every command.

@@ -8,6 +8,7 @@ pub mod listen;
 pub mod member;
 pub mod metrics;
 pub mod observe;
+pub mod options;
 pub mod raft;
 pub mod sessions;
 pub mod store;

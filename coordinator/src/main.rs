@@ -1,57 +1,19 @@
 //! The `quorate-coordinator` binary: one member of the control plane.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use quorate_common::telemetry::{self, Format, tell};
 use quorate_common::with_causes;
 use quorate_coordinator::config::Config;
 use quorate_coordinator::member;
+use quorate_coordinator::options::{Command, Options};
 use quorate_model::{MemberId, UserName};
 
 /// What is logged unless the configuration says otherwise. openraft tells every replication step, and h2 every stream, at
 /// INFO; a person looks for what this member decided.
 const DEFAULT_FILTER: &str = "info,openraft=warn,h2=warn";
-
-/// One member of Quorate's Raft-replicated control plane
-#[derive(Parser)]
-#[command(name = "quorate-coordinator", version)]
-struct Cli {
-    /// Configuration file
-    #[arg(long, global = true, default_value = "/etc/quorate/coordinator.toml")]
-    config: PathBuf,
-    /// Check the configuration and exit: 0, or 2 with file, line and caret
-    #[arg(long)]
-    check_config: bool,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Makes the CA, the cluster and its first member; once
-    Init {
-        /// Directory for the first administrator's ca.pem, cert.pem and key.pem
-        #[arg(long)]
-        admin_out: PathBuf,
-        /// Name of the first administrator
-        #[arg(long, default_value = "admin")]
-        admin: String,
-    },
-    /// Joins a cluster by token as a new member
-    Join {
-        /// File with the token, mode 0600
-        #[arg(long)]
-        token_file: PathBuf,
-    },
-    /// Comes back after this member lost its store: moves what is left aside and joins again under a new number
-    Rejoin {
-        /// File with the token, mode 0600; from `quorate token create --purpose coordinator`
-        #[arg(long)]
-        token_file: PathBuf,
-    },
-}
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
@@ -59,7 +21,7 @@ fn main() -> ExitCode {
         return quorate_durable::probe_main(args);
     }
     quorate_common::tls::install();
-    let cli = Cli::parse();
+    let cli = Options::parse();
     let config = match Config::load(&cli.config) {
         Ok(config) => config,
         Err(error) => {

@@ -1,25 +1,13 @@
 //! `quorate-agent`: the network half of the agent.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use quorate_agent::config::{Config, DEFAULT_PATH};
+use quorate_agent::config::Config;
+use quorate_agent::options::AgentOptions as Options;
 use quorate_agent::session;
 use quorate_common::telemetry::tell;
 use quorate_common::with_causes;
-
-/// Keeps a session with a coordinator and passes its work to quorate-helper. Needs no privileges.
-#[derive(Debug, Parser)]
-#[command(name = "quorate-agent", version, about)]
-struct Options {
-    /// Configuration file, shared with quorate-helper.
-    #[arg(long, default_value = DEFAULT_PATH)]
-    config: PathBuf,
-    /// Check the configuration and exit: 0 when it is good, 2 when it is not.
-    #[arg(long)]
-    check_config: bool,
-}
 
 fn main() -> ExitCode {
     quorate_common::tls::install();

@@ -1,37 +1,13 @@
 //! `quorate-helper`: the root half of the agent.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use quorate_agent::config::{Config, DEFAULT_PATH};
+use clap::Parser;
+use quorate_agent::config::Config;
 use quorate_agent::helper;
+use quorate_agent::options::{HelperCommand, HelperOptions as Options};
 use quorate_common::telemetry::tell;
 use quorate_common::with_causes;
-
-/// Carries out what coordinators ask, within this host's own policy. Needs no network.
-#[derive(Debug, Parser)]
-#[command(name = "quorate-helper", version, about)]
-struct Options {
-    /// Configuration file, shared with quorate-agent.
-    #[arg(long, default_value = DEFAULT_PATH, global = true)]
-    config: PathBuf,
-    /// Check the configuration and exit: 0 when it is good, 2 when it is not.
-    #[arg(long)]
-    check_config: bool,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Begin a new journal after the old one was lost. Look at the host first: what was done before is forgotten.
-    ResetJournal {
-        /// Yes, forget it.
-        #[arg(long)]
-        yes: bool,
-    },
-}
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -61,7 +37,7 @@ fn main() -> ExitCode {
         tell(format_args!("error: {error}"));
         return ExitCode::from(78);
     }
-    if let Some(Command::ResetJournal { yes }) = options.command {
+    if let Some(HelperCommand::ResetJournal { yes }) = options.command {
         return reset(&config, yes);
     }
     match run(config, &options.config) {
