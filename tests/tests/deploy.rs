@@ -1,10 +1,21 @@
 //! What `deploy/` ships must fit the code: rules and dashboards name metrics that exist, units name the programs and places
 //! of the contract.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
+use quorate_cli::commands::apply::{Declared, declared};
+use quorate_common::wire::group::read_group;
+use quorate_common::wire::service::read_service;
+use quorate_core::command::{
+    ClusterCommand, DeclaredCommand, Join, NewCertificate, NodeCommand, TokenCommand,
+};
+use quorate_core::state::TokenPurpose;
+use quorate_core::{Answer, Command, Entry, Hash, State, apply};
+use quorate_model::{
+    ClusterId, MemberId, MemberName, NodeName, NodeStatus, Principal, Serial, Timestamp, TokenId,
+};
 use quorate_tests::workspace::root;
 use regex::Regex;
 
@@ -126,4 +137,123 @@ fn every_file_of_a_package_exists() {
         assert!(files >= 3, "{package} installs only {files} files");
     }
     assert!(broken.is_empty(), "no such file: {broken:?}");
+}
+
+/// The names of all files in a folder of the checkout that end so, in order.
+fn files(folder: &str, ending: &str) -> Vec<String> {
+    let entries = fs::read_dir(root().join(folder)).unwrap_or_else(|e| panic!("{folder}: {e}"));
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| name.ends_with(ending));
+    names.sort();
+    names
+}
+
+/// A state of one member, without nodes.
+struct Fleet(State);
+
+impl Fleet {
+    fn new() -> Self {
+        let mut fleet = Self(State::default());
+        fleet.done(Command::Cluster(ClusterCommand::Init {
+            id: ClusterId::new("c1").expect("an id"),
+            name: "example".into(),
+            ca_pem: "-----BEGIN CERTIFICATE-----".into(),
+            member: MemberName::new("coord1").expect("a name"),
+            grpc: "coord1:7443".into(),
+            http: "coord1:7480".into(),
+            certificates: vec![certificate("c01", Principal::Coordinator { member: MemberId(1) })],
+        }));
+        fleet
+    }
+
+    fn apply(&mut self, command: Command) -> Answer {
+        let index = self.0.revision.0 + 1;
+        apply(&mut self.0, index, &Entry::system(NOW, command))
+    }
+
+    fn done(&mut self, command: Command) {
+        let answer = self.apply(command);
+        assert_eq!(answer.refusal(), None, "the test's own set-up was refused");
+    }
+
+    fn enrol(&mut self, name: &NodeName, labels: &BTreeMap<String, String>) {
+        let id = TokenId::new(format!("t-{name}")).expect("an id");
+        self.done(Command::Token(TokenCommand::Create {
+            id: id.clone(),
+            secret_sha256: Hash::default(),
+            purpose: TokenPurpose::Agent { node: Some(name.clone()), labels: labels.clone() },
+            expires_at: Timestamp(NOW.0 + 1_000),
+        }));
+        self.done(Command::Token(TokenCommand::Consume {
+            id,
+            join: Join::Node { name: name.clone(), address: name.to_string() },
+            certificate: Some(certificate(&format!("a-{name}"), Principal::Agent { node: name.clone() })),
+        }));
+        self.done(Command::Node(NodeCommand::SetStatus { node: name.clone(), status: NodeStatus::Ready }));
+    }
+}
+
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+fn certificate(serial: &str, principal: Principal) -> NewCertificate {
+    let serial = Serial::new(serial).expect("a serial");
+    NewCertificate { serial, principal, access: None, not_after: Timestamp(NOW.0 + 86_400_000) }
+}
+
+/// `a=b,c=d` as labels; that is what the examples select by.
+fn labels(expression: &str) -> BTreeMap<String, String> {
+    let pair = |text: &str| text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    expression.split(',').map(|text| pair(text).unwrap_or_else(|| panic!("{text} is no key=value"))).collect()
+}
+
+#[test]
+fn every_example_fleet_is_accepted_on_hosts_with_its_labels() {
+    let examples = files("deploy/examples", ".yaml");
+    assert!(examples.len() >= 5, "only {examples:?}");
+    for example in examples {
+        let path = root().join("deploy/examples").join(&example);
+        let Declared { services, groups } =
+            declared(&path, None).unwrap_or_else(|failure| panic!("{example}: {}", failure.what));
+        assert!(!services.is_empty() && !groups.is_empty(), "{example} declares too little");
+        let mut fleet = Fleet::new();
+        let mut enrolled = BTreeSet::new();
+        for group in &groups {
+            let service = services.iter().find(|service| service.name == group.service);
+            let service = service.unwrap_or_else(|| panic!("{example}: no service {}", group.service));
+            let wanted = labels(&service.nodes.as_ref().expect("nodes").labels);
+            for voter in group.voters.iter().filter(|voter| enrolled.insert((*voter).clone())) {
+                fleet.enrol(&NodeName::new(voter.clone()).expect("a name"), &wanted);
+            }
+        }
+        let services = services.into_iter().map(|spec| {
+            let spec = read_service(spec).unwrap_or_else(|e| panic!("{example}: {e}"));
+            DeclaredCommand::ApplyService { spec, expect: None }
+        });
+        let groups = groups.into_iter().map(|spec| {
+            let spec = read_group(spec).unwrap_or_else(|e| panic!("{example}: {e}"));
+            DeclaredCommand::ApplyGroup { spec, expect: None }
+        });
+        for command in services.chain(groups) {
+            let answer = fleet.apply(Command::Declared(Box::new(command.clone())));
+            assert_eq!(answer.refusal(), None, "{example}: {command:?}");
+        }
+    }
+}
+
+#[test]
+fn every_manual_page_that_a_unit_names_is_packed() {
+    let page = Regex::new(r"man:([a-z-]+)\(([18])\)").expect("valid");
+    let mut named = BTreeSet::new();
+    for unit in files("deploy/systemd", ".service") {
+        let text = read(&format!("deploy/systemd/{unit}"));
+        named.extend(page.captures_iter(&text).map(|found| (found[1].to_owned(), found[2].to_owned())));
+    }
+    let packed = ["agent", "coordinator"].map(|package| read(&format!("{package}/Cargo.toml"))).concat();
+    assert_eq!(named.len(), 3, "{named:?}");
+    for (name, section) in named {
+        // The generator writes one page per program: the folder is packed by the program's name.
+        let asset = format!("man/{name}*.{section}.gz\", \"usr/share/man/man{section}/");
+        assert!(packed.contains(&asset), "no package holds {name}({section})");
+    }
 }
