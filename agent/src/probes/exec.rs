@@ -1,12 +1,14 @@
 //! Takes readings.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use quorate_common::with_causes;
 use quorate_model::service::Driver;
 use quorate_model::{DurationMs, ProbeKind, ProbeSpec};
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 
 use super::plan::{self, SoakStart};
@@ -31,6 +33,34 @@ pub struct ProbeTarget {
     pub exec_allowed: bool,
 }
 
+/// Why there is no reading of the instance's own making.
+enum Miss {
+    /// The instance did not answer as it should.
+    Failed(String),
+    /// This host could not ask.
+    Blind(String),
+}
+
+impl Miss {
+    /// A host that has no descriptor, memory, port or right left cannot ask; everything else comes from the other end.
+    fn of(error: &io::Error) -> Self {
+        let own = [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOMEM,
+            Errno::NOBUFS,
+            Errno::ADDRNOTAVAIL,
+            Errno::ACCESS,
+            Errno::PERM,
+        ];
+        let text = with_causes(error);
+        match error.raw_os_error() {
+            Some(number) if own.iter().any(|own| own.raw_os_error() == number) => Self::Blind(text),
+            _ => Self::Failed(text),
+        }
+    }
+}
+
 /// Takes readings of probes; remembers only what soaks need.
 pub struct Prober {
     host: Arc<dyn Host>,
@@ -50,7 +80,8 @@ impl Prober {
         let limit = Duration::from_millis(spec.timeout.0).min(TIMEOUT_MAX);
         let mut reading = match tokio::time::timeout(limit, self.take(target, spec, limit)).await {
             Ok(Ok(reading)) => reading,
-            Ok(Err(text)) => Reading::new(false, &text),
+            Ok(Err(Miss::Failed(text))) => Reading::new(false, &text),
+            Ok(Err(Miss::Blind(text))) => Reading::blind(&text),
             Err(_) => Reading::new(false, &format!("no answer within {} ms", limit.as_millis())),
         };
         reading.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -67,18 +98,22 @@ impl Prober {
         self.soaks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn take(&self, target: &ProbeTarget, spec: &ProbeSpec, limit: Duration) -> Result<Reading, String> {
+    async fn take(&self, target: &ProbeTarget, spec: &ProbeSpec, limit: Duration) -> Result<Reading, Miss> {
         match &spec.kind {
             ProbeKind::Http { url, status, body_contains, json } => {
-                let answer = fetch::get(&plan::http_target(url)?).await.map_err(|e| with_causes(&e))?;
+                let answer = fetch::get(&plan::http_target(url).map_err(Miss::Blind)?)
+                    .await
+                    .map_err(|e| Miss::of(&e))?;
                 Ok(plan::judge_http(status, body_contains, json, &answer))
             }
             ProbeKind::Membership { url, paths } => {
-                let answer = fetch::get(&plan::http_target(url)?).await.map_err(|e| with_causes(&e))?;
+                let answer = fetch::get(&plan::http_target(url).map_err(Miss::Blind)?)
+                    .await
+                    .map_err(|e| Miss::of(&e))?;
                 Ok(plan::judge_membership(paths, &answer))
             }
             ProbeKind::Tcp { address } => {
-                TcpStream::connect(address.as_str()).await.map_err(|e| with_causes(&e))?;
+                TcpStream::connect(address.as_str()).await.map_err(|e| Miss::of(&e))?;
                 Ok(Reading::new(true, &format!("{address} accepts")))
             }
             ProbeKind::Exec { argv } => self.run(target, argv, limit).await,
@@ -86,14 +121,14 @@ impl Prober {
         }
     }
 
-    async fn run(&self, target: &ProbeTarget, argv: &[String], limit: Duration) -> Result<Reading, String> {
+    async fn run(&self, target: &ProbeTarget, argv: &[String], limit: Duration) -> Result<Reading, Miss> {
         if !target.exec_allowed {
-            return Err("this host's policy does not list the program".to_owned());
+            return Err(Miss::Blind("this host's policy does not list the program".to_owned()));
         }
         // A little less than the probe's own limit, so that the kill at the deadline is part of the reading.
         let deadline = limit.mul_f32(0.9);
         let spec = ExecSpec { argv: argv.to_vec(), deadline, ..ExecSpec::default() };
-        let outcome = self.host.exec(&spec).await.map_err(|e: HostError| e.full_text())?;
+        let outcome = self.host.exec(&spec).await.map_err(|e: HostError| Miss::Blind(e.full_text()))?;
         let (code, how) = match outcome.end {
             ExecEnd::Code(code) => (Some(code), format!("exit code {code}")),
             ExecEnd::Signal(signal) => (None, format!("killed by signal {signal}")),
@@ -103,10 +138,13 @@ impl Prober {
         Ok(plan::judge_exit(code, &how, &stream.tail_text(OUTPUT_MAX_BYTES)))
     }
 
-    async fn soak(&self, target: &ProbeTarget, min_up: DurationMs) -> Result<Reading, String> {
-        let driver = target.driver.as_ref().ok_or("a soak is run only by the instance's own node")?;
-        let (service, unit) = self.host.service(driver).map_err(|e| e.full_text())?;
-        let seen = service.status(unit).await.map_err(|e| e.full_text())?;
+    async fn soak(&self, target: &ProbeTarget, min_up: DurationMs) -> Result<Reading, Miss> {
+        let driver = target
+            .driver
+            .as_ref()
+            .ok_or_else(|| Miss::Blind("a soak is run only by the instance's own node".to_owned()))?;
+        let (service, unit) = self.host.service(driver).map_err(|e| Miss::Blind(e.full_text()))?;
+        let seen = service.status(unit).await.map_err(|e| Miss::Blind(e.full_text()))?;
         // Monotonic where the driver knows it: a clock that was set must not make a unit look old.
         let up_ms = match seen.evidence.active_enter_us {
             0 => self.host.now().since(seen.status.since).0,

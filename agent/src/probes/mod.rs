@@ -26,6 +26,8 @@ pub use schedule::{Latest, PROBES_MAX, ProbeKey, Scheduled, Scheduler};
 pub struct Reading {
     /// It passed.
     pub ok: bool,
+    /// Nobody could look, for a reason of this host and not of the instance: no pass, and no failure either.
+    pub blind: bool,
     /// One line, sanitized, at most 200 characters.
     pub detail: String,
     /// What was measured: the status, the JSON value compared, the exit code; empty for none.
@@ -46,6 +48,7 @@ impl Reading {
     pub(crate) fn new(ok: bool, detail: &str) -> Self {
         Self {
             ok,
+            blind: false,
             detail: plan::one_line(detail),
             value: String::new(),
             role: InstanceRole::Unknown,
@@ -54,5 +57,9 @@ impl Reading {
             took_ms: 0,
             at: Timestamp::ZERO,
         }
+    }
+
+    pub(crate) fn blind(detail: &str) -> Self {
+        Self { blind: true, ..Self::new(false, detail) }
     }
 }

@@ -62,8 +62,11 @@ impl Latest {
     #[must_use]
     pub fn after(before: Option<&Self>, reading: Reading, needed: u32) -> Self {
         let (passes, failures, taken) = before.map_or((0, 0, 0), |b| (b.passes, b.failures, b.taken));
-        let (passes, failures) =
-            if reading.ok { (passes.saturating_add(1), 0) } else { (0, failures.saturating_add(1)) };
+        let (passes, failures) = match (reading.ok, reading.blind) {
+            (true, _) => (passes.saturating_add(1), 0),
+            (false, false) => (0, failures.saturating_add(1)),
+            (false, true) => (0, 0),
+        };
         Self { reading, passes, failures, needed, taken: taken.saturating_add(1) }
     }
 }

@@ -53,4 +53,9 @@ pub struct InstanceReading {
     /// The probes behind it.
     #[serde(default)]
     pub probes: Vec<ProbeReading>,
+    /// The unit is active, and a probe of its service (HTTP, TCP, program) has failed as often in a row, on its own node, as
+    /// it would have to pass: it is known not to serve. False where nobody can tell.
+    // Left out when false, as in the entries that were written before it was there.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub failing: bool,
 }

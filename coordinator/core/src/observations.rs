@@ -42,6 +42,7 @@ impl Observations {
                     up_since: known.since,
                     at: now,
                     probes: Vec::new(),
+                    failing: false,
                 };
                 recorded.instances.insert(instance, reading);
             }

@@ -52,6 +52,7 @@ pub fn fold(
         sync: if runs { sync } else { Sync::Unknown },
         up_since: seen.up_since,
         at: oldest.map_or(seen.at, |at| at.min(seen.at)),
+        failing: observed == InstanceState::Unhealthy && is_failing(spec, instance, &current),
         probes: current.into_iter().cloned().collect(),
     }
 }
@@ -104,4 +105,17 @@ fn probed(spec: &ServiceSpec, instance: &InstanceId, current: &[&ProbeReading]) 
         }
     }
     verdict
+}
+
+/// Whether its own node has stably seen that it does not serve. A lagging member or one that is up too short a time serves,
+/// and what a peer does not reach may serve others.
+fn is_failing(spec: &ServiceSpec, instance: &InstanceId, current: &[&ProbeReading]) -> bool {
+    spec.probes.iter().any(|probe| {
+        let tells = match probe.kind {
+            ProbeKind::Http { .. } | ProbeKind::Tcp { .. } | ProbeKind::Exec { .. } => true,
+            ProbeKind::Membership { .. } | ProbeKind::UnitSoak { .. } => false,
+        };
+        let own = current.iter().find(|r| r.probe == probe.name && r.from == instance.node);
+        tells && own.is_some_and(|r| !r.ok && r.failures >= probe.passes.max(1))
+    })
 }

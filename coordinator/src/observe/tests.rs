@@ -78,6 +78,24 @@ fn a_peer_that_stably_fails_outweighs_the_node_itself() {
     assert_eq!(fold(reading("n2", false, 1, 4_000)), InstanceState::Healthy, "one failure is not stable");
 }
 
+/// What it is not yet shown to do it may do all the same: agents that were just restarted have no passes to show.
+#[test]
+fn only_its_own_node_stably_failing_shows_that_an_instance_does_not_serve() {
+    let folded = |readings: &[_]| fold(&spec(), &instance(), &active(1_000, 5_000), readings);
+    let (passes, fails) = (reading("n1", true, 9, 4_000), reading("n1", false, 3, 4_000));
+    assert!(folded(std::slice::from_ref(&fails)).failing);
+    assert!(!folded(&[reading("n1", false, 2, 4_000)]).failing, "not stable yet, or nobody could look");
+    assert!(!folded(&[passes, reading("n2", false, 9, 4_000)]).failing, "out of a peer's sight");
+    assert!(!folded(&[reading("n1", false, 9, 900)]).failing, "of the run before");
+    assert!(!folded(&[]).failing);
+    let mut soak = spec();
+    soak.probes[0].kind = ProbeKind::UnitSoak { min_up: DurationMs(60_000) };
+    assert!(
+        !fold(&soak, &instance(), &active(1_000, 5_000), &[fails]).failing,
+        "up too short a time, and serving"
+    );
+}
+
 #[test]
 fn the_last_word_of_a_former_peer_does_not_stand() {
     let own = reading("n1", true, 9, 99_000);

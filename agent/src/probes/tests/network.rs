@@ -194,7 +194,8 @@ async fn membership_programs_and_soaks() {
     assert!(!r.ok && (r.detail.contains("killed after") || r.detail.contains("no answer")), "{}", r.detail);
     let host = Arc::new(RealHost::new(None, None).expect("boot id"));
     let forbidden = ProbeTarget { exec_allowed: false, ..target() };
-    assert!(!Prober::new(host).read(&forbidden, &spec(sh("exit 0"), 5_000)).await.ok);
+    let refused = Prober::new(host).read(&forbidden, &spec(sh("exit 0"), 5_000)).await;
+    assert!(!refused.ok && refused.blind, "the policy's word is no evidence against the instance");
 
     let fake = FakeHost::new(BTreeMap::from([("ledger".to_owned(), FakeUnit::default())]));
     let prober = Prober::new(Arc::new(fake.clone()));

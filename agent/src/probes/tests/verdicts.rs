@@ -197,6 +197,16 @@ fn runs_of_passes_and_failures_are_counted() {
     );
 }
 
+/// A host that cannot look says nothing about the instance: neither a pass nor a failure that could become stable.
+#[test]
+fn who_cannot_look_counts_nothing() {
+    let failed = Latest::after(None, Reading::new(false, "connection refused"), 2);
+    let blind = Latest::after(Some(&failed), Reading::blind("too many open files"), 2);
+    assert_eq!((blind.passes, blind.failures, blind.reading.ok), (0, 0, false));
+    let passed = Latest::after(None, Reading::new(true, "x"), 2);
+    assert_eq!(Latest::after(Some(&passed), Reading::blind("x"), 2).passes, 0);
+}
+
 #[test]
 fn addresses_are_taken_apart_or_refused() {
     let t = http_target("http://[::1]:8001/a?b=c").expect("an address");

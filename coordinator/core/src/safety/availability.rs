@@ -56,8 +56,9 @@ pub struct VoterStatus {
     pub out: Option<OutMember>,
     /// We work on it, or do not know whether we do: it counts against `max_unavailable`.
     pub ours: bool,
-    /// Disturbing it costs nothing: a fresh reading shows that it does not serve, or the budget has paid for it already. One
-    /// of which nothing fresh is known is not spent: it counts as out, and may serve all the same.
+    /// Disturbing it costs nothing: a fresh reading shows that it does not serve or has no vote, or the budget has paid for it
+    /// already. One whose health is only not shown (nothing fresh, too few passes yet, lagging, out of a peer's sight) is not
+    /// spent: it counts as out, and may serve all the same.
     pub spent: bool,
     /// Role in its reading.
     pub role: InstanceRole,
@@ -193,7 +194,7 @@ pub fn member(state: &State, id: &InstanceId, evidence: &Evidence<'_>, now: Time
     let current = reading.filter(|r| is_current(state, r, now));
     let shown = is_ready(state, &id.node)
         && match current {
-            Some(reading) => unhealthy(state, id, reading).is_some(),
+            Some(reading) => does_not_serve(reading),
             None => stopped_by_us(state, id, now).is_some(),
         };
     VoterStatus {
@@ -205,6 +206,22 @@ pub fn member(state: &State, id: &InstanceId, evidence: &Evidence<'_>, now: Time
         observed: reading.map_or(InstanceState::Unknown, |r| r.observed),
         sync: reading.map_or(Sync::Unknown, |r| r.sync),
     }
+}
+
+/// Whether a reading shows that an instance serves nobody: its unit is not active, its own node sees it failing, or it has no
+/// vote. Never because something is missing: agents that were just restarted have no passes to show of members that serve.
+fn does_not_serve(reading: &InstanceReading) -> bool {
+    let idle = match reading.observed {
+        InstanceState::Stopped
+        | InstanceState::Stopping
+        | InstanceState::Failed
+        | InstanceState::Starting => true,
+        InstanceState::Unhealthy => reading.failing,
+        InstanceState::Healthy | InstanceState::Running | InstanceState::Soaking | InstanceState::Unknown => {
+            false
+        }
+    };
+    idle || matches!(reading.role, InstanceRole::Learner | InstanceRole::Observer)
 }
 
 fn is_ready(state: &State, node: &NodeName) -> bool {

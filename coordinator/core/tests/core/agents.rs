@@ -293,6 +293,7 @@ impl Fleet {
             up_since: if truth.up { truth.up_since } else { Timestamp::ZERO },
             at: now,
             probes,
+            failing: false,
         }
     }
 }

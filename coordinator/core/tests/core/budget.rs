@@ -18,7 +18,9 @@ use crate::world::{START, group, node, service, spec};
 enum Stand {
     Up,
     Stopped,
+    Starting,
     Unhealthy,
+    Failing,
     Failed,
     Soaking,
     Lagging,
@@ -36,10 +38,12 @@ enum Stand {
     RunningWork,
 }
 
-const STANDS: [Stand; 18] = [
+const STANDS: [Stand; 20] = [
     Stand::Up,
     Stand::Stopped,
+    Stand::Starting,
     Stand::Unhealthy,
+    Stand::Failing,
     Stand::Failed,
     Stand::Soaking,
     Stand::Lagging,
@@ -87,7 +91,8 @@ fn reading(name: &NodeName, stand: Stand, now: Timestamp) -> Option<InstanceRead
     let observed = match stand {
         Stand::NoReading => return None,
         Stand::Stopped => InstanceState::Stopped,
-        Stand::Unhealthy => InstanceState::Unhealthy,
+        Stand::Starting => InstanceState::Starting,
+        Stand::Unhealthy | Stand::Failing => InstanceState::Unhealthy,
         Stand::Failed => InstanceState::Failed,
         Stand::Soaking => InstanceState::Soaking,
         _ => InstanceState::Healthy,
@@ -107,6 +112,7 @@ fn reading(name: &NodeName, stand: Stand, now: Timestamp) -> Option<InstanceRead
         up_since: START,
         at: now.minus(DurationMs(age)),
         probes: vec![],
+        failing: stand == Stand::Failing,
     })
 }
 
@@ -222,10 +228,11 @@ fn stands() -> impl Strategy<Value = Vec<Stand>> {
     proptest::collection::vec(one, 1..=9)
 }
 
-/// A fresh reading shows that it does not serve, or its budget is paid.
+/// A fresh reading shows that it does not serve or has no vote, or its budget is paid. What only lacks a proof of its health
+/// may serve all the same.
 fn is_spent(stand: Stand) -> bool {
-    use Stand::{Failed, Granted, Lagging, Learning, Soaking, Stopped, SyncUnknown, Unhealthy};
-    matches!(stand, Failed | Granted | Lagging | Learning | Soaking | Stopped | SyncUnknown | Unhealthy)
+    use Stand::{Failed, Failing, Granted, Learning, Starting, Stopped};
+    matches!(stand, Failed | Failing | Granted | Learning | Starting | Stopped)
 }
 
 fn is_ours(stand: Stand) -> bool {

@@ -75,6 +75,7 @@ impl Log {
                 up_since: START,
                 at: self.now(),
                 probes: vec![],
+                failing: false,
             })
             .collect()
     }

@@ -379,6 +379,7 @@ impl World {
             up_since: Timestamp(NOW - 60_000),
             at: self.memory.now(),
             probes: Vec::new(),
+            failing: false,
         };
         let change = quorate_core::command::InstanceChange {
             instance: instance.clone(),

@@ -64,6 +64,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         tests: CORE,
     },
     Mutant {
+        name: "not-yet-shown-counts-as-down",
+        file: "coordinator/core/src/safety/availability.rs",
+        find: "| InstanceState::Soaking | InstanceState::Unknown => false,",
+        put: "| InstanceState::Soaking | InstanceState::Unknown => true,",
+        tests: CORE,
+    },
+    Mutant {
         name: "gate-takes-old-passes",
         file: "coordinator/core/src/safety/gate.rs",
         find: "reading.ok && reading.passes >= probe.passes && reading.at.minus(DurationMs(spread)) > since",
