@@ -97,8 +97,11 @@ pub async fn run(ctx: &Ctx, args: ApplyArgs, only: Option<&str>) -> Outcome {
     }
     for spec in groups {
         let name = format!("group {}", spec.name);
+        // A dry run has declared nothing: the group is judged together with its service of this file.
+        let own = |service: &&v1::ServiceSpec| args.change.dry_run && service.name == spec.service;
+        let with_service = services.iter().find(own).cloned();
         let options = Some(options(&args.change, &results));
-        let request = v1::ApplyGroupRequest { spec: Some(spec), options };
+        let request = v1::ApplyGroupRequest { spec: Some(spec), options, with_service };
         let answer = call!(client, GroupServiceClient, apply_group, request)?;
         results.push((name, answer.changed));
     }

@@ -105,7 +105,8 @@ impl Api {
             .apply_service(ApplyServiceRequest { spec: Some(service), options: frame() })
             .await
             .map_err(said)?;
-        client.apply_group(ApplyGroupRequest { spec: Some(group), options: frame() }).await.map_err(said)?;
+        let group = ApplyGroupRequest { spec: Some(group), options: frame(), with_service: None };
+        client.apply_group(group).await.map_err(said)?;
         Ok(())
     }
 

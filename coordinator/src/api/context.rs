@@ -207,30 +207,43 @@ impl Api {
     }
 
     /// Proposes a change in the caller's name and waits until this member has applied it; gives the index of the entry that
-    /// did it. With `validate_only` it is only
-    /// tried, on a copy of the state.
+    /// did it. With `validate_only` it is only tried.
     pub(crate) async fn propose(
         &self,
         caller: &Caller,
         change: &Change,
         command: Command,
     ) -> Result<(u64, Answer), Failure> {
-        let origin = Origin { client_ip: caller.client_ip.clone(), reason: change.reason.clone() };
-        let id = Some(change.request_id.clone());
-        let now = self.inner.backend.now();
-        let entry = Entry::new(now, caller.principal.clone(), id, command).with_origin(origin);
         if change.validate_only {
-            self.inner.backend.linearize().await?;
-            let (index, answer) = self.look(|state| (state.revision.0, dryrun::try_out(state, entry)));
-            let answer = answer.into_result().map_err(|refusal| Failure::RefusedAt { refusal, index })?;
-            return Ok((index, answer));
+            return self.try_out(caller, change, [command]).await;
         }
+        let entry = self.entry(caller, change, command);
         let (index, answer) = self.inner.backend.propose(entry).await?;
         self.inner.metrics.proposed();
         let answer = answer.into_result().map_err(|refusal| Failure::RefusedAt { refusal, index })?;
         self.applied(index).await?;
         // A repeated request was done at an earlier index: its second answer equals its first (I-5).
         Ok((answer.revision().map_or(index, |done| done.0), answer))
+    }
+
+    fn entry(&self, caller: &Caller, change: &Change, command: Command) -> Entry {
+        let origin = Origin { client_ip: caller.client_ip.clone(), reason: change.reason.clone() };
+        let id = Some(change.request_id.clone());
+        Entry::new(self.inner.backend.now(), caller.principal.clone(), id, command).with_origin(origin)
+    }
+
+    /// Tries changes one after another on a copy of the state: the answer of the last, or the first refusal.
+    pub(crate) async fn try_out(
+        &self,
+        caller: &Caller,
+        change: &Change,
+        commands: impl IntoIterator<Item = Command>,
+    ) -> Result<(u64, Answer), Failure> {
+        let entries: Vec<Entry> = commands.into_iter().map(|c| self.entry(caller, change, c)).collect();
+        self.inner.backend.linearize().await?;
+        let (index, answer) = self.look(|state| (state.revision.0, dryrun::try_out(state, &entries)));
+        let answer = answer.into_result().map_err(|refusal| Failure::RefusedAt { refusal, index })?;
+        Ok((index, answer))
     }
 
     /// Waits until this member has applied an index.

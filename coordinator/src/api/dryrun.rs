@@ -1,13 +1,12 @@
-//! Tries a change on a copy of the state: the very same checks as the real one, and no trace.
+//! Tries changes on a copy of the state: the very same checks as the real ones, and no trace.
 
 use quorate_core::state::{Audit, Dedupe};
 use quorate_core::{Answer, Entry, State, apply};
 
-/// The answer the entry would get now. The audit and the kept answers, by far the largest parts, are not copied; the request
-/// id is taken off, because a dry run must neither use it up nor be answered by it.
+/// The answer that the last of the entries would get now, or the first refusal. The audit and the kept answers, by far the
+/// largest parts, are not copied; request ids are taken off, because a dry run must neither use one up nor be answered by it.
 #[must_use]
-pub(crate) fn try_out(state: &State, mut entry: Entry) -> Answer {
-    entry.request_id = None;
+pub(crate) fn try_out(state: &State, entries: &[Entry]) -> Answer {
     let mut copy = State {
         cluster: state.cluster.clone(),
         clock: state.clock,
@@ -32,6 +31,13 @@ pub(crate) fn try_out(state: &State, mut entry: Entry) -> Answer {
         audit: Audit::default(),
         epoch: state.epoch,
     };
-    let index = state.revision.0.saturating_add(1);
-    apply(&mut copy, index, &entry)
+    let mut answer = Answer::Done { revision: state.revision };
+    for entry in entries {
+        let index = copy.revision.0.saturating_add(1);
+        answer = apply(&mut copy, index, &Entry { request_id: None, ..entry.clone() });
+        if answer.refusal().is_some() {
+            break;
+        }
+    }
+    answer
 }

@@ -63,16 +63,27 @@ impl Api {
         caller: &Caller,
         request: v1::ApplyGroupRequest,
     ) -> Result<Served<v1::ApplyGroupResponse>, Failure> {
-        let v1::ApplyGroupRequest { spec, options } = request;
+        let v1::ApplyGroupRequest { spec, options, with_service } = request;
         let change = self.change(caller, options)?;
         let spec = spec.ok_or_else(|| Invalid::missing("spec"))?;
         let spec = read_group(spec).map_err(|i| i.within("spec"))?;
+        let service = with_service.map(read_service).transpose().map_err(|i| i.within("with_service"))?;
+        if service.as_ref().is_some_and(|service| !change.validate_only || service.name != spec.service) {
+            let why = "it is the service of this group, and goes with options.validate_only";
+            return Err(Invalid::new("with_service", why).into());
+        }
         let name = spec.name.clone();
         self.backend().linearize().await?;
         let before = self.look(|state| state.groups.get(&name).map(|g| g.spec.clone()));
         let changed = before.as_ref() != Some(&spec);
-        let command = DeclaredCommand::ApplyGroup { spec, expect: None };
-        let (index, _) = self.propose(caller, &change, Command::Declared(Box::new(command))).await?;
+        let command = Command::Declared(Box::new(DeclaredCommand::ApplyGroup { spec, expect: None }));
+        let (index, _) = if change.validate_only {
+            let first = service.map(|spec| DeclaredCommand::ApplyService { spec, expect: None });
+            let first = first.map(|command| Command::Declared(Box::new(command)));
+            self.try_out(caller, &change, first.into_iter().chain([command])).await?
+        } else {
+            self.propose(caller, &change, command).await?
+        };
         let group = self.group_view(&name).ok().map(|(group, _)| group);
         Ok(Served { message: v1::ApplyGroupResponse { group, changed }, index })
     }

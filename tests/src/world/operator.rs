@@ -77,6 +77,7 @@ impl Operator {
                     let group = groups.apply_group(v1::ApplyGroupRequest {
                         spec: Some(group(self.desk.nodes)),
                         options: Self::options("o-group"),
+                        with_service: None,
                     });
                     if matches!(tokio::time::timeout(PATIENCE, group).await, Ok(Ok(_))) {
                         self.desk.trace.say(self.name, "the group is declared");

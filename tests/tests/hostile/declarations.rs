@@ -109,7 +109,7 @@ pub(crate) fn b16_contradictions(fleet: &Fleet) {
                 ..Default::default()
             };
             change(&mut spec);
-            v1::ApplyGroupRequest { spec: Some(spec), options: None }
+            v1::ApplyGroupRequest { spec: Some(spec), ..Default::default() }
         };
         let fixed = |count| {
             Some(v1::QuorumPolicy {

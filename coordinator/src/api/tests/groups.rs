@@ -5,7 +5,7 @@ use quorate_proto::v1;
 use quorate_proto::v1::group_service_client::GroupServiceClient;
 use tonic::Code;
 
-use super::world::{World, ledger_group, ledger_service, problem};
+use super::world::{World, dry, ledger_group, ledger_service, problem};
 
 #[tokio::test]
 async fn a_group_shows_its_arithmetic() {
@@ -53,7 +53,7 @@ async fn declaring_the_same_again_changes_nothing() {
     let again = groups.apply_service(request).await.unwrap().into_inner();
     assert!(!again.changed);
     assert_eq!(again.service.unwrap().instances.len(), 3);
-    let request = v1::ApplyGroupRequest { spec: Some(ledger_group()), options: None };
+    let request = v1::ApplyGroupRequest { spec: Some(ledger_group()), ..Default::default() };
     assert!(!groups.apply_group(request).await.unwrap().into_inner().changed);
     let request = v1::DeleteServiceRequest { name: "ledger".into(), options: None };
     let refused = problem(&groups.delete_service(request).await.unwrap_err());
@@ -62,6 +62,32 @@ async fn declaring_the_same_again_changes_nothing() {
     groups.delete_group(request).await.unwrap();
     let request = v1::GetGroupRequest { name: "ledger".into(), consistency: 0 };
     assert_eq!(groups.get_group(request).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_group_is_tried_together_with_the_service_that_is_declared_with_it() {
+    let world = World::new();
+    let mut groups = GroupServiceClient::new(world.as_role("operator"));
+    let before = world.memory.state.lock().unwrap().digest();
+    let mut ask = async |with_service: Option<v1::ServiceSpec>, options| {
+        let spec = Some(ledger_group());
+        groups
+            .apply_group(v1::ApplyGroupRequest { spec, options, with_service })
+            .await
+            .map(tonic::Response::into_inner)
+    };
+    assert_eq!(ask(None, dry()).await.unwrap_err().code(), Code::NotFound, "there is no such service");
+    assert!(ask(Some(ledger_service()), dry()).await.unwrap().changed);
+    // What the service itself would be refused for, the group is refused for.
+    let nowhere = v1::ServiceSpec { nodes: Some(v1::Selector::default()), ..ledger_service() };
+    let refused = problem(&ask(Some(nowhere), dry()).await.unwrap_err());
+    assert_eq!((refused.exit_code(), refused.reason.as_str()), (2, "EMPTY_SELECTOR"), "{refused}");
+    let other = v1::ServiceSpec { name: "other".into(), ..ledger_service() };
+    for (service, options) in [(other, dry()), (ledger_service(), None)] {
+        let refused = problem(&ask(Some(service), options).await.unwrap_err());
+        assert!(refused.what.starts_with("bad_field:with_service:"), "{}", refused.what);
+    }
+    assert_eq!(world.memory.state.lock().unwrap().digest(), before, "nothing was declared");
 }
 
 #[tokio::test]
@@ -77,7 +103,7 @@ async fn bad_declarations_name_the_field_and_store_nothing() {
         (Code::InvalidArgument, "bad_field:spec.driver: it is missing")
     );
     let spec = v1::GroupSpec { voters: vec!["node1".into(); 2], ..ledger_group() };
-    let request = v1::ApplyGroupRequest { spec: Some(spec), options: None };
+    let request = v1::ApplyGroupRequest { spec: Some(spec), ..Default::default() };
     let refused = problem(&groups.apply_group(request).await.unwrap_err());
     assert!(refused.what.starts_with("bad_field:spec.voters[1]:"), "{}", refused.what);
     let refused = groups.apply_group(v1::ApplyGroupRequest::default()).await.unwrap_err();

@@ -359,7 +359,7 @@ impl World {
             .await
             .unwrap();
         groups
-            .apply_group(v1::ApplyGroupRequest { spec: Some(ledger_group()), options: None })
+            .apply_group(v1::ApplyGroupRequest { spec: Some(ledger_group()), ..Default::default() })
             .await
             .unwrap();
         for n in 1..=3 {
