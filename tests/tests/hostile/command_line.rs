@@ -14,7 +14,9 @@ use rustix::process::{Pid, Signal, kill_process};
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn command(fleet: &Fleet, args: &[&str]) -> Command {
-    let mut command = Command::new(workspace::binaries().join("quorate"));
+    // As from a terminal. A shell without job control has its background jobs ignore Ctrl-C, and so do their children.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(workspace::binaries().join("quorate"));
     command.env("QUORATE_CONFIG", fleet.dir().join("config.toml")).env("NO_COLOR", "1").args(args);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
