@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use quorate_common::with_causes;
 use quorate_model::service::Driver;
 use quorate_model::{DurationMs, ProbeKind, ProbeSpec};
-use rustix::io::Errno;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 
-use super::plan::{self, SoakStart};
+use super::plan::{self, HttpAnswer, SoakStart};
 use super::schedule::ProbeKey;
 use super::{Reading, fetch};
 use crate::host::exec::ExecEnd;
@@ -42,21 +42,13 @@ enum Miss {
 }
 
 impl Miss {
-    /// A host that has no descriptor, memory, port or right left cannot ask; everything else comes from the other end.
-    fn of(error: &io::Error) -> Self {
-        let own = [
-            Errno::MFILE,
-            Errno::NFILE,
-            Errno::NOMEM,
-            Errno::NOBUFS,
-            Errno::ADDRNOTAVAIL,
-            Errno::ACCESS,
-            Errno::PERM,
-        ];
+    /// Before there is a connection only a refusal comes from the other end. No descriptor, no route, no name: that is this
+    /// host's own, or the network's.
+    fn before_connection(error: &io::Error) -> Self {
         let text = with_causes(error);
-        match error.raw_os_error() {
-            Some(number) if own.iter().any(|own| own.raw_os_error() == number) => Self::Blind(text),
-            _ => Self::Failed(text),
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Self::Failed(text),
+            _ => Self::Blind(text),
         }
     }
 }
@@ -78,11 +70,20 @@ impl Prober {
     pub async fn read(&self, target: &ProbeTarget, spec: &ProbeSpec) -> Reading {
         let began = Instant::now();
         let limit = Duration::from_millis(spec.timeout.0).min(TIMEOUT_MAX);
-        let mut reading = match tokio::time::timeout(limit, self.take(target, spec, limit)).await {
+        let reached = AtomicBool::new(false);
+        let mut reading = match tokio::time::timeout(limit, self.take(target, spec, limit, &reached)).await {
             Ok(Ok(reading)) => reading,
             Ok(Err(Miss::Failed(text))) => Reading::new(false, &text),
             Ok(Err(Miss::Blind(text))) => Reading::blind(&text),
-            Err(_) => Reading::new(false, &format!("no answer within {} ms", limit.as_millis())),
+            Err(_) => {
+                let text = format!("no answer within {} ms", limit.as_millis());
+                // Names may not be told, or packets lost: only who was reached is known to be silent.
+                if reached.load(Ordering::Relaxed) {
+                    Reading::new(false, &text)
+                } else {
+                    Reading::blind(&text)
+                }
+            }
         };
         reading.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         reading.at = self.host.now();
@@ -98,22 +99,24 @@ impl Prober {
         self.soaks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn take(&self, target: &ProbeTarget, spec: &ProbeSpec, limit: Duration) -> Result<Reading, Miss> {
+    async fn take(
+        &self,
+        target: &ProbeTarget,
+        spec: &ProbeSpec,
+        limit: Duration,
+        reached: &AtomicBool,
+    ) -> Result<Reading, Miss> {
         match &spec.kind {
             ProbeKind::Http { url, status, body_contains, json } => {
-                let answer = fetch::get(&plan::http_target(url).map_err(Miss::Blind)?)
-                    .await
-                    .map_err(|e| Miss::of(&e))?;
+                let answer = ask(url, reached).await?;
                 Ok(plan::judge_http(status, body_contains, json, &answer))
             }
             ProbeKind::Membership { url, paths } => {
-                let answer = fetch::get(&plan::http_target(url).map_err(Miss::Blind)?)
-                    .await
-                    .map_err(|e| Miss::of(&e))?;
+                let answer = ask(url, reached).await?;
                 Ok(plan::judge_membership(paths, &answer))
             }
             ProbeKind::Tcp { address } => {
-                TcpStream::connect(address.as_str()).await.map_err(|e| Miss::of(&e))?;
+                connect(address.as_str(), reached).await?;
                 Ok(Reading::new(true, &format!("{address} accepts")))
             }
             ProbeKind::Exec { argv } => self.run(target, argv, limit).await,
@@ -159,4 +162,17 @@ impl Prober {
         };
         Ok(reading)
     }
+}
+
+/// Connects, and notes that there was somebody.
+async fn connect(to: impl ToSocketAddrs, reached: &AtomicBool) -> Result<TcpStream, Miss> {
+    let stream = TcpStream::connect(to).await.map_err(|e| Miss::before_connection(&e))?;
+    reached.store(true, Ordering::Relaxed);
+    Ok(stream)
+}
+
+async fn ask(url: &str, reached: &AtomicBool) -> Result<HttpAnswer, Miss> {
+    let target = plan::http_target(url).map_err(Miss::Blind)?;
+    let stream = connect((target.host.as_str(), target.port), reached).await?;
+    fetch::get(stream, &target).await.map_err(|e| Miss::Failed(with_causes(&e)))
 }

@@ -17,9 +17,8 @@ const HEAD_MAX_BYTES: usize = 64 * 1024;
 /// Most headers of an answer.
 const HEADERS_MAX: usize = 100;
 
-/// Asks once, without a limit of time: the caller has one.
-pub(super) async fn get(target: &HttpTarget) -> io::Result<HttpAnswer> {
-    let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
+/// Asks once on a connection, without a limit of time: the caller has one.
+pub(super) async fn get(stream: TcpStream, target: &HttpTarget) -> io::Result<HttpAnswer> {
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD_MAX_BYTES)
         .max_headers(HEADERS_MAX)

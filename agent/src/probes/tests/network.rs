@@ -115,6 +115,23 @@ async fn a_server_that_behaves() {
     assert!(read(ProbeKind::Tcp { address: at.to_string() }, 5_000).await.ok);
 }
 
+/// A resolver that is down must not make every instance of a fleet look dead.
+#[tokio::test]
+async fn only_who_was_reached_or_refused_is_known_to_fail() {
+    let silent = server(|mut stream| async move {
+        let _ = stream.read(&mut [0; 1]).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let r = read(http(silent), 200).await;
+    assert!(!r.ok && !r.blind, "it took the connection and says nothing: {}", r.detail);
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("its address");
+    let r = read(http(free), 5_000).await;
+    assert!(!r.ok && !r.blind, "refused: {}", r.detail);
+    let r = read(ProbeKind::Tcp { address: "no-such-host.invalid:1".into() }, 500).await;
+    assert!(!r.ok && r.blind, "no such name, or nobody who knows it: {}", r.detail);
+}
+
 #[tokio::test]
 async fn servers_that_misbehave_are_failures_in_time() {
     let silent = server(|mut stream| async move {
