@@ -2,6 +2,9 @@
 //! fresh and newer than the last step on each node. By the ground truth: when a disturbance of a unit that runs was decided,
 //! every other voter really ran, nothing was under way there, and its agent had looked at it lately and after the last
 //! thing that was done to it.
+//!
+//! Units end by themselves too, and nobody knows it at once: a unit that fell is held against a step only when it fell
+//! longer ago than any look counts as fresh, and the step's own unit counts as down already if it was that within this time.
 
 use crate::world::evidence::{Evidence, Execution};
 
@@ -14,7 +17,7 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
     let mut breaches = Vec::new();
     for step in evidence.executions.iter().filter(|execution| execution.disruptive) {
         // Work on a unit that is down already takes nothing from the group.
-        if !runs(evidence, &step.node, step.created) {
+        if !runs(evidence, &step.node, step.created) || fell_lately(evidence, &step.node, step.created) {
             continue;
         }
         for voter in evidence.voters.iter().filter(|voter| **voter != step.node) {
@@ -29,14 +32,21 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
 
 /// Whether the unit of a node ran at a time. All of them run when the world begins.
 fn runs(evidence: &Evidence, node: &str, at: u64) -> bool {
-    let changes = evidence.changes.iter().filter(|(of, when, _)| of == node && *when <= at);
+    let changes = evidence.changes.iter().chain(&evidence.falls);
+    let changes = changes.filter(|(of, when, _)| of == node && *when <= at);
     changes.max_by_key(|(_, when, _)| *when).is_none_or(|(_, _, runs)| *runs)
+}
+
+/// Whether the unit of a node was down by itself so lately that a fresh look may show it either way.
+fn fell_lately(evidence: &Evidence, node: &str, at: u64) -> bool {
+    let own = evidence.falls.iter().filter(|(of, when, _)| of == node && *when <= at);
+    own.max_by_key(|(_, when, _)| *when).is_some_and(|(_, when, _)| when + FRESH_US >= at)
 }
 
 /// Why a voter could not be counted on when a step was decided.
 fn unfit(evidence: &Evidence, voter: &str, step: &Execution) -> Option<String> {
     let now = step.created;
-    if !runs(evidence, voter, now) {
+    if !runs(evidence, voter, now) && !fell_lately(evidence, voter, now) {
         return Some("did not run".to_owned());
     }
     let decided = |id: &str| {
@@ -103,6 +113,24 @@ mod tests {
         down.executions.truncate(1);
         down.sights.clear();
         assert!(check(&down).is_empty(), "it was down already: nothing is taken from the group");
+    }
+
+    #[test]
+    fn a_unit_that_fell_is_held_against_a_step_once_it_can_be_known() {
+        let fell = |node: &str, at, runs| (node.to_owned(), at, runs);
+        let mut run = good();
+        run.executions[1].created = 16_000_000;
+        run.sights.extend(["a", "b", "c"].map(|node| sight(node, 15_900_000)));
+        assert_eq!(check(&run), Vec::<String>::new());
+        run.falls = vec![fell("c", 1_000_001, false)];
+        assert_eq!(check(&run), Vec::<String>::new(), "a look of before may still count as fresh");
+        run.falls = vec![fell("c", 999_999, false)];
+        assert_eq!(check(&run), ["x2 was let disturb b at 16000000 us, and c did not run"]);
+        run.falls.push(fell("b", 15_000_000, false));
+        run.falls.push(fell("b", 15_500_000, true));
+        assert_eq!(check(&run), Vec::<String>::new(), "b was out itself a moment ago");
+        run.falls.push(fell("c", 15_900_000, true));
+        assert_eq!(check(&run), Vec::<String>::new(), "c came back");
     }
 
     #[test]

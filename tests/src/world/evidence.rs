@@ -195,8 +195,10 @@ pub struct Evidence {
     pub required: Vec<String>,
     /// Verbs that were begun on hosts.
     pub acts: Vec<Act>,
-    /// What really changed on hosts: node, simulated microseconds, whether the unit ran afterwards.
+    /// What we really changed on hosts: node, simulated microseconds, whether the unit ran afterwards.
     pub changes: Vec<(String, u64, bool)>,
+    /// What units did by themselves, which nobody asked for: node, simulated microseconds, whether it ran afterwards.
+    pub falls: Vec<(String, u64, bool)>,
     /// Highest fencing numbers seen.
     pub epochs: Vec<EpochSeen>,
     /// Executions at the end.

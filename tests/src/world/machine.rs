@@ -25,6 +25,7 @@ pub struct Machine {
     fake: FakeHost,
     acts: Arc<Mutex<Vec<Act>>>,
     sights: Arc<Mutex<Vec<(u64, bool)>>>,
+    falls: Arc<Mutex<Vec<(u64, bool)>>>,
     runner: Arc<Mutex<Option<Runner>>>,
     slowness: Slowness,
     trace: Trace,
@@ -75,8 +76,8 @@ impl Machine {
         };
         let clock = || u64::try_from(trace::now().as_millis()).unwrap_or(u64::MAX);
         let fake = FakeHost::with_clock([(SERVICE.to_owned(), unit)].into(), Arc::new(clock));
-        let (acts, sights, runner) = (Arc::default(), Arc::default(), Arc::default());
-        Self { name, fake, acts, sights, runner, slowness, trace }
+        let (acts, sights, falls, runner) = <_>::default();
+        Self { name, fake, acts, sights, falls, runner, slowness, trace }
     }
 
     /// Who can tell for which execution a verb is begun.
@@ -88,6 +89,41 @@ impl Machine {
     #[must_use]
     pub fn sights(&self) -> Vec<(u64, bool)> {
         self.sights.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The unit ends by itself, whatever its agent does. Whether there was anything to end.
+    pub fn fall(&self) -> bool {
+        self.by_itself(false)
+    }
+
+    /// The machine starts again by itself what ended by itself, as `Restart=` has it, unless somebody is at it or has
+    /// stopped or started it since.
+    pub fn rise(&self) -> bool {
+        let fell = self.falls().last().map(|(at, _)| *at);
+        let untouched = self.changes().last().map(|(at, _)| *at) < fell;
+        untouched && !self.acts().iter().any(|act| act.to == u64::MAX) && self.by_itself(true)
+    }
+
+    fn by_itself(&self, running: bool) -> bool {
+        let now = self.fake.now();
+        let mut changed = false;
+        self.fake.change(SERVICE, |unit| {
+            changed = unit.running != running;
+            if changed {
+                (unit.running, unit.since) = (running, now);
+                unit.starts = unit.starts.saturating_add(u64::from(running));
+            }
+        });
+        if changed {
+            self.falls.lock().unwrap_or_else(PoisonError::into_inner).push((micros(), running));
+        }
+        changed
+    }
+
+    /// What the unit did by itself, oldest first: simulated microseconds, and whether it ran afterwards.
+    #[must_use]
+    pub fn falls(&self) -> Vec<(u64, bool)> {
+        self.falls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A paused agent does nothing.

@@ -310,6 +310,8 @@ impl World {
             self.evidence.acts.extend(site.machine.begun());
             let changes = site.machine.changes();
             self.evidence.changes.extend(changes.into_iter().map(|(at, runs)| (name.clone(), at, runs)));
+            let falls = site.machine.falls().into_iter();
+            self.evidence.falls.extend(falls.map(|(at, runs)| (name.clone(), at, runs)));
             let sights = site.machine.sights().into_iter();
             let sight = |(at, runs)| Sight { node: name.clone(), at, runs };
             self.evidence.sights.extend(sights.map(sight));

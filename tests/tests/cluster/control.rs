@@ -69,22 +69,33 @@ pub(crate) fn aborted_at_a_safe_stop(fleet: &Fleet) {
     );
 }
 
+/// The three nodes in the order in which they will be restarted: the one that leads comes last.
+fn planned(fleet: &Fleet) -> [String; 3] {
+    let plan = fleet.json(&["rollout", "plan", "--restart", "ledger"]);
+    let waves = plan["waves"].as_array().expect("a plan has waves");
+    let steps = waves.iter().flat_map(|wave| wave["steps"].as_array().into_iter().flatten());
+    let nodes: Vec<String> = steps.filter_map(|step| step["node"].as_str()).map(str::to_owned).collect();
+    nodes.try_into().unwrap_or_else(|nodes| panic!("a step for each of three nodes: {nodes:?}"))
+}
+
 pub(crate) fn a_waiting_gate_is_explained(fleet: &Fleet) {
     fleet.calm();
     let before = fleet.starts();
-    let misbehave = fleet.instance("node2").dir.join("misbehave");
+    // The instance that leads is the last one; the middle one has somebody before it and somebody after it.
+    let [_, gated, last] = planned(fleet);
+    let misbehave = fleet.instance(&gated).dir.join("misbehave");
     fs::write(&misbehave, "never_catch_up = true\n").expect("the data directory is ours");
     let poll = Poll::begin(fleet.instances());
     let id = fleet.begin(&["rollout", "start", "--restart", "ledger", "--yes"]);
-    let explained = wait_for("the gate of node2 to wait", LIMIT, || {
+    let explained = wait_for("the middle one's gate to wait", LIMIT, || {
         let explained = fleet.quorate(&["explain", &id, "-o", "json"]);
-        let waits = explained.stdout.contains("node2") && explained.stdout.contains("membership");
+        let waits = explained.stdout.contains(&gated) && explained.stdout.contains("membership");
         if waits { Ok(explained.json()) } else { Err(format!("{explained:?}")) }
     });
     println!("  {}", explained["summary"]);
     let operation = fleet.operation(&id);
     assert_eq!(operation["state"], "RUNNING", "blocked is a condition: {operation:#}");
-    assert_eq!(fleet.starts()["node3"], before["node3"], "nobody else is touched while a gate waits");
+    assert_eq!(fleet.starts()[&last], before[&last], "nobody else is touched while a gate waits");
     // A second one needs another voter: it waits, says for what, and can be taken back.
     let second = fleet.begin(&["rollout", "start", "--restart", "ledger", "--yes"]);
     let waiting = wait_for("the second one to say why it waits", LIMIT, || {

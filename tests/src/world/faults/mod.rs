@@ -3,7 +3,7 @@
 //! Faults follow each other with gaps and sometimes overlap; now and then comes a calm of more than ten seconds, in which
 //! I-9 can be judged. Every fault that really began is counted under its name.
 //!
-//! By the catalogue (reliability.md §7): `crash-*` F-1, F-2 and F-7, `flap-agent` F-34, `agents-again` F-35, `pause-*` F-3,
+//! By the catalogue (reliability.md §7): `crash-*` and `fall-instance` (a unit that ends by itself) F-1, F-2 and F-7, `flap-agent` F-34, `agents-again` F-35, `pause-*` F-3,
 //! `slow-disk` F-10, `cut-*` and `leader-with-clients` F-12, F-15 and F-17, `one-way` F-13, `slow-links` and `loss` F-14,
 //! `swizzle` F-16, `hold` F-26, and what [`super::post`] does to messages F-24, F-25, F-27 and F-28.
 //!
@@ -51,6 +51,7 @@ enum Undo {
     Resume(String),
     Unclog,
     Post(Trick),
+    Rise(String),
     BounceAgents(Vec<String>),
     FastDisk(u64),
     FastLinks,
@@ -98,8 +99,11 @@ pub struct Faults {
     pub dark: Vec<Calm>,
 }
 
+/// A unit ends by itself. It concerns no coordinator, so writes go on (I-9) and other faults come meanwhile.
+const FALL: &str = "fall-instance";
+
 /// The faults to choose from, with their weights.
-const KINDS: [(&str, u64); 25] = [
+const KINDS: [(&str, u64); 26] = [
     ("crash-leader", 14),
     ("crash-follower", 10),
     ("crash-all", 3),
@@ -121,6 +125,7 @@ const KINDS: [(&str, u64); 25] = [
     ("swizzle", 8),
     ("flap-agent", 5),
     ("agents-again", 4),
+    (FALL, 14),
     ("duplicate", 8),
     ("reorder", 8),
     ("replay", 8),
@@ -214,7 +219,8 @@ impl Faults {
 
     /// Time without any fault begins or ends.
     fn calm(&mut self, now: u64) {
-        match (self.active.is_empty(), self.calm_since) {
+        let calm = self.active.iter().all(|a| a.name == FALL);
+        match (calm, self.calm_since) {
             (true, None) => self.calm_since = Some(now),
             (false, Some(from)) => {
                 self.calms.push(Calm { from: from * 1_000, to: now * 1_000 });
@@ -229,7 +235,7 @@ impl Faults {
         let now = ms(now);
         self.end(now, sim, false);
         if now >= self.next {
-            if self.next > 0 && self.active.len() < 2 {
+            if self.next > 0 && self.active.iter().filter(|a| a.name != FALL).count() < 2 {
                 self.begin(now, sim);
             }
             self.next = now
@@ -316,6 +322,11 @@ impl Faults {
                 clogged.iter().for_each(|name| self.unclog(sim, name));
             }
             Undo::Post(trick) => self.post.end(trick),
+            Undo::Rise(name) => {
+                let rose = self.sites.get(&name).is_some_and(|site| site.machine.rise());
+                self.trace
+                    .say(&name, if rose { "the unit is started again" } else { "the unit runs already" });
+            }
             Undo::Repair(pairs) => pairs.into_iter().for_each(|(a, b)| sim.repair(a, b)),
             Undo::RepairOneWay(pairs) => pairs.into_iter().for_each(|(a, b)| sim.repair_oneway(a, b)),
             Undo::Release(pairs) => pairs.into_iter().for_each(|(a, b)| sim.release(a, b)),
@@ -370,6 +381,10 @@ impl Faults {
                 6..=8 => 3_000 + self.below(7_000),
                 _ => 10_000 + self.below(50_000),
             };
+        }
+        if name == FALL && self.below(2) == 0 {
+            // Longer than any health counts as fresh: by then nobody may be surprised.
+            return 16_000 + self.below(30_000);
         }
         500 + self.below(4_000)
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Faults, LOSS, Later, SLOW_DISK_US, Undo};
+use super::{FALL, Faults, LOSS, Later, SLOW_DISK_US, Undo};
 use crate::world::member::host;
 use crate::world::operator;
 use crate::world::post::Trick;
@@ -91,6 +91,13 @@ impl Faults {
             "crash-agent" => Some(self.crash_agent(sim, one)),
             "cut-agent" => Some(self.cut(name, sim, &[one], &hosts(all))),
             "pause-agent" => Some(self.pause(sim, one, now + length)),
+            FALL => {
+                if !self.sites.get(&one)?.machine.fall() {
+                    return None;
+                }
+                self.trace.say(&one, "the unit ends by itself");
+                Some(Undo::Rise(one))
+            }
             "swizzle" => Some(self.swizzle(now, length)),
             "flap-agent" => {
                 // F-34: it is there for a while and away for a while, several times.
