@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use quorate_common::telemetry::{self, Format, tell};
+use quorate_common::telemetry::{self, Format, Whose, tell};
 use quorate_common::with_causes;
 use quorate_coordinator::config::Config;
 use quorate_coordinator::member;
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     }
     let filter = if config.log_filter.is_empty() { DEFAULT_FILTER } else { &config.log_filter };
     let format = if config.log_json { Format::Json } else { Format::Auto };
-    if let Err(error) = telemetry::init(format, filter) {
+    if let Err(error) = telemetry::init(format, filter, Whose::Member(config.name.as_str())) {
         tell(format_args!("error: {error}"));
         return ExitCode::from(2);
     }

@@ -6,7 +6,7 @@ use clap::Parser;
 use quorate_agent::config::Config;
 use quorate_agent::options::AgentOptions as Options;
 use quorate_agent::session;
-use quorate_common::telemetry::tell;
+use quorate_common::telemetry::{self, Whose, tell};
 use quorate_common::with_causes;
 
 fn main() -> ExitCode {
@@ -29,7 +29,8 @@ fn main() -> ExitCode {
     if options.check_config {
         return ExitCode::SUCCESS;
     }
-    if let Err(error) = quorate_common::telemetry::init(config.log_format, &config.log_level) {
+    let whose = Whose::Node(config.node.as_str());
+    if let Err(error) = telemetry::init(config.log_format, &config.log_level, whose) {
         tell(format_args!("error: {error}"));
         return ExitCode::from(78);
     }

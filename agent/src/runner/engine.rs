@@ -13,12 +13,14 @@ use quorate_model::{
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::entry;
 use super::failpoint;
 use super::journal::{
     Contents, End, Entry, Intent, Journal, JournalError, Meta, Tombstone, digest_hex, digest_of,
 };
+use super::log;
 use super::machine::{Effect, Event, Machine, Phase};
 use super::work::{Shop, end};
 use super::{Incoming, Notice, Status};
@@ -307,6 +309,7 @@ impl Engine {
                 self.meta.highest_epoch = self.machine.highest();
                 self.journal.accept(&id, entry, &self.meta).await?;
                 failpoint::hit("accepted");
+                log::accepted(&id, entry);
                 Ok(Some(Event::Accepted(id)))
             }
             Effect::Begin(id) => {
@@ -370,6 +373,7 @@ impl Engine {
         failpoint::hit("before-result");
         self.journal.write(id, entry).await?;
         failpoint::hit("after-result");
+        log::ended(id, entry);
         Ok(())
     }
 
@@ -403,6 +407,7 @@ impl Engine {
         failpoint::hit("before-intent");
         self.journal.write(&id, entry).await?;
         failpoint::hit("after-intent");
+        log::begins(&id, entry);
         self.apply(Event::Begun(id)).await
     }
 
@@ -413,21 +418,25 @@ impl Engine {
         self.shop.book.begins(&id);
         let (shop, sender) = (self.shop.clone(), self.sender.clone());
         self.watch_deadline(id.clone(), left);
-        tokio::spawn(async move {
+        let span = log::span(&id, &entry);
+        let work = async move {
             let end = shop.run(id.clone(), entry, cancel, left).await;
             shop.book.ends(&id);
             failpoint::hit("after-effect");
             let _ = sender.send(Command::Worked(id, Box::new(end))).await; // as in spawn_look
-        });
+        };
+        tokio::spawn(work.instrument(span));
     }
 
     fn spawn_resume(&mut self, id: ExecutionId, entry: Entry, intent: Intent) {
         let cancel = self.token(&id);
         let (shop, sender) = (self.shop.clone(), self.sender.clone());
-        tokio::spawn(async move {
+        let span = log::span(&id, &entry);
+        let work = async move {
             let end = shop.resume(id.clone(), entry, intent, cancel).await;
             let _ = sender.send(Command::Worked(id, Box::new(end))).await; // as in spawn_look
-        });
+        };
+        tokio::spawn(work.instrument(span));
     }
 
     fn token(&mut self, id: &ExecutionId) -> CancellationToken {

@@ -13,6 +13,7 @@ mod entry;
 mod failpoint;
 mod hooks;
 pub mod journal;
+mod log;
 pub mod machine;
 mod obligations;
 mod recover;

@@ -11,5 +11,5 @@ mod stderr;
 pub mod fields;
 
 pub use sanitize::{SANITIZE_MAX_CHARS, Sanitized, sanitize, sanitize_to};
-pub use setup::{FILTER_VARIABLE, Format, SetupError, init};
+pub use setup::{FILTER_VARIABLE, Format, SetupError, Whose, init};
 pub use stderr::{Stderr, tell};

@@ -6,6 +6,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt};
 
+use super::fields;
 use super::stderr::Stderr;
 
 /// The environment variable with the filter, for example `info,quorate_agent=debug`.
@@ -35,11 +36,34 @@ pub enum SetupError {
     Already(#[from] tracing_subscriber::util::TryInitError),
 }
 
+/// What every journald field of ours begins with: `operation` of a line becomes `QUORATE_OPERATION`.
+const FIELD_PREFIX: &str = "QUORATE";
+
+/// Whose lines they are; in the journal each carries it, so that `journalctl QUORATE_NODE=node1` finds all of them also
+/// where the journals of many hosts are gathered.
+#[derive(Clone, Copy, Debug)]
+pub enum Whose<'a> {
+    /// The agent's or the helper's of this node.
+    Node(&'a str),
+    /// This coordinator member's.
+    Member(&'a str),
+}
+
+impl Whose<'_> {
+    fn field(self) -> (String, String) {
+        let (name, value) = match self {
+            Self::Node(name) => (fields::NODE, name),
+            Self::Member(name) => (fields::MEMBER, name),
+        };
+        (format!("{FIELD_PREFIX}_{}", name.to_uppercase()), value.to_owned())
+    }
+}
+
 /// Sets up logging for the process. `QUORATE_LOG` wins over `default_filter` (from the configuration, `info` usually).
 ///
 /// # Errors
 /// A filter that does not parse, or a second call.
-pub fn init(format: Format, default_filter: &str) -> Result<(), SetupError> {
+pub fn init(format: Format, default_filter: &str, whose: Whose<'_>) -> Result<(), SetupError> {
     let filter = match std::env::var(FILTER_VARIABLE) {
         Ok(text) if !text.trim().is_empty() => EnvFilter::builder().parse(text)?,
         Ok(_) | Err(_) => EnvFilter::builder().parse(default_filter)?,
@@ -48,7 +72,11 @@ pub fn init(format: Format, default_filter: &str) -> Result<(), SetupError> {
     if format == Format::Auto && stderr_is_the_journal() {
         match tracing_journald::layer() {
             Ok(journal) => {
-                registry.with(journal.with_syslog_identifier(program())).try_init()?;
+                let journal = journal
+                    .with_syslog_identifier(program())
+                    .with_field_prefix(Some(FIELD_PREFIX.to_owned()))
+                    .with_custom_fields([whose.field()]);
+                registry.with(journal).try_init()?;
                 return Ok(());
             }
             // The journal's socket may be out of a sandbox's reach; stderr still leads there.
