@@ -1,6 +1,11 @@
-//! I-4: Raft's inside, at every look: one leader per term, terms and applied indexes that do not go back,
-//! `purged <= snapshot <= applied <= last log`, and one history: what was applied at a place is the same everywhere and
-//! for ever (the audit's hash chain covers everything applied before it).
+//! I-4: Raft's inside, at every look: nobody leads a term that it has lost, terms and applied indexes do not go back,
+//! `purged <= snapshot <= applied <= last log`, and there is one history: what was applied at a place is the same
+//! everywhere and for ever (the audit's hash chain covers everything applied before it).
+//!
+//! Two members may lead one term: openraft's leaders are ordered by term and then by number (its `LeaderId`; entries carry
+//! both), and a voter may pass from the lower number to the higher one within a term as it passes from term to term. What
+//! the lower one began and did not commit is replaced then, which the one history shows. A vote never passes back, so a
+//! member that stopped leading a term leads a later one next.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +18,13 @@ use crate::world::evidence::Evidence;
 #[must_use]
 pub fn check(evidence: &Evidence) -> Vec<String> {
     let mut breaches = Vec::new();
-    let mut leaders: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut lost: BTreeMap<u64, u64> = BTreeMap::new();
     let mut heads: BTreeMap<u64, (Hash, u64)> = BTreeMap::new();
     let mut last: BTreeMap<u64, &Look> = BTreeMap::new();
     for (at, look) in &evidence.looks {
         let (id, status) = (look.member, &look.status);
-        if status.is_leader() {
-            let first = *leaders.entry(status.term).or_insert(id);
-            if first != id {
-                breaches.push(format!("{at} us: {first} and {id} both led in term {}", status.term));
-            }
+        if status.is_leader() && lost.get(&id).is_some_and(|term| *term >= status.term) {
+            breaches.push(format!("{at} us: {id} leads term {} again, which it had lost", status.term));
         }
         let bounds = [status.purged, status.snapshot, status.applied, status.last_log];
         if !bounds.is_sorted() {
@@ -34,6 +36,10 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
             breaches.push(format!("{at} us: members {by} and {id} differ at place {seq} of the audit"));
         }
         if let Some(before) = last.get(&id) {
+            // One that starts again goes on with the term that it led: nobody was told of another.
+            if before.status.is_leader() && !status.is_leader() && before.start == look.start {
+                lost.insert(id, before.status.term);
+            }
             if status.term < before.status.term {
                 let (from, to) = (before.status.term, status.term);
                 breaches.push(format!("{at} us: the term of member {id} went from {from} back to {to}"));
@@ -79,10 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn two_leaders_of_a_term_are_found() {
+    fn who_leads_a_lost_term_again_is_found() {
         let leads = |member, term| look(member, term, MemberRole::Leader);
+        let follows = |member, term| look(member, term, MemberRole::Follower);
         assert_eq!(judge(&[leads(1, 1), leads(2, 2), leads(1, 3)]), Vec::<String>::new());
-        assert_eq!(judge(&[leads(1, 2), leads(2, 2)]), ["0 us: 1 and 2 both led in term 2"]);
+        let passed = [leads(1, 2), leads(2, 2), follows(1, 2), leads(1, 3)];
+        assert_eq!(judge(&passed), Vec::<String>::new(), "within a term it passes to a higher number");
+        let back = [leads(1, 2), leads(2, 2), follows(1, 2), leads(1, 2)];
+        assert_eq!(judge(&back), ["0 us: 1 leads term 2 again, which it had lost"]);
     }
 
     #[test]
