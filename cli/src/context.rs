@@ -31,12 +31,25 @@ pub struct Config {
 pub struct Context {
     /// gRPC addresses of the coordinators, host:port.
     pub addresses: Vec<String>,
-    /// CA certificates, PEM file.
+    /// CA certificates, PEM file. This path and the next two begin at the configuration file, when they are relative.
     pub ca: PathBuf,
     /// Client certificate, PEM file.
     pub cert: PathBuf,
     /// Client key, PEM file, mode 0600.
     pub key: PathBuf,
+}
+
+impl Context {
+    /// A relative path begins at the file that names it: its folder can be moved and copied as a whole.
+    fn beside(mut self, config: &Path) -> Self {
+        let folder = config.parent().unwrap_or_else(|| Path::new(""));
+        for file in [&mut self.ca, &mut self.cert, &mut self.key] {
+            if !file.as_os_str().is_empty() {
+                *file = folder.join(&*file);
+            }
+        }
+        self
+    }
 }
 
 /// Where the configuration is looked for, first found wins.
@@ -90,7 +103,7 @@ pub fn load() -> Result<Option<(PathBuf, Config)>, Failure> {
 pub fn resolve(global: &Global) -> Result<Context, Failure> {
     let mut context = match load()? {
         None => Context::default(),
-        Some((path, config)) => pick(global, &path, config)?,
+        Some((path, config)) => pick(global, &path, config)?.beside(&path),
     };
     if !global.addr.is_empty() {
         context.addresses.clone_from(&global.addr);
@@ -136,4 +149,23 @@ fn pick(global: &Global, path: &Path, config: Config) -> Result<Context, Failure
         Failure::usage(format!("{}: there is no context {name:?}", path.display()))
             .with_hint("quorate context list")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_paths_begin_at_the_file_that_names_them() {
+        let context = Context {
+            addresses: vec!["a:1".to_owned()],
+            ca: "ca.pem".into(),
+            cert: "/elsewhere/cert.pem".into(),
+            key: PathBuf::new(),
+        };
+        let context = context.beside(Path::new("/root/.config/quorate/config.toml"));
+        assert_eq!(context.ca, Path::new("/root/.config/quorate/ca.pem"));
+        assert_eq!(context.cert, Path::new("/elsewhere/cert.pem"));
+        assert_eq!(context.key, Path::new(""), "not given is not the folder");
+    }
 }

@@ -78,6 +78,7 @@ async fn init(config: &Config, admin_out: &Path, admin: String) -> ExitCode {
     match member::init(config, admin_out, admin).await {
         Ok(cluster) => {
             println!("cluster {cluster} is initialised; administrator's identity in {}", admin_out.display());
+            println!("for the command line: move this folder to ~/.config/quorate of the administrator");
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error, error.exit_code()),

@@ -38,7 +38,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -83,8 +83,8 @@ pub enum Daemon<'a> {
 pub struct Instance {
     /// Its node.
     pub node: String,
-    /// Its port on loopback.
-    pub port: u16,
+    /// Where it listens.
+    pub at: SocketAddr,
     /// Its data directory.
     pub dir: PathBuf,
 }
@@ -214,7 +214,7 @@ impl Fleet {
         rows.iter()
             .map(|row| Instance {
                 node: row["node"].as_str().expect("node").to_owned(),
-                port: u16::try_from(row["port"].as_u64().expect("port")).expect("a port"),
+                at: loopback(u16::try_from(row["port"].as_u64().expect("port")).expect("a port")),
                 dir: PathBuf::from(row["dir"].as_str().expect("dir")),
             })
             .collect()
@@ -342,13 +342,24 @@ impl Drop for Fleet {
     }
 }
 
-/// One HTTP request to a port on loopback: status and body.
+/// A port of this machine.
+#[must_use]
+pub fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// One HTTP request: status and body.
 ///
 /// # Errors
 /// When it is not answered in time.
-pub fn http(method: &str, port: u16, path: &str, body: &str, limit: Duration) -> io::Result<(u16, String)> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut stream = TcpStream::connect_timeout(&address, limit)?;
+pub fn http(
+    method: &str,
+    at: SocketAddr,
+    path: &str,
+    body: &str,
+    limit: Duration,
+) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&at, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
     let length = body.len();

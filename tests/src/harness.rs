@@ -1,4 +1,6 @@
 //! Runs named tests one after another over one fleet, and ends that fleet whatever happens: a static would never be dropped.
+//!
+//! Must never: count a test as passed that did not run, or give the next test what a failed one has left.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -6,15 +8,27 @@ use std::time::Instant;
 
 use crate::cluster::Fleet;
 
+/// What many tests share, one after another.
+pub trait Fixture {
+    /// Prints what helps to understand why a test failed.
+    fn tell(&self);
+}
+
+impl Fixture for Fleet {
+    fn tell(&self) {
+        Self::tell(self);
+    }
+}
+
 /// One test.
-pub type Test = (&'static str, fn(&Fleet));
+pub type Test<F = Fleet> = (&'static str, fn(&F));
 
 /// Runs the tests whose names hold one of the words of the command line, all without any. A failed test gets the next
 /// one a new fleet.
 #[must_use]
-pub fn run(tests: &[Test], new_fleet: fn() -> Fleet) -> ExitCode {
+pub fn run<F: Fixture>(tests: &[Test<F>], new_fleet: impl Fn() -> F) -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let chosen: Vec<&Test> = tests
+    let chosen: Vec<&Test<F>> = tests
         .iter()
         .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())))
         .collect();
@@ -23,11 +37,11 @@ pub fn run(tests: &[Test], new_fleet: fn() -> Fleet) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("\nrunning {} tests", chosen.len());
-    let mut fleet: Option<Fleet> = None;
+    let mut fleet: Option<F> = None;
     let mut failed = Vec::new();
     for (name, test) in &chosen {
         let begun = Instant::now();
-        let up = catch_unwind(AssertUnwindSafe(|| fleet.take().unwrap_or_else(new_fleet)));
+        let up = catch_unwind(AssertUnwindSafe(|| fleet.take().unwrap_or_else(&new_fleet)));
         let Ok(running) = up else {
             failed.push(*name);
             println!("test {name} ... FAILED: no fleet");

@@ -8,6 +8,7 @@ pub mod fuzz;
 pub mod harness;
 pub mod history;
 pub mod invariants;
+pub mod lab;
 pub mod outside;
 pub mod preload;
 pub mod proxy;

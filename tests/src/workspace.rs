@@ -33,17 +33,7 @@ pub const BUILD: [&str; 10] = [
 pub fn binaries() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        build.current_dir(root()).args(BUILD).arg("--locked");
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        let output = build.output().expect("cargo runs");
-        assert!(
-            output.status.success(),
-            "building the binaries: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        build(&BUILD);
         // A test binary lies in target/PROFILE/deps, the daemons one above.
         let test = std::env::current_exe().expect("a test knows its own path");
         test.ancestors()
@@ -51,4 +41,18 @@ pub fn binaries() -> &'static Path {
             .expect("the built binaries lie above the test binary")
             .to_path_buf()
     })
+}
+
+/// Has cargo build something of the workspace, in the profile of the tests.
+///
+/// # Panics
+/// When the build fails: then nothing that follows means anything.
+pub fn build(arguments: &[&str]) {
+    let mut build = Command::new(env!("CARGO"));
+    build.current_dir(root()).args(arguments).arg("--locked");
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    let output = build.output().expect("cargo runs");
+    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -4,6 +4,7 @@
 //! middle the leading coordinator is killed with SIGKILL. The numbers at the end are counted here, not reported by the
 //! daemons under test.
 
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -227,7 +228,12 @@ fn first_restarted(operation: &Operation) -> bool {
 /// Asks every instance at once.
 async fn look(instances: &[Instance]) -> Sample {
     let asked = instances.iter().map(|instance| async {
-        let call = Call::new(Method::GET, instance.port, "/cluster/nodes", ASK_TIMEOUT);
+        let call = Call::new(
+            Method::GET,
+            (Ipv4Addr::LOCALHOST, instance.port).into(),
+            "/cluster/nodes",
+            ASK_TIMEOUT,
+        );
         let (status, body) = call.send().await.ok()?;
         let view: ClusterView = serde_json::from_slice(&body).ok()?;
         status.is_success().then_some((instance.node.clone(), view))

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client for loopback: one request, one connection, a deadline and a size limit on everything.
+//! A small HTTP/1.1 client for a sample's members: one request, one connection, a deadline and a size limit on everything.
 //!
 //! Not a general client: no TLS, no redirects, no pooling. The ledger's members, the supervisor and the demo use it.
 
@@ -45,15 +45,8 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(method: Method, port: u16, path: impl Into<String>, timeout: Duration) -> Self {
-        Self {
-            to: SocketAddr::from(([127, 0, 0, 1], port)),
-            method,
-            path: path.into(),
-            headers: Vec::new(),
-            body: Bytes::new(),
-            timeout,
-        }
+    pub(super) fn new(method: Method, to: SocketAddr, path: impl Into<String>, timeout: Duration) -> Self {
+        Self { to, method, path: path.into(), headers: Vec::new(), body: Bytes::new(), timeout }
     }
 
     pub(super) fn header(mut self, name: &'static str, value: impl ToString) -> Self {

@@ -3,6 +3,7 @@
 //! The fleet must need no other program, `curl` included; and unlike the guide's `curl` without `-f` this fails when the
 //! answer is not 200.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,7 +20,10 @@ const LIMIT: Duration = Duration::from_secs(4);
 pub(super) struct AdminArgs {
     /// What to ask for
     verb: Verb,
-    /// The instance's port on 127.0.0.1
+    /// Where the instance listens
+    #[arg(long, default_value_t = IpAddr::from(Ipv4Addr::LOCALHOST))]
+    address: IpAddr,
+    /// Its port there
     #[arg(long)]
     port: u16,
 }
@@ -37,7 +41,7 @@ pub(super) async fn run(args: AdminArgs) -> anyhow::Result<ExitCode> {
         Verb::ResumeWrites => "/admin/resume-writes",
         Verb::Compact => "/admin/compact",
     };
-    let (status, body) = Call::new(Method::POST, args.port, path, LIMIT)
+    let (status, body) = Call::new(Method::POST, (args.address, args.port).into(), path, LIMIT)
         .send()
         .await
         .with_context(|| format!("POST {path}"))?;

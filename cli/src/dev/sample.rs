@@ -1,6 +1,7 @@
 //! The sample group `ledger`: its instances' files, its host-side declaration, and its Service and ServiceGroup.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -39,11 +40,13 @@ pub(super) fn write_instances(layout: &Layout, fleet: &Fleet) -> anyhow::Result<
         let peers = fleet.instances.iter().zip(1..).map(|(peer, id)| PeerConfig {
             id,
             node: peer.node.clone(),
+            address: Ipv4Addr::LOCALHOST.into(),
             port: peer.port,
         });
         let config = LedgerConfig {
             node: instance.node.clone(),
             id,
+            address: Ipv4Addr::LOCALHOST.into(),
             port: instance.port,
             data_dir: instance.dir.clone(),
             log_file: instance.log.clone(),

@@ -10,6 +10,7 @@ use quorate_common::tls::{
 };
 use quorate_core::command::{ClusterCommand, NewCertificate};
 use quorate_core::{Command, Entry, State};
+use quorate_durable::files;
 use quorate_model::{AccessRole, ClusterId, MemberId, Principal, Role, UserName};
 use quorate_proto::v1;
 use quorate_proto::v1::enroll_service_client::EnrollServiceClient;
@@ -88,7 +89,8 @@ fn unused(config: &Config) -> Result<(), BirthError> {
     Ok(())
 }
 
-/// Makes the CA, the cluster and its first member; writes the first administrator's identity into `admin_out`.
+/// Makes the CA, the cluster and its first member; writes the first administrator's identity into `admin_out`, with the
+/// configuration that the command line needs beside it.
 ///
 /// # Errors
 /// [`BirthError`]; a directory left half made by a crash is refused and named.
@@ -113,6 +115,9 @@ pub async fn init(config: &Config, admin_out: &Path, admin: UserName) -> Result<
     let user = Principal::User { name: admin };
     let (admin_key, admin_cert) = issue(&authority, &cluster, &LeafSpec::new(user.clone(), at, ADMIN_LIFE))?;
     Store::new(admin_out).save(authority.pem(), &admin_cert.1, admin_key.key_pem())?;
+    let path = admin_out.join("config.toml");
+    let text = admin_config(&config.cluster_name, &config.advertise_grpc);
+    files::write_atomic(&path, text.as_bytes()).map_err(|source| BirthError::File { path, source })?;
 
     let identity = Identity::of(cluster.as_str(), 1);
     store::format(&store_dirs(config), identity, &store_options(config))?;
@@ -135,6 +140,17 @@ pub async fn init(config: &Config, admin_out: &Path, admin: UserName) -> Result<
     };
     first_entry(config, identity, Entry::system(at, Command::Cluster(first))).await?;
     Ok(cluster)
+}
+
+/// The command line's configuration for the first administrator. Its paths begin at the file itself, so that the folder may
+/// be moved to `~/.config/quorate` as it is.
+fn admin_config(cluster_name: &str, address: &str) -> String {
+    let quoted = |text: &str| toml::Value::from(text).to_string();
+    let name = quoted(cluster_name);
+    format!(
+        "current_context = {name}\n\n[contexts.{name}]\naddresses = [{}]\nca = \"ca.pem\"\ncert = \"cert.pem\"\nkey = \"key.pem\"\n",
+        quoted(address)
+    )
 }
 
 type Certificate = (quorate_model::Serial, String);
@@ -291,4 +307,21 @@ async fn enroll(
         }
     }
     Err(BirthError::Refused(last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_administrators_configuration_is_toml_whatever_the_cluster_is_called() {
+        for name in ["quorate", "two words", "a\"quote\" and a \\", "été.1"] {
+            let text = admin_config(name, "coord1:7443");
+            let read: toml::Table = toml::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+            assert_eq!(read["current_context"].as_str(), Some(name));
+            let context = &read["contexts"][name];
+            assert_eq!(context["addresses"][0].as_str(), Some("coord1:7443"));
+            assert_eq!(context["key"].as_str(), Some("key.pem"));
+        }
+    }
 }

@@ -35,7 +35,9 @@ pub struct Tally {
     pub slow: usize,
     /// Fewest serving members of any judged look.
     pub fewest: Option<usize>,
-    /// The first looks below two.
+    /// Looks below two.
+    pub short: usize,
+    /// The first of them.
     pub below: Vec<Look>,
 }
 
@@ -76,6 +78,7 @@ impl Poll {
                 } else {
                     tally.looks += 1;
                     tally.fewest = Some(tally.fewest.map_or(serving.len(), |few| few.min(serving.len())));
+                    tally.short += usize::from(serving.len() < 2);
                     // A few are enough to see what happened.
                     if serving.len() < 2 && tally.below.len() < 10 {
                         tally.below.push(Look { at, serving });
@@ -124,7 +127,7 @@ pub fn serving(instances: &[Instance]) -> Vec<String> {
 }
 
 fn serves(instance: &Instance) -> bool {
-    let Ok((200, body)) = http("GET", instance.port, "/cluster/nodes", "", ANSWER_LIMIT) else {
+    let Ok((200, body)) = http("GET", instance.at, "/cluster/nodes", "", ANSWER_LIMIT) else {
         return false;
     };
     let Ok(view) = serde_json::from_str::<Value>(&body) else { return false };

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -18,7 +19,7 @@ const ASK: Duration = Duration::from_secs(4);
 pub(crate) fn written_verified_and_opened_by_tar(fleet: &Fleet) {
     fleet.calm();
     let (status, answer) =
-        http("PUT", fleet.instance("node3").port, "/kv/kept", "value", ASK).expect("answers");
+        http("PUT", fleet.instance("node3").at, "/kv/kept", "value", ASK).expect("answers");
     assert_eq!(status, 200, "{answer}");
     let created = fleet
         .quorate(&[
@@ -65,8 +66,8 @@ pub(crate) fn written_verified_and_opened_by_tar(fleet: &Fleet) {
     assert_eq!(damaged.json()["state"], "FAILED", "{damaged:?}");
 }
 
-fn writes_paused(port: u16) -> bool {
-    http("GET", port, "/cluster/info", "", ASK).is_ok_and(|(_, body)| body.contains("\"writes_paused\":true"))
+fn writes_paused(at: SocketAddr) -> bool {
+    http("GET", at, "/cluster/info", "", ASK).is_ok_and(|(_, body)| body.contains("\"writes_paused\":true"))
 }
 
 pub(crate) fn writes_resume_after_a_crash_in_the_pause(fleet: &Fleet) {
@@ -87,12 +88,12 @@ pub(crate) fn writes_resume_after_a_crash_in_the_pause(fleet: &Fleet) {
     }
     drop(file);
     let id = fleet.begin(&["backup", "create", "ledger", "--node", "node1"]);
-    wait_until("writes to be paused", LIMIT, || writes_paused(instance.port));
+    wait_until("writes to be paused", LIMIT, || writes_paused(instance.at));
     fleet.kill(Daemon::Helper("node1"));
     fleet.kill(Daemon::Agent("node1"));
-    assert!(writes_paused(instance.port), "the daemons died between pause and resume");
+    assert!(writes_paused(instance.at), "the daemons died between pause and resume");
     wait_for("writes to resume without help", RESUME_LIMIT, || {
-        match http("PUT", instance.port, "/kv/after-the-crash", "value", ASK) {
+        match http("PUT", instance.at, "/kv/after-the-crash", "value", ASK) {
             Ok((200, _)) => Ok(()),
             Ok((status, body)) => Err(format!("{status}: {body}")),
             Err(error) => Err(error.to_string()),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use quorate_tests::cluster::{Fleet, http};
+use quorate_tests::cluster::{Fleet, http, loopback};
 use quorate_tests::preload;
 use quorate_tests::wait::wait_for;
 use quorate_tests::workspace;
@@ -118,7 +118,7 @@ pub(crate) fn b19_a_log_that_takes_no_line(fleet: &Fleet) {
         if let Ok(Some(status)) = serving.try_wait() {
             return Ok(Err(status));
         }
-        match http("GET", solo.http(), "/readyz", "", Duration::from_secs(2)) {
+        match http("GET", loopback(solo.http()), "/readyz", "", Duration::from_secs(2)) {
             Ok((200, _)) => Ok(Ok(())),
             other => Err(format!("{other:?}")),
         }

@@ -125,7 +125,7 @@ async fn nodes(State(node): Shared) -> Json<Value> {
         let rows: Vec<Value> = node
             .members()
             .into_iter()
-            .map(|(id, (name, port))| {
+            .map(|(id, (name, address))| {
                 let (status, lag) = if id == node.config.id {
                     (view.status, view.lag)
                 } else {
@@ -134,7 +134,7 @@ async fn nodes(State(node): Shared) -> Json<Value> {
                 json!({
                     "node_id": id,
                     "node": name,
-                    "address": format!("127.0.0.1:{port}"),
+                    "address": address,
                     "role": role(view, id, status),
                     "status": status,
                     "serving": status == Status::Serving,
@@ -149,10 +149,9 @@ async fn nodes(State(node): Shared) -> Json<Value> {
 
 async fn leader_info(State(node): Shared) -> Response {
     let (leader, term) = node.look(|view| (view.leader(), view.standing.term));
-    let Some((id, (name, port))) = leader.and_then(|id| Some((id, *node.members().get(&id)?))) else {
+    let Some((id, (name, address))) = leader.and_then(|id| Some((id, *node.members().get(&id)?))) else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "there is no leader");
     };
-    let address = format!("127.0.0.1:{port}");
     Json(json!({ "leader_id": id, "node": name, "address": address, "term": term })).into_response()
 }
 
@@ -238,7 +237,7 @@ async fn set_paused(State(node): Shared, headers: &HeaderMap, body: &str, paused
 async fn tell_peers(node: &Node, path: &str, standing: &Standing) -> Vec<u32> {
     let body = serde_json::to_vec(standing).unwrap_or_default();
     let calls = node.config.peers.iter().map(|peer| {
-        let call = Call::new(Method::POST, peer.port, path, ADMIN_TIMEOUT)
+        let call = Call::new(Method::POST, peer.at(), path, ADMIN_TIMEOUT)
             .header(FORWARDED, node.config.id)
             .body(body.clone());
         async move { call.send().await.is_ok_and(|(status, _)| status.is_success()).then_some(peer.id) }

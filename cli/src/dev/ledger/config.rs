@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -52,8 +53,19 @@ pub struct PeerConfig {
     pub id: u32,
     /// The node it runs on.
     pub node: String,
-    /// Its port on 127.0.0.1.
+    /// Where it listens: 127.0.0.1 unless told.
+    #[serde(default = "loopback", skip_serializing_if = "is_loopback")]
+    pub address: IpAddr,
+    /// Its port there.
     pub port: u16,
+}
+
+impl PeerConfig {
+    /// Where it is reached.
+    #[must_use]
+    pub fn at(&self) -> SocketAddr {
+        SocketAddr::from((self.address, self.port))
+    }
 }
 
 /// What the instance does wrong on purpose, for tests. All off by default.
@@ -84,7 +96,10 @@ pub struct LedgerConfig {
     pub node: String,
     /// This member's number, from 1.
     pub id: u32,
-    /// Its port on 127.0.0.1.
+    /// Where it listens: 127.0.0.1 unless told. Loopback or a private network, for nobody is asked who he is.
+    #[serde(default = "loopback", skip_serializing_if = "is_loopback")]
+    pub address: IpAddr,
+    /// Its port there.
     pub port: u16,
     /// Where the data, `starts.log` and `reloads.log` are kept.
     pub data_dir: PathBuf,
@@ -102,6 +117,22 @@ pub struct LedgerConfig {
     /// The members; an entry with this instance's own id is ignored.
     #[serde(default)]
     pub peers: Vec<PeerConfig>,
+}
+
+fn loopback() -> IpAddr {
+    Ipv4Addr::LOCALHOST.into()
+}
+
+fn is_loopback(address: &IpAddr) -> bool {
+    *address == loopback()
+}
+
+/// Whether strangers cannot reach it (RFC 1918, RFC 4193, loopback).
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
+    }
 }
 
 fn default_starting_ms() -> u64 {
@@ -130,7 +161,7 @@ impl LedgerConfig {
 
     fn check(&self) -> Result<(), String> {
         let ids: BTreeSet<u32> = self.peers.iter().map(|peer| peer.id).collect();
-        let ports: BTreeSet<u16> = self.peers.iter().map(|peer| peer.port).collect();
+        let places: BTreeSet<SocketAddr> = self.peers.iter().map(PeerConfig::at).collect();
         let names = std::iter::once(&self.node).chain(self.peers.iter().map(|peer| &peer.node));
         if self.id == 0 || ids.contains(&0) {
             return Err("id: members are numbered from 1".to_owned());
@@ -138,11 +169,17 @@ impl LedgerConfig {
         if ids.len() != self.peers.len() {
             return Err("peers: two members have the same id".to_owned());
         }
-        if self.port == 0 || ports.contains(&0) {
+        if self.port == 0 || self.peers.iter().any(|peer| peer.port == 0) {
             return Err("port: 1 to 65535".to_owned());
         }
-        if ports.len() != self.peers.len() || ports.contains(&self.port) {
-            return Err("peers: two members have the same port".to_owned());
+        if places.len() != self.peers.len() || places.contains(&self.at()) {
+            return Err("peers: two members have the same address and port".to_owned());
+        }
+        if !is_private(self.address) {
+            return Err(format!(
+                "address: {} is not loopback or private, and the sample trusts everybody",
+                self.address
+            ));
         }
         if self.peers.len() >= MAX_MEMBERS {
             return Err(format!("peers: at most {MAX_MEMBERS} members"));
@@ -159,6 +196,12 @@ impl LedgerConfig {
             return Err(format!("starting_ms, catch_up_ms: at most {MAX_DELAY_MS}"));
         }
         Ok(())
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn at(&self) -> SocketAddr {
+        SocketAddr::from((self.address, self.port))
     }
 
     /// Declared voters: this instance and its peers.
@@ -214,13 +257,25 @@ mod tests {
     }
 
     #[test]
+    fn members_on_hosts_of_their_own_may_have_the_same_port() {
+        let text = GOOD.replace("port = 4002", "address = '10.77.0.12'\nport = 4001");
+        let config = load(text.as_bytes()).expect("a good file");
+        assert_eq!(config.at().to_string(), "127.0.0.1:4001");
+        assert_eq!(config.peers[0].at().to_string(), "10.77.0.12:4001");
+    }
+
+    #[test]
     fn bad_files_are_refused_with_the_reason() {
-        let cases: [(&[u8], &str); 6] = [
+        let cases: [(&[u8], &str); 7] = [
             (b"", "missing field"),
             (b"\xff\xfe", "UTF-8"),
             (b"node = 'a'\nbogus = 1\n", "unknown field"),
             (b"node = 'a b'\nid = 1\nport = 1\ndata_dir = '/d'\nlog_file = '/l'\n", "not a name"),
             (b"node = 'a'\nid = 0\nport = 1\ndata_dir = '/d'\nlog_file = '/l'\n", "from 1"),
+            (
+                b"node = 'a'\nid = 1\naddress = '0.0.0.0'\nport = 1\ndata_dir = '/d'\nlog_file = '/l'\n",
+                "not loopback",
+            ),
             (b"node = 'a'\nid = 1\nport = 70000\ndata_dir = '/d'\nlog_file = '/l'\n", "65535"),
         ];
         for (text, wanted) in cases {

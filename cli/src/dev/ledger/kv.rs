@@ -3,6 +3,7 @@
 //! A write is answered 200 when a majority has it on disk. One answered with an error is *unknown*: it may still be on
 //! some members. Reads are answered from this member's own copy. There is no consensus here, on purpose.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,15 +100,15 @@ async fn change(node: Arc<Node>, key: String, value: Option<Bytes>, forwarded: b
         Some(id) if id == node.config.id => lead(&node, key, value).await,
         Some(_) if forwarded => unavailable("the leader changed while the write was passed on"),
         Some(id) => match node.peer_config(id) {
-            Some(peer) => forward(peer.port, &node, &key, value).await,
+            Some(peer) => forward(peer.at(), &node, &key, value).await,
             None => unavailable("the leader is no member of this group"),
         },
     }
 }
 
-async fn forward(port: u16, node: &Node, key: &str, value: Option<Bytes>) -> Response {
+async fn forward(to: SocketAddr, node: &Node, key: &str, value: Option<Bytes>) -> Response {
     let method = if value.is_some() { Method::PUT } else { Method::DELETE };
-    let call = Call::new(method, port, format!("/kv/{}", encode_path(key)), FORWARD_TIMEOUT)
+    let call = Call::new(method, to, format!("/kv/{}", encode_path(key)), FORWARD_TIMEOUT)
         .header(FORWARDED, node.config.id)
         .body(value.unwrap_or_default());
     match call.send().await {
@@ -172,7 +173,7 @@ async fn copy_to_peers(node: &Node, previous: Version, frame: &Bytes) -> usize {
         view.peers().filter(|report| report.status != Status::Down).map(|report| report.node_id).collect()
     });
     let calls = there.into_iter().filter_map(|id| node.peer_config(id)).map(|peer| {
-        let call = Call::new(Method::PUT, peer.port, "/replica/record", COPY_TIMEOUT)
+        let call = Call::new(Method::PUT, peer.at(), "/replica/record", COPY_TIMEOUT)
             .header(PREVIOUS, format!("{}.{}", previous.term, previous.seq))
             .body(frame.clone());
         async move { call.send().await.is_ok_and(|(status, _)| status.is_success()) }

@@ -6,7 +6,7 @@
 //! **A sample workload, not a database.** The leader is the lowest id that serves (sticky, with a term); there is no
 //! consensus, no authentication, and a write answered with an error may be on some members.
 //!
-//! What it must never do: listen anywhere but 127.0.0.1, count a start twice, or show a member as serving that did not say so.
+//! What it must never do: listen where strangers are, count a start twice, or show a member as serving that did not say so.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ pub async fn run(args: LedgerArgs) -> anyhow::Result<ExitCode> {
 
 /// Opens what the instance needs. `None`: it was told to crash.
 async fn prepare(config: LedgerConfig, log: LogFile) -> anyhow::Result<Option<(Arc<Node>, TcpListener)>> {
-    log.line("INFO", &format!("start pid={} port={}", std::process::id(), config.port));
+    log.line("INFO", &format!("start pid={} at={}", std::process::id(), config.at()));
     let ready = async {
         let misbehave = config.misbehave_now()?;
         if misbehave.crash_at_start {
@@ -98,9 +98,9 @@ async fn prepare(config: LedgerConfig, log: LogFile) -> anyhow::Result<Option<(A
             log.line("WARN", &format!("cut {torn} bytes of a torn tail off the data file"));
         }
         let standing = load_standing(&config.data_dir.join("standing.json"))?;
-        let listener = TcpListener::bind(("127.0.0.1", config.port))
+        let listener = TcpListener::bind(config.at())
             .await
-            .with_context(|| format!("cannot listen on 127.0.0.1:{}", config.port))?;
+            .with_context(|| format!("cannot listen on {}", config.at()))?;
         anyhow::Ok(Some((misbehave, store, standing, listener)))
     }
     .await;
@@ -128,7 +128,7 @@ fn load_standing(path: &std::path::Path) -> anyhow::Result<Standing> {
 fn spawn_tasks(node: &Arc<Node>) {
     tokio::spawn(Arc::clone(node).live());
     for peer in &node.config.peers {
-        tokio::spawn(Arc::clone(node).poll_peer(peer.id, peer.port));
+        tokio::spawn(Arc::clone(node).poll_peer(peer.id, peer.at()));
     }
 }
 

@@ -3,6 +3,7 @@
 //! Lock order: `writes`, then `view` or `store`; `view` and `store` are never held together nor across an await.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -148,10 +149,10 @@ impl Node {
         self.config.peers.iter().find(|peer| peer.id == id)
     }
 
-    /// Ids, nodes and ports of all members, this one included.
-    pub(super) fn members(&self) -> BTreeMap<u32, (&str, u16)> {
-        let own = (self.config.id, (self.config.node.as_str(), self.config.port));
-        let peers = self.config.peers.iter().map(|peer| (peer.id, (peer.node.as_str(), peer.port)));
+    /// Ids, nodes and addresses of all members, this one included.
+    pub(super) fn members(&self) -> BTreeMap<u32, (&str, SocketAddr)> {
+        let own = (self.config.id, (self.config.node.as_str(), self.config.at()));
+        let peers = self.config.peers.iter().map(|peer| (peer.id, (peer.node.as_str(), peer.at())));
         peers.chain(std::iter::once(own)).collect()
     }
 
@@ -164,7 +165,7 @@ impl Node {
         let Ok(body) = serde_json::to_vec(report) else { return Vec::new() };
         let body = Bytes::from(body);
         let calls = self.config.peers.iter().map(|peer| {
-            let call = Call::new(Method::POST, peer.port, "/cluster/announce", ANNOUNCE_TIMEOUT)
+            let call = Call::new(Method::POST, peer.at(), "/cluster/announce", ANNOUNCE_TIMEOUT)
                 .header("content-type", "application/json")
                 .body(body.clone());
             async move { (peer.id, call.send().await) }
@@ -197,12 +198,12 @@ impl Node {
     }
 
     /// Polls one peer for ever.
-    pub(super) async fn poll_peer(self: Arc<Self>, id: u32, port: u16) {
+    pub(super) async fn poll_peer(self: Arc<Self>, id: u32, to: SocketAddr) {
         let mut tick = tokio::time::interval(POLL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            let answer = Call::new(Method::GET, port, "/cluster/self", POLL_TIMEOUT).send().await;
+            let answer = Call::new(Method::GET, to, "/cluster/self", POLL_TIMEOUT).send().await;
             self.take_answer(id, answer);
             if !self.stopping() && self.change(View::claim) {
                 let report = self.report().await;
@@ -271,30 +272,30 @@ impl Node {
     pub(super) async fn synced(&self) -> bool {
         loop {
             let own = self.store(|store| store.head()).await;
-            let Some(port) = self.furthest_peer(own) else { return true };
-            match self.pull(port, own).await {
+            let Some(peer) = self.furthest_peer(own) else { return true };
+            match self.pull(peer, own).await {
                 Ok(true) => {}
                 // The peer claims a newer head but has nothing to give: ask again at the next tick.
                 Ok(false) => return false,
                 Err(error) => {
-                    self.log.line("WARN", &format!("cannot copy from port {port}: {error:#}"));
+                    self.log.line("WARN", &format!("cannot copy from {peer}: {error:#}"));
                     return false;
                 }
             }
         }
     }
 
-    fn furthest_peer(&self, own: Version) -> Option<u16> {
+    fn furthest_peer(&self, own: Version) -> Option<SocketAddr> {
         self.look(|view| {
             let ahead = view.peers().filter(|report| report.head > own);
             let best = ahead.max_by_key(|report| report.head)?;
-            self.peer_config(best.node_id).map(|peer| peer.port)
+            self.peer_config(best.node_id).map(PeerConfig::at)
         })
     }
 
-    async fn pull(&self, port: u16, after: Version) -> anyhow::Result<bool> {
+    async fn pull(&self, to: SocketAddr, after: Version) -> anyhow::Result<bool> {
         let path = format!("/replica/log?term={}&seq={}", after.term, after.seq);
-        let (status, body) = Call::new(Method::GET, port, path, SYNC_TIMEOUT).send().await?;
+        let (status, body) = Call::new(Method::GET, to, path, SYNC_TIMEOUT).send().await?;
         anyhow::ensure!(status.is_success(), "status {status}");
         let stored = self.store(move |store| store_frames(store, &body)).await?;
         Ok(stored > 0)
