@@ -24,6 +24,9 @@ use regex::Regex;
 /// Test names shown for one bug.
 const SHOWN: usize = 2;
 
+/// Errors of a build that are shown.
+const ERRORS: usize = 3;
+
 /// What the suite made of one bug.
 enum Verdict {
     Found(Vec<String>),
@@ -98,6 +101,11 @@ fn copy_tree(root: &Path, tree: &Path) -> anyhow::Result<()> {
     let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output().context("git")?;
     ensure!(listed.status.success(), "git ls-files failed");
     let names = String::from_utf8(listed.stdout).context("a file name is not UTF-8")?;
+    let tracked: BTreeSet<PathBuf> =
+        names.split('\0').filter(|name| !name.is_empty()).map(|name| tree.join(name)).collect();
+    if tree.exists() {
+        remove_others(tree, &tracked)?;
+    }
     for name in names.split('\0').filter(|name| !name.is_empty()) {
         let (from, to) = (root.join(name), tree.join(name));
         let Ok(bytes) = fs::read(&from) else { continue };
@@ -108,6 +116,20 @@ fn copy_tree(root: &Path, tree: &Path) -> anyhow::Result<()> {
             fs::create_dir_all(dir)?;
         }
         fs::write(&to, bytes).with_context(|| format!("write {}", to.display()))?;
+    }
+    Ok(())
+}
+
+/// A file that moved since the last copy would be there twice.
+fn remove_others(dir: &Path, tracked: &BTreeSet<PathBuf>) -> anyhow::Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            remove_others(&path, tracked)?;
+        } else if !tracked.contains(&path) {
+            fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
     }
     Ok(())
 }
@@ -140,7 +162,7 @@ impl Cargo {
         {
             let output = self.command(build).output()?;
             if !output.status.success() {
-                return Ok(Verdict::NotBuilt(last_error(&String::from_utf8_lossy(&output.stderr))));
+                return Ok(Verdict::NotBuilt(errors(&String::from_utf8_lossy(&output.stderr))));
             }
         }
         let words = [&["test", "--no-fail-fast"][..], before, &["--"][..], filter].concat();
@@ -155,7 +177,7 @@ impl Cargo {
         names.dedup();
         if names.is_empty() {
             // A test process that dies prints no name.
-            names.push(last_error(&String::from_utf8_lossy(&output.stderr)));
+            names.push(errors(&String::from_utf8_lossy(&output.stderr)));
         }
         Ok(Verdict::Found(names))
     }
@@ -180,6 +202,8 @@ fn split<'a>(args: &'a [&'a str]) -> (&'a [&'a str], &'a [&'a str]) {
     args.split_at(at.min(args.len()))
 }
 
-fn last_error(text: &str) -> String {
-    text.lines().rfind(|line| line.starts_with("error")).unwrap_or("no error was printed").to_owned()
+/// The errors that were printed; the first says why, the last only where.
+fn errors(text: &str) -> String {
+    let found: Vec<&str> = text.lines().filter(|line| line.starts_with("error")).take(ERRORS).collect();
+    if found.is_empty() { "no error was printed".to_owned() } else { found.join("; ") }
 }
