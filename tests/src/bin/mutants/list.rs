@@ -66,8 +66,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "not-yet-shown-counts-as-down",
         file: "coordinator/core/src/safety/availability.rs",
-        find: "| InstanceState::Soaking | InstanceState::Unknown => false,",
-        put: "| InstanceState::Soaking | InstanceState::Unknown => true,",
+        find: "InstanceState::Soaking | InstanceState::Unknown => {\n            false\n",
+        put: "InstanceState::Soaking | InstanceState::Unknown => {\n            true\n",
         tests: CORE,
     },
     Mutant {
@@ -200,3 +200,17 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         tests: &["-p", "quorate-coordinator", "--lib", "listen::"],
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::MUTANTS;
+
+    #[test]
+    fn every_bug_can_be_put_in() {
+        let root = quorate_tests::workspace::root();
+        for mutant in MUTANTS {
+            let text = std::fs::read_to_string(root.join(mutant.file)).unwrap_or_default();
+            assert_eq!(text.matches(mutant.find).count(), 1, "{}: its text in {}", mutant.name, mutant.file);
+        }
+    }
+}
