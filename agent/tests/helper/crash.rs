@@ -28,6 +28,24 @@ async fn a_restart_is_done_once_wherever_the_helper_dies() {
     }
 }
 
+/// Nobody tells the helper again here: what it accepted, and the highest epoch with it, came from its own journal.
+#[tokio::test]
+async fn what_was_accepted_is_known_and_done_after_a_crash() {
+    let mut host = Host::new();
+    host.running().await;
+    host.kill();
+    host.start(Some("accepted"));
+    host.deliver(work("x-2", 2, restart())).await;
+    host.died().await;
+    host.start(None);
+    let status = host.status().await;
+    assert!(status.unconfirmed.contains(&id("x-2")), "{status:?}");
+    assert_eq!(status.highest_epoch, quorate_model::Epoch(2), "an older one stays fenced off");
+    let end = host.ended("x-2").await;
+    assert_eq!(end.state, ExecutionState::Succeeded, "{end:?}");
+    assert_eq!(host.starts(), 2);
+}
+
 #[tokio::test]
 async fn a_restart_whose_helper_dies_while_the_service_stops_is_finished() {
     let mut host = Host::new();

@@ -118,7 +118,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "common/durable/src/sled_engine.rs",
         find: "rustix::fs::fdatasync(&self.data).map_err(|error| SyncError::Barrier(error.to_string()))",
         put: "Ok(())",
-        tests: &["-p", "quorate-durable"],
+        tests: &["-p", "quorate-tests", "--test", "crash", "power::wrapper_alone"],
     },
     Mutant {
         name: "four-kib-rule-dropped",
