@@ -114,11 +114,9 @@ impl Member {
             shutdown.child(),
         );
         routes.add_service(agents.into_service());
-        let certified =
-            |extensions: &tonic::Extensions| match extensions.get::<PeerIdentity>().map(|p| &p.principal) {
-                Some(Principal::Coordinator { member }) => Some(member.0),
-                Some(_) | None => None,
-            };
+        let certified = |extensions: &tonic::Extensions| {
+            extensions.get::<PeerIdentity>().and_then(|peer| member_of(&peer.principal))
+        };
         routes.add_service(PeerServer::new(self.node.handler(), certified).into_service());
         let identify: Identify = Arc::new(|extensions: &http::Extensions| {
             let peer = extensions.get::<PeerIdentity>()?;
@@ -147,6 +145,14 @@ impl Member {
         let (name, backend) = (config.name.to_string(), self.backend.clone());
         tasks.spawn("reports", report(backend.clone(), self.table.clone(), name, shutdown.child()));
         tasks.spawn("ledger", drain(self.api.clone(), backend, shutdown.child()));
+    }
+}
+
+/// The member that a certificate is of. The gate lets no others through to Raft; should it ever, they are nobody here.
+const fn member_of(principal: &Principal) -> Option<u64> {
+    match principal {
+        Principal::Coordinator { member } => Some(member.0),
+        Principal::Agent { .. } | Principal::User { .. } | Principal::System => None,
     }
 }
 
@@ -193,4 +199,24 @@ async fn drain(api: Api, backend: Arc<MemberBackend>, shutdown: Shutdown) -> Res
 
 fn ms(span: Duration) -> DurationMs {
     DurationMs(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_model::{MemberId, NodeName, UserName};
+
+    use super::*;
+
+    #[test]
+    fn only_a_coordinators_certificate_is_a_members() {
+        assert_eq!(member_of(&Principal::Coordinator { member: MemberId(7) }), Some(7));
+        let others = [
+            Principal::Agent { node: NodeName::new("node1").unwrap() },
+            Principal::User { name: UserName::new("alice").unwrap() },
+            Principal::System,
+        ];
+        for other in others {
+            assert_eq!(member_of(&other), None, "{other}");
+        }
+    }
 }

@@ -74,7 +74,8 @@ fn planned(fleet: &Fleet) -> [String; 3] {
     let plan = fleet.json(&["rollout", "plan", "--restart", "ledger"]);
     let waves = plan["waves"].as_array().expect("a plan has waves");
     let steps = waves.iter().flat_map(|wave| wave["steps"].as_array().into_iter().flatten());
-    let nodes: Vec<String> = steps.filter_map(|step| step["node"].as_str()).map(str::to_owned).collect();
+    let restarts = steps.filter(|step| step["kind"] == "RESTART");
+    let nodes: Vec<String> = restarts.filter_map(|step| step["node"].as_str()).map(str::to_owned).collect();
     nodes.try_into().unwrap_or_else(|nodes| panic!("a step for each of three nodes: {nodes:?}"))
 }
 

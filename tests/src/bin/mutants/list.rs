@@ -181,9 +181,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "agent-certificate-on-raft",
         file: "coordinator/src/member/parts.rs",
-        find: "                Some(_) | None => None,\n            };\n        routes.add_service(PeerServer",
-        put: "                Some(_) => Some(1),\n                None => None,\n            };\n        routes.add_service(PeerServer",
-        tests: &["-p", "quorate-tests", "--test", "cluster", "identity::an_agent"],
+        find: "Principal::Agent { .. } | Principal::User { .. } | Principal::System => None,",
+        put: "Principal::Agent { .. } => Some(1),\n        Principal::User { .. } | Principal::System => None,",
+        tests: &["-p", "quorate-coordinator", "--lib", "member::parts"],
+    },
+    Mutant {
+        name: "gate-lets-agents-to-raft",
+        file: "coordinator/src/api/authz.rs",
+        find: "(Allow::Coordinators, Principal::Coordinator { .. }) => true,",
+        put: "(Allow::Coordinators, Principal::Coordinator { .. } | Principal::Agent { .. }) => true,",
+        tests: &["-p", "quorate-coordinator", "--lib", "api::"],
     },
     Mutant {
         name: "agent-speaks-for-another",
