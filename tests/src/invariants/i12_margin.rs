@@ -68,7 +68,8 @@ fn unfit(evidence: &Evidence, voter: &str, step: &Execution) -> Option<String> {
         Some(sight) if sight.at + FRESH_US < now => {
             Some(format!("had not been looked at since {} us", sight.at))
         }
-        Some(sight) if sight.at <= last => {
+        // Within one moment of the simulation a unit that runs was looked at after it came up.
+        Some(sight) if sight.at < last || (sight.at == last && !sight.runs) => {
             Some(format!("had not been looked at since its step at {last} us"))
         }
         Some(_) => None,
@@ -145,6 +146,14 @@ mod tests {
             "{:?}",
             check(&before)
         );
+        let mut same = good();
+        same.sights.retain(|sight| sight.node != "a" || sight.at < 1_000);
+        same.sights.push(sight("a", same.acts[0].to));
+        assert_eq!(check(&same), Vec::<String>::new(), "looked at in the very moment it came up");
+        if let Some(last) = same.sights.last_mut() {
+            last.runs = false;
+        }
+        assert_eq!(check(&same).len(), 1, "in the very moment, and still down");
         let mut old = good();
         old.executions[1].created = 20_000_000;
         assert!(check(&old).iter().any(|b| b.ends_with("c had not been looked at since 1500000 us")));

@@ -1,6 +1,9 @@
 //! I-20: a cancel after the effect began reports the truth, a cancel before leaves none. By the ground truth: what is
 //! reported as not done was never begun on its host, what is reported as done was, and an operation decides nothing new
 //! once its cancel was acknowledged.
+//!
+//! A restart asks for a new run. When its helper dies over it, the unit ends by itself and the machine starts it again, then
+//! that new run is all the evidence there is, and it counts as done, by whoever it was.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +28,11 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
                     breaches.push(format!("{id} is {}, and {node} began its {}", execution.state, act.verb));
                 }
             }
-            "Succeeded" if execution.disruptive && !acts.iter().any(|act| act.done) => {
+            "Succeeded"
+                if execution.disruptive
+                    && !acts.iter().any(|act| act.done)
+                    && !acts.first().is_some_and(|act| ran_anew(evidence, act)) =>
+            {
                 breaches.push(format!("{id} is Succeeded, and nothing was done on {node}"));
             }
             _ => {}
@@ -47,6 +54,11 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
         }));
     }
     breaches
+}
+
+/// Whether the machine itself started the unit after this verb was begun on it.
+fn ran_anew(evidence: &Evidence, begun: &Act) -> bool {
+    evidence.falls.iter().any(|(node, at, runs)| *runs && *node == begun.node && *at >= begun.from)
 }
 
 #[cfg(test)]
@@ -84,6 +96,10 @@ mod tests {
         let mut run = good();
         run.acts[0].done = false;
         assert_eq!(check(&run), ["x1 is Succeeded, and nothing was done on a"]);
+        run.falls = vec![("a".to_owned(), 1, true), ("a".to_owned(), 3, false), ("b".to_owned(), 4, true)];
+        assert_eq!(check(&run).len(), 1, "it fell, and came up before or elsewhere");
+        run.falls.push(("a".to_owned(), 5, true));
+        assert_eq!(check(&run), Vec::<String>::new(), "a new run is what was asked for");
         let mut run = good();
         run.executions[0].created = 41;
         assert_eq!(check(&run), ["x1 was decided after the cancel of o1 was acknowledged at 40 us"]);
