@@ -264,10 +264,7 @@ impl Fleet {
             if members.code != 0 {
                 return Err(members.stderr);
             }
-            let members = members.json();
-            let rows = members["members"].as_array().cloned().unwrap_or_default();
-            let leader = rows.iter().find(|row| row["state"] == "LEADER");
-            leader.and_then(|row| row["name"].as_str()).map(str::to_owned).ok_or_else(|| members.to_string())
+            leader_among(&members.json())
         })
     }
 
@@ -385,4 +382,14 @@ pub fn wait_gone(pid: Pid) {
         let process = procfs::process::Process::new(pid.as_raw_nonzero().get());
         process.and_then(|p| p.stat()).map_or(true, |stat| stat.state == 'Z')
     });
+}
+
+/// Who leads, of the answer to `cluster members -o json`.
+///
+/// # Errors
+/// The answer, when nobody does.
+pub fn leader_among(members: &Value) -> Result<String, String> {
+    let rows = members["members"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let leader = rows.iter().find(|row| row["state"] == "LEADER");
+    leader.and_then(|row| row["name"].as_str()).map(str::to_owned).ok_or_else(|| members.to_string())
 }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::{Answer, Ground, Guide, Host, Lab, Sample};
-use crate::cluster::Instance;
+use crate::cluster::{Instance, leader_among};
 use crate::harness::Fixture;
 use crate::wait::wait_for;
 use crate::workspace;
@@ -123,10 +123,7 @@ impl LabFleet {
             if members.code != 0 {
                 return Err(members.stderr);
             }
-            let members = members.json();
-            let rows = members["members"].as_array().cloned().unwrap_or_default();
-            let leader = rows.iter().find(|row| row["state"] == "LEADER");
-            leader.and_then(|row| row["name"].as_str()).map(str::to_owned).ok_or_else(|| members.to_string())
+            leader_among(&members.json())
         })
     }
 

@@ -11,7 +11,7 @@ use crate::workspace;
 /// Tells the second start from the first, and carries the packages' paths.
 const INSIDE: &str = "QUORATE_LAB_INSIDE";
 /// Programs without which there is no lab, and Debian's package of each.
-const TOOLS: [(&str, &str); 9] = [
+const TOOLS: [(&str, &str); 10] = [
     ("debootstrap", "debootstrap"),
     ("systemd-nspawn", "systemd-container"),
     ("ip", "iproute2"),
@@ -20,6 +20,7 @@ const TOOLS: [(&str, &str); 9] = [
     ("mount", "mount"),
     ("mkfs.ext4", "e2fsprogs"),
     ("ssh-keygen", "openssh-client"),
+    ("prometheus", "prometheus"),
     ("cargo-deb", "cargo install cargo-deb"),
 ];
 
