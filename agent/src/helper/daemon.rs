@@ -146,7 +146,7 @@ async fn open_journal(config: &Config) -> Result<(Journal, String), Fatal> {
             Ok((journal, installation))
         }
         Err(error) if error.is_loss() => {
-            let why = full_text(&error);
+            let why = super::error_text(&error);
             tracing::error!(
                 why,
                 "the journal is lost: changes are refused until `quorate-helper reset-journal`"
@@ -211,20 +211,4 @@ pub fn reset_journal(config: &Config) -> Result<String, Fatal> {
     journal.close();
     journal::mark_installation(&config.helper_dir, &installation)?;
     Ok(aside)
-}
-
-/// An error with its causes, in one line.
-#[must_use]
-pub(crate) fn full_text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

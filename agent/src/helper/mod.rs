@@ -16,6 +16,6 @@ mod server;
 mod units;
 
 pub use client::{Client, Connecting, Listener, Way, Wire};
-pub(crate) use daemon::full_text as error_text;
 pub use daemon::{Fatal, reset_journal, run};
 pub use inside::Inside;
+pub(crate) use quorate_common::telemetry::error_text;

@@ -9,6 +9,7 @@ use quorate_common::tls::Address;
 use quorate_durable::files;
 
 use super::stream::{self, Context, Ended};
+use super::words::{Repeats, Tell};
 
 /// How long the first session waits for the helper: without it, Hello can not tell what this node can do.
 const HELPER_WAIT: Duration = Duration::from_secs(5);
@@ -65,6 +66,7 @@ impl Book {
 pub(super) async fn run(context: Arc<Context>, shutdown: Shutdown) -> Result<(), BoxError> {
     let mut entropy = Entropy::from_os();
     let mut backoff = Backoff::new(RETRY);
+    let mut repeats = Repeats::default();
     wait_for_helper(&context, &shutdown).await;
     let mut turn = usize::try_from(entropy.next_u64() >> 33).unwrap_or(0);
     loop {
@@ -79,7 +81,12 @@ pub(super) async fn run(context: Arc<Context>, shutdown: Shutdown) -> Result<(),
                 if shutdown.is_triggered() {
                     return Ok(());
                 }
-                tracing::info!(coordinator = %address, reason = %ended.reason, "session ended");
+                if ended.welcomed {
+                    repeats.clear();
+                }
+                if let Some(Tell(like_it)) = repeats.tell(&address.to_string(), &ended.reason, super::now()) {
+                    tracing::info!(coordinator = %address, reason = %ended.reason, like_it, "session ended");
+                }
                 next(ended, &mut turn, &mut backoff, &mut entropy)
             }
         };

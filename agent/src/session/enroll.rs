@@ -10,6 +10,7 @@ use quorate_common::task::{Backoff, BackoffPolicy, Entropy, Shutdown};
 use quorate_common::tls::{
     Address, ChannelLimits, ClientTls, JoinToken, KeyRequest, Material, Store, channel, read_private,
 };
+use quorate_common::wire::status::Problem;
 use quorate_model::{NodeName, Principal, Role};
 use quorate_proto::v1::enroll_service_client::EnrollServiceClient;
 use quorate_proto::v1::{EnrollRequest, EnrollResponse};
@@ -99,11 +100,17 @@ async fn ask_all(
             None => return Ok(None),
             Some(Ok(answer)) => return Ok(Some(answer)),
             Some(Err(status)) if is_refusal(status.code()) => {
-                let why = quorate_common::wire::text::printable(status.message(), 300);
-                return Err(Fatal::Config(format!("{address} refused to enrol this node: {why}")));
+                let problem = Problem::from_status(&status);
+                let hint = if problem.hint.is_empty() {
+                    String::new()
+                } else {
+                    format!(" (hint: {})", problem.hint)
+                };
+                let what = problem.what;
+                return Err(Fatal::Config(format!("{address} refused to enrol this node: {what}{hint}")));
             }
             Some(Err(status)) => {
-                let why = crate::helper::error_text(&status);
+                let why = super::words::status_text(&status);
                 tracing::warn!(coordinator = %address, why, "could not enrol yet");
             }
         }

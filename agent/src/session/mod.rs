@@ -9,7 +9,7 @@
 //!
 //! `dial.rs` chooses whom to call and when, `stream.rs` is one session, `tell.rs` what it says, `hub.rs` what outlives a session, `link.rs` the
 //! way to the helper, `outbox.rs` what waits for an acknowledgement (pure), `conditions.rs` what is wrong here (pure),
-//! `enroll.rs` and `renew.rs` the identity, `remote.rs` the host as probes see it.
+//! `enroll.rs` and `renew.rs` the identity, `remote.rs` the host as probes see it, `words.rs` what is said of calls that fail.
 
 mod conditions;
 mod daemon;
@@ -22,6 +22,7 @@ mod remote;
 mod renew;
 mod stream;
 mod tell;
+mod words;
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use quorate_proto::agent::v1::RenewCertificateRequest;
 use quorate_proto::agent::v1::agent_service_client::AgentServiceClient;
 
 use super::stream::{Context, MESSAGE_MAX_BYTES};
+use super::words::{Repeats, Tell, call_error_text};
 use crate::host::clock;
 
 /// One call; it waits for a commit.
@@ -25,6 +26,7 @@ pub(super) async fn run(context: Arc<Context>, store: Store, shutdown: Shutdown)
     let mut entropy = Entropy::from_os();
     let mut backoff = Backoff::new(RETRY);
     let mut turn = usize::try_from(entropy.next_u64() >> 33).unwrap_or(0);
+    let mut repeats = Repeats::default();
     loop {
         let wait = context.live.current().identity().renew_at().since(clock::now());
         if wait != DurationMs::ZERO {
@@ -38,18 +40,38 @@ pub(super) async fn run(context: Arc<Context>, store: Store, shutdown: Shutdown)
         let asked = shutdown.run_until(renew(&context, &store, turn)).await;
         match asked {
             None => return Ok(()),
-            Some(Ok(())) => backoff.reset(),
+            Some(Ok(())) => {
+                backoff.reset();
+                repeats.clear();
+            }
             Some(Err(error)) => {
-                tracing::warn!(
-                    error = crate::helper::error_text(&*error),
-                    "the certificate was not renewed yet"
-                );
+                let error = call_error_text(&*error);
+                let ended = context.live.current().identity().not_after <= clock::now();
+                // Whether it has ended is news whatever the error is.
+                if let Some(Tell(like_it)) = repeats.tell(&ended.to_string(), &error, super::now()) {
+                    tell(&context, &error, like_it, ended);
+                }
                 turn = turn.wrapping_add(1);
                 if !shutdown.pause(backoff.next_delay(entropy.next_u64())).await {
                     return Ok(());
                 }
             }
         }
+    }
+}
+
+/// Says that it could not be renewed, and what to do when that is too late.
+fn tell(context: &Context, error: &str, like_it: Option<u32>, ended: bool) {
+    if ended {
+        tracing::error!(
+            error,
+            like_it,
+            principal = %context.live.current().identity().principal,
+            "the certificate has ended, and nobody takes it any more; if this host's clock is right: quorate node remove, a \
+             new token where the first one was, and a restart of the agent"
+        );
+    } else {
+        tracing::warn!(error, like_it, "the certificate was not renewed yet");
     }
 }
 

@@ -19,6 +19,7 @@ use tonic::transport::Channel;
 use super::dial::Book;
 use super::hub::{HelperState, Hub};
 use super::tell::Teller;
+use super::words::status_text;
 use crate::actions::FactsSource;
 use crate::facts::MetricsPage;
 use crate::probes::Scheduler;
@@ -116,8 +117,8 @@ async fn connect(
     talk.send(&hello).await?;
     let greeting = async {
         let response = client.session(ReceiverStream::new(receiver)).await;
-        let mut inbound = response.map_err(|status| told(&status))?.into_inner();
-        let first = inbound.message().await.map_err(|status| told(&status))?;
+        let mut inbound = response.map_err(|status| status_text(&status))?.into_inner();
+        let first = inbound.message().await.map_err(|status| status_text(&status))?;
         let first = first.ok_or("the coordinator ended the session at once")?;
         match read_to_agent(first).map_err(|e| e.to_string())? {
             ToAgent::Welcome(welcome) => Ok((welcome, inbound)),
@@ -136,12 +137,6 @@ async fn connect(
     context.book().learn(&welcome.coordinators);
     talk.teller.welcomed(welcome);
     Ok((talk, inbound))
-}
-
-fn told(status: &tonic::Status) -> String {
-    let text = quorate_common::wire::text::printable(status.message(), 300);
-    let cause = std::error::Error::source(status).map(crate::helper::error_text);
-    format!("{:?}: {text}{}", status.code(), cause.map(|c| format!(" ({c})")).unwrap_or_default())
 }
 
 fn bounded(span: DurationMs) -> Duration {
@@ -201,7 +196,7 @@ impl Talk {
             tokio::select! {
                 biased;
                 message = inbound.message() => {
-                    let message = message.map_err(|status| told(&status))?;
+                    let message = message.map_err(|status| status_text(&status))?;
                     let Some(message) = message else { return Ok(Ended::new("the coordinator ended it", true)) };
                     heard = Instant::now();
                     if let Some(ended) = self.heard(message).await? {

@@ -7,6 +7,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt};
 
 use super::fields;
+use super::journal::Journal;
 use super::stderr::Stderr;
 
 /// The environment variable with the filter, for example `info,quorate_agent=debug`.
@@ -36,9 +37,6 @@ pub enum SetupError {
     Already(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// What every journald field of ours begins with: `operation` of a line becomes `QUORATE_OPERATION`.
-const FIELD_PREFIX: &str = "QUORATE";
-
 /// Whose lines they are; in the journal each carries it, so that `journalctl QUORATE_NODE=node1` finds all of them also
 /// where the journals of many hosts are gathered.
 #[derive(Clone, Copy, Debug)]
@@ -49,13 +47,12 @@ pub enum Whose<'a> {
     Member(&'a str),
 }
 
-impl Whose<'_> {
-    fn field(self) -> (String, String) {
-        let (name, value) = match self {
+impl<'a> Whose<'a> {
+    const fn field(self) -> (&'static str, &'a str) {
+        match self {
             Self::Node(name) => (fields::NODE, name),
             Self::Member(name) => (fields::MEMBER, name),
-        };
-        (format!("{FIELD_PREFIX}_{}", name.to_uppercase()), value.to_owned())
+        }
     }
 }
 
@@ -70,12 +67,8 @@ pub fn init(format: Format, default_filter: &str, whose: Whose<'_>) -> Result<()
     };
     let registry = Registry::default().with(filter);
     if format == Format::Auto && stderr_is_the_journal() {
-        match tracing_journald::layer() {
+        match Journal::connect(&program(), whose.field()) {
             Ok(journal) => {
-                let journal = journal
-                    .with_syslog_identifier(program())
-                    .with_field_prefix(Some(FIELD_PREFIX.to_owned()))
-                    .with_custom_fields([whose.field()]);
                 registry.with(journal).try_init()?;
                 return Ok(());
             }
