@@ -41,6 +41,8 @@ pub(super) enum Misbehave {
     RefusesStart,
     /// A reload replaces the run.
     ReloadRestarts,
+    /// A reload does not end by itself.
+    HangsInReload,
 }
 
 /// A unit in memory.
@@ -100,7 +102,10 @@ impl ServiceDriver for FakeUnit {
                     self.end("failed");
                     return Ok(());
                 }
-                Misbehave::No | Misbehave::HangsOnStop | Misbehave::ReloadRestarts => {}
+                Misbehave::No
+                | Misbehave::HangsOnStop
+                | Misbehave::HangsInReload
+                | Misbehave::ReloadRestarts => {}
             }
             if locked(&self.state).active != "active" {
                 self.run();
@@ -122,9 +127,12 @@ impl ServiceDriver for FakeUnit {
         .boxed()
     }
 
-    fn reload(&self, _limit: Duration) -> BoxFuture<'_, Result<(), PortError>> {
+    fn reload(&self, limit: Duration) -> BoxFuture<'_, Result<(), PortError>> {
         async move {
             locked(&self.calls).push("reload");
+            if *locked(&self.misbehave) == Misbehave::HangsInReload {
+                return Err(PortError::new(Reason::DeadlineExceeded, format!("took longer than {limit:?}")));
+            }
             if let Some(reaction) = locked(&self.on_reload).as_ref() {
                 reaction();
             }

@@ -76,7 +76,7 @@ pub struct ServiceSpec {
     pub probes: Vec<ProbeSpec>,
     /// How long a graceful stop may take before the recorded escalation to SIGKILL.
     pub stop_timeout: DurationMs,
-    /// How long a start may take until the unit is active.
+    /// How long a start may take until the unit is active; a reload as long.
     pub start_timeout: DurationMs,
     /// How to back an instance up.
     #[serde(default)]

@@ -8,9 +8,6 @@ use quorate_model::{ActionOutcome, DurationMs, Reason, ServiceName};
 use super::plan::{self, Decision};
 use crate::actions::{ActionContext, ActionError, PortError, ServiceHandle};
 
-/// Longest reload. Units declare no time of their own for it; 90 s is systemd's default for a start.
-const RELOAD_MAX: Duration = Duration::from_secs(90);
-
 fn span(ms: DurationMs) -> Duration {
     Duration::from_millis(ms.0)
 }
@@ -129,7 +126,8 @@ pub(in crate::actions) async fn restart(
     Ok(ActionOutcome { escalated, ..done(message, after) })
 }
 
-/// `service.reload`. What can be proved from outside: the driver's reload ended well and the same run goes on.
+/// `service.reload`. What can be proved from outside: the driver's reload ended well and the same run goes on. It may take as
+/// long as a start: that is how systemd bounds it, too (`TimeoutStartSec=`), and how long a coordinator waits for it.
 pub(in crate::actions) async fn reload(
     context: &ActionContext,
     name: &ServiceName,
@@ -140,7 +138,7 @@ pub(in crate::actions) async fn reload(
         return Err(impossible("reload", name, why));
     }
     context.check("waiting to reload")?;
-    if let Err(error) = service.driver.reload(RELOAD_MAX).await {
+    if let Err(error) = service.driver.reload(span(service.spec.start_timeout)).await {
         return Err(failed(&service, false, format!("reload of {name} failed: {error}")).await);
     }
     let after = look(&service).await?;

@@ -77,6 +77,18 @@ async fn a_reload_must_leave_the_same_run() {
 }
 
 #[tokio::test]
+async fn a_reload_may_take_as_long_as_a_start() {
+    let b = bench(Path::new("/nonexistent"), true);
+    *locked(&b.unit.misbehave) = Misbehave::HangsInReload;
+    let reload = ActionSpec::ServiceReload { service: service_name() };
+    let error = execute(&b.context, &reload).await.expect_err("it hangs");
+    let limit = std::time::Duration::from_millis(
+        b.context.service(&service_name()).expect("known").spec.start_timeout.0,
+    );
+    assert!(error.to_string().contains(&format!("longer than {limit:?}")), "{error}");
+}
+
+#[tokio::test]
 async fn canceled_and_late_requests_touch_nothing() {
     let b = bench(Path::new("/nonexistent"), true);
     b.context.cancel.cancel();
