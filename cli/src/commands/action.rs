@@ -68,7 +68,7 @@ pub async fn run(ctx: &Ctx, command: ActionCommand) -> Outcome {
             Ok(exit::DONE)
         }
         ActionCommand::Run { action, service, select, parallel, mut change, waiting } => {
-            let spec = run::run_spec(&action, service.as_deref(), &select, parallel)?;
+            let spec = run::run_spec(&action, service.as_deref(), &select, parallel, None)?;
             let reads = matches!(
                 action.as_str(),
                 "service.status" | "host.facts" | "host.diagnose" | "service.start"

@@ -107,7 +107,7 @@ pub async fn run(ctx: &Ctx, command: NodeCommand) -> Outcome {
         NodeCommand::Undrain { node, change, waiting } => undrain(ctx, node, change, waiting).await,
         NodeCommand::Diagnose { node, waiting } => {
             let select = Select { nodes: vec![node], ..Select::default() };
-            let spec = run::run_spec("host.diagnose", None, &select, 0)?;
+            let spec = run::run_spec("host.diagnose", None, &select, 0, None)?;
             let waiting = Waiting { wait: !waiting.detach, ..waiting };
             operation::start(ctx, spec, Change { yes: true, ..Change::default() }, waiting, "diagnose").await
         }

@@ -122,13 +122,12 @@ impl What {
     }
 
     fn rolling(&self, group: &str, kind: v1::RollingKind) -> Result<v1::WorkSpec, Failure> {
-        let gate_timeout = self.gate_timeout.map(prost_types::Duration::try_from).transpose();
         let rolling = v1::RollingSpec {
             group: group.to_owned(),
             kind: kind.into(),
             max_unavailable: self.max_unavailable,
             selector: self.select.selector()?,
-            gate_timeout: gate_timeout.map_err(|e| Failure::usage(format!("--gate-timeout: {e}")))?,
+            gate_timeout: run::read_gate_timeout(self.gate_timeout)?,
         };
         Ok(v1::WorkSpec { kind: Some(Kind::Rolling(rolling)), max_failures: 0 })
     }

@@ -1,5 +1,7 @@
 //! Builds the planner's input from flags; shared by `service`, `action`, `backup`, `log` and `rollout`.
 
+use std::time::Duration;
+
 use quorate_proto::v1;
 use quorate_proto::v1::work_spec::Kind;
 
@@ -15,14 +17,25 @@ pub fn run_spec(
     service: Option<&str>,
     select: &Select,
     parallel: u32,
+    gate_timeout: Option<Duration>,
 ) -> Result<v1::WorkSpec, Failure> {
     let run = v1::RunSpec {
         selector: Some(select.required()?),
         action: action.to_owned(),
         service: service.unwrap_or_default().to_owned(),
         parallelism: parallel,
+        gate_timeout: read_gate_timeout(gate_timeout)?,
     };
     Ok(v1::WorkSpec { kind: Some(Kind::Run(run)), max_failures: 0 })
+}
+
+/// `--gate-timeout` as a message.
+///
+/// # Errors
+/// When it is longer than a message can hold.
+pub fn read_gate_timeout(timeout: Option<Duration>) -> Result<Option<prost_types::Duration>, Failure> {
+    let read = timeout.map(prost_types::Duration::try_from).transpose();
+    read.map_err(|error| Failure::usage(format!("--gate-timeout: {error}")))
 }
 
 /// Backups of a service's instances.

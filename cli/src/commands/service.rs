@@ -63,6 +63,9 @@ pub struct OnNodes {
     /// Nodes at once; 0 leaves it to the planner (one at a time for what disrupts)
     #[arg(long, default_value_t = 0, value_name = "N")]
     parallel: u32,
+    /// How long the gates of one node may take (of what starts, restarts or reloads)
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    gate_timeout: Option<std::time::Duration>,
     #[command(flatten)]
     change: Change,
     #[command(flatten)]
@@ -94,7 +97,7 @@ pub async fn run(ctx: &Ctx, command: ServiceCommand) -> Outcome {
 }
 
 async fn act(ctx: &Ctx, on: OnNodes, action: &str, verb: &str, asks: bool) -> Outcome {
-    let spec = run::run_spec(action, Some(&on.service), &on.select, on.parallel)?;
+    let spec = run::run_spec(action, Some(&on.service), &on.select, on.parallel, on.gate_timeout)?;
     let mut change = on.change;
     if !asks {
         change.yes = true;

@@ -185,6 +185,7 @@ pub(super) fn start_all(fleet: &Fleet) -> WorkSpec {
         action: "service.start".to_owned(),
         service: LEDGER.to_owned(),
         parallelism: u32::try_from(fleet.instances.len()).unwrap_or(1),
+        gate_timeout: None,
     };
     WorkSpec { kind: Some(work_spec::Kind::Run(run)), max_failures: 0 }
 }

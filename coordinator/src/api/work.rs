@@ -25,7 +25,14 @@ pub(crate) fn read_work(
             gate_deadline = read.2;
             (read.0, read.1)
         }
-        Kind::Run(run) => read_run(run).map_err(|i| i.within("work.run"))?,
+        Kind::Run(run) => {
+            gate_deadline = read_gate(run.gate_timeout).map_err(|i| i.within("work.run"))?;
+            let read = read_run(run).map_err(|i| i.within("work.run"))?;
+            if gate_deadline.is_some() && !has_gate(&read.0) {
+                return Err(Invalid::new("work.run.gate_timeout", "this action has no gate to wait for"));
+            }
+            read
+        }
         Kind::Backup(v1::BackupAllSpec { service, selector, parallelism }) => {
             let service = read_name("work.backup.service", service)?;
             let nodes = instances("work.backup.selector", selector)?;
@@ -62,8 +69,18 @@ fn read_rolling(rolling: v1::RollingSpec) -> Result<(Goal, u32, Option<DurationM
             "a rolling change covers its whole group; use a run for a part",
         ));
     }
-    let deadline = read_duration("gate_timeout", gate_timeout)?.filter(|d| *d != DurationMs::ZERO);
+    let deadline = read_gate(gate_timeout)?;
     Ok((Goal::Rollout { group: read_name("group", group)?, change }, max_unavailable, deadline))
+}
+
+/// How long gates may take; the fleet's setting when it is absent or zero.
+fn read_gate(timeout: Option<prost_types::Duration>) -> Result<Option<DurationMs>, Invalid> {
+    Ok(read_duration("gate_timeout", timeout)?.filter(|d| *d != DurationMs::ZERO))
+}
+
+/// Whether an instance must be seen to serve after it.
+const fn has_gate(goal: &Goal) -> bool {
+    matches!(goal, Goal::Run { verb: Verb::Start | Verb::Restart | Verb::Reload, .. })
 }
 
 /// Every instance, unless a selector says which.
@@ -73,7 +90,8 @@ fn instances(field: &str, selector: Option<v1::Selector>) -> Result<Selector, In
 }
 
 fn read_run(run: v1::RunSpec) -> Result<(Goal, u32), Invalid> {
-    let v1::RunSpec { selector, action, service, parallelism } = run;
+    // The deadline of its gates was read beside it: it belongs to the request, not to the goal.
+    let v1::RunSpec { selector, action, service, parallelism, gate_timeout: _ } = run;
     let nodes = read_selector("selector", selector)?;
     let kind = ActionKind::parse(&action)
         .ok_or_else(|| Invalid::new("action", "there is no such action; quorate action list names them"))?;
@@ -117,6 +135,7 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
             action: action.as_str().to_owned(),
             service,
             parallelism: *max_unavailable,
+            gate_timeout: gate_deadline.map(write_duration),
         })
     };
     let kind = match goal {
@@ -179,7 +198,13 @@ mod tests {
     }
 
     fn run(selector: Option<v1::Selector>, action: &str, service: &str) -> Kind {
-        Kind::Run(v1::RunSpec { selector, action: action.into(), service: service.into(), parallelism: 2 })
+        Kind::Run(v1::RunSpec {
+            selector,
+            action: action.into(),
+            service: service.into(),
+            parallelism: 2,
+            gate_timeout: None,
+        })
     }
 
     #[test]
@@ -208,6 +233,13 @@ mod tests {
     #[test]
     fn bad_work_names_its_field() {
         let field = |kind| read(kind).unwrap_err().field;
+        let with_gate = |action: &str| {
+            let Kind::Run(mut spec) = run(all(), action, "ledger") else { unreachable!("it is a run") };
+            spec.gate_timeout = Some(write_duration(DurationMs(7_000)));
+            Kind::Run(spec)
+        };
+        assert_eq!(field(with_gate("service.stop")), "work.run.gate_timeout");
+        assert_eq!(read(with_gate("service.restart")).unwrap().gate_deadline, Some(DurationMs(7_000)));
         assert_eq!(field(run(all(), "rm -rf", "ledger")), "work.run.action");
         assert_eq!(field(run(all(), "backup.create", "ledger")), "work.run.action");
         assert_eq!(field(run(all(), "service.stop", "")), "work.run.service");

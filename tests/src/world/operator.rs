@@ -107,6 +107,7 @@ impl Operator {
             action: "service.restart".to_owned(),
             service: SERVICE.to_owned(),
             parallelism: 0,
+            gate_timeout: None,
         })
     }
 

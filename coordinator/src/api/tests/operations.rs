@@ -85,6 +85,7 @@ async fn a_refused_plan_carries_its_numbers() {
         action: "service.stop".into(),
         service: "ledger".into(),
         parallelism: 0,
+        gate_timeout: None,
     };
     let work = Some(v1::WorkSpec { kind: Some(v1::work_spec::Kind::Run(run)), max_failures: 0 });
     let request = v1::CreatePlanRequest { work, options: options("why") };
