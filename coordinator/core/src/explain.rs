@@ -97,7 +97,7 @@ fn operation(state: &State, obs: &Observations, found: &Operation, now: Timestam
         facts.push(fact("waits", refusal.what()));
         facts.extend(refusal.why());
     }
-    let headline = headline(found, refusal.as_ref());
+    let headline = headline(found, refusal.as_ref(), gated(state, obs, found, now));
     let hint = refusal
         .as_ref()
         .map(Refusal::hint)
@@ -112,7 +112,29 @@ fn operation(state: &State, obs: &Observations, found: &Operation, now: Timestam
     }
 }
 
-fn headline(found: &Operation, refusal: Option<&Refusal>) -> String {
+/// The first node whose gate is not through, with what it still misses.
+fn gated(state: &State, obs: &Observations, found: &Operation, now: Timestamp) -> Option<String> {
+    let running = found.indexed().filter(|(_, step)| step.state == StepState::Running);
+    running.into_iter().find_map(|(index, step)| {
+        let missing = missing(state, obs, found, index, now)?;
+        Some(format!("{}: {missing}", step.node))
+    })
+}
+
+/// What the gate of a step still misses; nothing when it has none or everything holds.
+fn missing(
+    state: &State,
+    obs: &Observations,
+    found: &Operation,
+    index: u32,
+    now: Timestamp,
+) -> Option<String> {
+    let gate = found.step(index)?.gate.as_ref()?;
+    let since = gate::counts_from(found, index);
+    gate::missing(state, gate, obs.instances.get(&gate.instance), since, now)
+}
+
+fn headline(found: &Operation, refusal: Option<&Refusal>, gated: Option<String>) -> String {
     let title = &found.title;
     match (&found.failure, refusal, found.state) {
         (_, _, OperationState::Succeeded) => format!("{title} has succeeded"),
@@ -122,7 +144,10 @@ fn headline(found: &Operation, refusal: Option<&Refusal>) -> String {
         (None, _, OperationState::Pausing) => format!("{title} pauses once the node at work is back"),
         (None, _, OperationState::Canceling) => format!("{title} stops once the action in flight has ended"),
         (None, Some(refusal), _) => format!("{title} waits: {}", refusal.what()),
-        (None, None, _) if found.has_running_step() => format!("{title} is at work"),
+        (None, None, _) if found.has_running_step() => match gated {
+            Some(missing) => format!("{title} waits for {missing}"),
+            None => format!("{title} is at work"),
+        },
         (None, None, _) => format!("{title} goes on at the next round"),
     }
 }
@@ -131,10 +156,8 @@ fn headline(found: &Operation, refusal: Option<&Refusal>) -> String {
 fn doing_now(state: &State, obs: &Observations, found: &Operation, index: u32, now: Timestamp) -> String {
     let Some(step) = found.step(index) else { return String::new() };
     let lasting = step.started_at.map(|at| now.since(at)).unwrap_or_default();
-    if let Some(gate) = &step.gate {
-        let since = gate::counts_from(found, index);
-        let missing = gate::missing(state, gate, obs.instances.get(&gate.instance), since, now);
-        let text = missing.unwrap_or_else(|| "everything holds".to_string());
+    if step.gate.is_some() {
+        let text = missing(state, obs, found, index, now).unwrap_or_else(|| "everything holds".to_string());
         return format!("gate, for {lasting}: {text}");
     }
     let at = step.execution.as_ref().and_then(|id| state.executions.get(id));
