@@ -44,6 +44,8 @@ names! {
     pub const RAFT_QUORUM: &str = "quorate_coordinator_raft_has_quorum";
     /// Bytes of the log store's files.
     pub const RAFT_LOG_BYTES: &str = "quorate_coordinator_raft_log_bytes";
+    /// 1 while this member's disk has too little room for new work.
+    pub const LOW_SPACE: &str = "quorate_coordinator_low_space";
     /// Log entries proposed by this member since it started; changes that come together share one.
     pub const PROPOSED: &str = "quorate_coordinator_raft_entries_proposed";
     /// Durable writes (fdatasync) of this member since it started.
@@ -220,6 +222,7 @@ fn member(registry: &mut Registry, api: &Api) {
     gauge(registry, RAFT_LAST_LOG, health.last_log);
     gauge(registry, RAFT_QUORUM, u64::from(health.has_quorum));
     gauge(registry, RAFT_LOG_BYTES, health.log_bytes);
+    gauge(registry, LOW_SPACE, u64::from(health.low_space.is_some()));
     gauge(registry, SESSIONS, u64::from(health.sessions));
     counter(registry, PROPOSED, health.entries);
     counter(registry, FDATASYNCS, health.fdatasyncs);

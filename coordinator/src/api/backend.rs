@@ -288,6 +288,8 @@ pub struct Health {
     pub committed_writes: u64,
     /// Bytes of the log on disk.
     pub log_bytes: u64,
+    /// Why its disk has no room for new work; none while it has.
+    pub low_space: Option<String>,
 }
 
 impl Health {

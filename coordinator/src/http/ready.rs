@@ -7,7 +7,9 @@ use quorate_proto::v1;
 use crate::api::Api;
 use crate::api::backend::RaftRole;
 
-/// Ready means: part of a quorum, and caught up with what it knows of the log. With `verbose`, one line per check.
+/// Ready means: part of a quorum, and caught up with what it knows of the log. With `verbose`, one line per check. A member
+/// that is short of disk space still serves reads, votes and ends what is under way: that is told and is no reason to be
+/// taken out of service.
 pub(super) fn check(api: &Api, verbose: bool) -> (bool, String) {
     let health = api.backend().health();
     let initialised = api.look(|state| state.cluster.id.is_some());
@@ -28,6 +30,9 @@ pub(super) fn check(api: &Api, verbose: bool) -> (bool, String) {
         let mark = if ok { '+' } else { '-' };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "[{mark}] {name}: {detail}");
+    }
+    if let Some(low) = &health.low_space {
+        let _ = writeln!(text, "[!] storage: {low}; no room for new work");
     }
     text.push_str(if ready { "ready\n" } else { "not ready\n" });
     (ready, text)

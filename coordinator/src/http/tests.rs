@@ -37,6 +37,17 @@ async fn health_and_readiness_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_full_disk_is_told_and_takes_nobody_out_of_service() {
+    let world = World::new();
+    *world.memory.low_space.lock().unwrap() = Some("0 bytes free of 9: 5 must stay free".into());
+    let (status, text) = get(&world, "10.0.0.9", "/readyz?verbose").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(text.contains("[!] storage: 0 bytes free of 9: 5 must stay free"), "{text}");
+    let metrics = get(&world, "10.0.0.9", "/metrics").await.1;
+    assert!(metrics.contains("quorate_coordinator_low_space 1"), "{metrics}");
+}
+
+#[tokio::test]
 async fn every_metric_is_exported() {
     let world = World::new().with_ledger().await;
     let mut fleet = FleetServiceClient::new(world.as_role("viewer"));

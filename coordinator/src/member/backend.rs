@@ -123,6 +123,7 @@ impl Backend for MemberBackend {
             fdatasyncs: counters.store.fdatasyncs,
             committed_writes: counters.committed_writes,
             log_bytes: self.node.log_bytes_on_disk(),
+            low_space: self.node.check_space().err().map(|low| low.to_string()),
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_common::task::{BoxError, Shutdown};
+use quorate_common::telemetry::error_text;
 use quorate_common::tls::{KeyRequest, LiveTls, Store};
 use quorate_core::command::{IdentityCommand, NewCertificate};
 use quorate_core::{Command, Entry};
@@ -35,7 +36,8 @@ impl Renewal {
             match self.renew().await {
                 Ok(()) => tracing::info!(member = %self.member, "certificate renewed"),
                 Err(error) => {
-                    tracing::error!(member = %self.member, %error, "certificate not renewed; tried again")
+                    let error = error_text(&*error);
+                    tracing::error!(member = %self.member, error, "certificate not renewed; tried again");
                 }
             }
         }

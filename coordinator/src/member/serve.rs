@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_common::task::{BoxError, Hangups, Shutdown, TaskSet, stop_on_signals};
+use quorate_common::telemetry::error_text;
 use quorate_common::tls::{AllowList, CertificateAuthority, LiveTls, Store, TlsError};
 use quorate_model::{DurationMs, MemberId, Principal};
 use tokio::net::{TcpListener, TcpSocket};
@@ -15,7 +16,7 @@ use super::ground::{Ground, SystemClock};
 use super::parts::Member;
 use super::renew::Renewal;
 use super::{WrongClock, clock, store_dirs, store_options, tls_dir};
-use crate::api::backend::Signer;
+use crate::api::backend::{Backend, Signer};
 use crate::api::signer::CaSigner;
 use crate::config::Config;
 use crate::listen::{GrpcListener, GrpcParts, HttpListener, Registry as Connections};
@@ -27,6 +28,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted: Linux's own limit (`somaxconn`) since 5.4. With tokio's 1,024, a burst of ten
 /// thousand on a busy machine had connections of others reset.
 const BACKLOG: u32 = 4_096;
+/// Time between two looks at the disk's free space.
+const SPACE: Duration = Duration::from_secs(5);
 /// Time between two looks for revoked identities among live connections (I-26 asks for 5 s).
 const REVOKE: Duration = Duration::from_millis(250);
 
@@ -208,6 +211,7 @@ fn background(config: &Config, parts: &Parts, tasks: &mut TaskSet) {
     tasks.spawn("renewal", renewal.run(shutdown.child()));
     tasks.spawn("revoker", revoke(parts.connections.clone(), parts.member.allow(), shutdown.child()));
     tasks.spawn("reload", reload(parts.tls.clone(), Store::new(parts.store.dir()), shutdown.child()));
+    tasks.spawn("space", space(parts.member.backend(), shutdown.child()));
     tasks.spawn("watchdog", watchdog(shutdown.child()));
 }
 
@@ -226,13 +230,34 @@ async fn revoke(
     Ok(())
 }
 
+/// Says when the disk has become short of room for new work, and when it has room again.
+async fn space(backend: Arc<dyn Backend>, shutdown: Shutdown) -> Result<(), BoxError> {
+    let mut short = false;
+    loop {
+        let low = backend.health().low_space;
+        let now = low.is_some();
+        match (short, low) {
+            (false, Some(low)) => tracing::error!("short of disk space, no room for new work: {low}"),
+            (true, None) => tracing::info!("there is room on the disk again"),
+            (false, None) | (true, Some(_)) => {}
+        }
+        short = now;
+        if !shutdown.pause(SPACE).await {
+            return Ok(());
+        }
+    }
+}
+
 /// SIGHUP reads the certificate again.
 async fn reload(tls: Arc<LiveTls>, store: Store, shutdown: Shutdown) -> Result<(), BoxError> {
     let mut hangups = Hangups::new()?;
     while shutdown.run_until(hangups.next()).await.is_some() {
         match tls.reload(&store) {
             Ok(()) => tracing::info!("certificate read again"),
-            Err(error) => tracing::error!(%error, "the certificate on disk is not used"),
+            Err(error) => {
+                let error = error_text(&error);
+                tracing::error!(error, "the certificate on disk is not used");
+            }
         }
     }
     Ok(())

@@ -47,6 +47,7 @@ pub(crate) struct Memory {
     mint: AtomicU64,
     pub(crate) leads: AtomicBool,
     pub(crate) has_leader: AtomicBool,
+    pub(crate) low_space: Mutex<Option<String>>,
     pub(crate) next_propose: Mutex<Option<ProposeError>>,
     /// Applied by somebody else between a call's look at the state and its write.
     pub(crate) before_propose: Mutex<Option<Command>>,
@@ -67,6 +68,7 @@ impl Memory {
             mint: AtomicU64::new(0x1111_0000),
             leads: AtomicBool::new(true),
             has_leader: AtomicBool::new(true),
+            low_space: Mutex::default(),
             next_propose: Mutex::default(),
             before_propose: Mutex::default(),
             before_observe: Mutex::default(),
@@ -166,6 +168,7 @@ impl Backend for Memory {
             fdatasyncs: 11,
             committed_writes: 10,
             log_bytes: 4_096,
+            low_space: self.low_space.lock().unwrap().clone(),
         }
     }
 
