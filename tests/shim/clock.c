@@ -1,12 +1,24 @@
-/* Turns the wall clock of one process by QUORATE_CLOCK_OFFSET seconds, as a host without a battery shows it. The monotonic
- * clocks, and with them every timer, stay as they are. std, jiff and rustls ask clock_gettime; C code may ask the others. */
+/* Turns the wall clock of one process by QUORATE_CLOCK_OFFSET seconds, as a host without a battery shows it; or, while it
+ * runs, by the seconds that the symbolic link QUORATE_CLOCK_LINK names as its target. The monotonic clocks, and with them
+ * every timer, stay as they are. std, jiff and rustls ask clock_gettime; C code may ask the others. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <sys/time.h>
 #include <time.h>
+#include <unistd.h>
 
 static time_t offset(void) {
+    const char *link = getenv("QUORATE_CLOCK_LINK");
+    if (link) {
+        char target[32];
+        ssize_t length = readlink(link, target, sizeof target - 1);
+        if (length < 0) {
+            return 0;
+        }
+        target[length] = 0;
+        return (time_t)strtoll(target, 0, 10);
+    }
     const char *text = getenv("QUORATE_CLOCK_OFFSET");
     return text ? (time_t)strtoll(text, 0, 10) : 0;
 }

@@ -43,6 +43,14 @@ pub fn library(name: &str, source: &str) -> io::Result<PathBuf> {
     Ok(object)
 }
 
+/// The library that turns a clock.
+///
+/// # Errors
+/// As [`library`].
+pub fn clock() -> io::Result<PathBuf> {
+    library("quorate-clock", CLOCK)
+}
+
 /// Turns the wall clock of a process so that it begins at `start`, in seconds since 1970. Timers go on as they are.
 ///
 /// # Errors
@@ -50,7 +58,7 @@ pub fn library(name: &str, source: &str) -> io::Result<PathBuf> {
 pub fn turn_clock(command: &mut Command, start: i64) -> io::Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_err(io::Error::other)?;
     let now = i64::try_from(now.as_secs()).map_err(io::Error::other)?;
-    command.env(PRELOAD, library("quorate-clock", CLOCK)?);
+    command.env(PRELOAD, clock()?);
     command.env("QUORATE_CLOCK_OFFSET", (start - now).to_string());
     Ok(())
 }

@@ -25,6 +25,9 @@ pub const BUILD: [&str; 10] = [
     "quorate-coordinator",
 ];
 
+/// Set when everything is built already: cargo is not asked again, which would wait for whoever holds its lock.
+const BUILT: &str = "QUORATE_BUILT";
+
 /// Folder of the built binaries, built once per test process in the profile of the tests.
 ///
 /// # Panics
@@ -43,11 +46,14 @@ pub fn binaries() -> &'static Path {
     })
 }
 
-/// Has cargo build something of the workspace, in the profile of the tests.
+/// Has cargo build something of the workspace, in the profile of the tests, unless told that all is built.
 ///
 /// # Panics
 /// When the build fails: then nothing that follows means anything.
 pub fn build(arguments: &[&str]) {
+    if std::env::var_os(BUILT).is_some() {
+        return;
+    }
     let mut build = Command::new(env!("CARGO"));
     build.current_dir(root()).args(arguments).arg("--locked");
     if !cfg!(debug_assertions) {

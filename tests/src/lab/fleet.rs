@@ -17,6 +17,10 @@ use crate::workspace;
 pub const COORDINATORS: [&str; 3] = ["coord1", "coord2", "coord3"];
 /// Hosts with an agent.
 pub const AGENTS: [&str; 5] = ["node1", "node2", "node3", "node4", "node5"];
+/// A host that comes and goes: it has an agent only while a scenario has it.
+pub const GUEST: &str = "node6";
+/// The shortest life of certificates that is allowed: each is renewed several times while the lab runs.
+const CERTIFICATES: &str = "[certificates]\nlife_secs = 300\n";
 /// The longest that a fleet of these hosts needs to be whole again after anything a scenario does.
 pub const CALM: Duration = Duration::from_secs(120);
 /// The host where people work.
@@ -37,16 +41,31 @@ impl LabFleet {
     /// The first command of the guide that fails.
     pub fn install(ground: &Ground) -> anyhow::Result<Self> {
         let guide = Guide::read(&workspace::root().join("deploy/guide/install.md"))?;
-        let names = [&COORDINATORS[..], &AGENTS[..]].concat();
+        let names = [&COORDINATORS[..], &AGENTS[..], &[GUEST]].concat();
         let lab = Lab::boot(ground, &names)?;
+        for name in COORDINATORS {
+            lab.host(name).write("/etc/quorate/coordinator.toml.d/20-lab.toml", CERTIFICATES, 0o644);
+        }
         Sample::install(&lab);
         let fleet = Self { lab, guide };
         // What comes after the rolling restart belongs to scenarios of their own.
         let last = fleet.guide.blocks.iter().find(|block| block.script.contains("rollout start"));
         let last = last.context("the guide has no rolling restart")?.line;
         fleet.guide.type_all(&fleet.lab, |block| block.line < last)?;
+        fleet.spread_identity();
         fleet.calm();
         Ok(fleet)
+    }
+
+    /// Gives the administrator's identity to the other coordinators' hosts, where each asks its own: the first one may be
+    /// cut off.
+    fn spread_identity(&self) {
+        for host in COORDINATORS.iter().filter(|host| **host != DESK) {
+            let copied = format!("ssh {host} mkdir -p .config && scp -rpq .config/quorate {host}:.config/");
+            let _ = self.quorate_shell(&format!("cd && {copied}")).expect(0);
+            let own = format!("s/^addresses = .*/addresses = [\"{host}:7443\"]/");
+            let _ = self.host(host).run(&format!("sed -i '{own}' ~/.config/quorate/config.toml")).expect(0);
+        }
     }
 
     /// A host.
@@ -75,6 +94,12 @@ impl LabFleet {
     #[track_caller]
     pub fn quorate_on(&self, host: &str, arguments: &str) -> Answer {
         self.host(host).run(&format!("NO_COLOR=1 quorate {arguments}"))
+    }
+
+    /// A script of the guide where people work.
+    #[track_caller]
+    pub fn quorate_shell(&self, script: &str) -> Answer {
+        self.host(DESK).run(script)
     }
 
     /// The JSON of a command that must succeed.
@@ -155,7 +180,11 @@ impl LabFleet {
                 return Err(members.to_string());
             }
             let nodes = self.asked("node list")?;
-            if !all(&nodes["nodes"], AGENTS.len(), &|row| row["status"] == "READY") {
+            let ready = |name: &&str| {
+                let rows = nodes["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
+                rows.iter().any(|row| is_named(row, name) && row["status"] == "READY")
+            };
+            if !AGENTS.iter().all(ready) {
                 return Err(nodes.to_string());
             }
             let groups = self.asked("group list")?;
@@ -168,6 +197,11 @@ impl LabFleet {
         let answer = self.quorate(&format!("{arguments} -o json"));
         if answer.code == 0 { Ok(answer.json()) } else { Err(answer.stderr) }
     }
+}
+
+/// Whether a resource has this short name.
+fn is_named(row: &Value, name: &str) -> bool {
+    row["name"].as_str().and_then(|full| full.rsplit('/').next()) == Some(name)
 }
 
 impl Fixture for LabFleet {

@@ -8,13 +8,15 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::Lab;
 
-/// What opens a block that is run; other blocks are shown.
+/// What opens a block that is typed as it stands, on the hosts that it names.
 const FENCE: &str = "```sh host=";
+/// What opens a block that a scenario types.
+const SHOWN: &str = "```sh";
 
 /// One block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Where it is run.
+    /// Where it is run; nowhere by itself when none is named.
     pub hosts: Vec<String>,
     /// Line of the guide that it begins at.
     pub line: usize,
@@ -48,6 +50,25 @@ impl Guide {
     #[must_use]
     pub fn count(&self, host: &str) -> usize {
         self.blocks.iter().filter(|block| block.hosts.iter().any(|name| name == host)).count()
+    }
+
+    /// The block for a scenario of its own that contains this text.
+    ///
+    /// # Panics
+    /// When the guide has none, or more than one: the scenario means another guide.
+    #[must_use]
+    #[track_caller]
+    pub fn shown(&self, text: &str) -> &Block {
+        let mut found =
+            self.blocks.iter().filter(|block| block.hosts.is_empty() && block.script.contains(text));
+        match (found.next(), found.next()) {
+            (Some(block), None) => block,
+            (first, _) => panic!(
+                "{} blocks of {} with {text:?}",
+                if first.is_some() { "several" } else { "no" },
+                self.name
+            ),
+        }
     }
 
     /// Types the blocks that `wanted` chooses, as root, and prints how long each took.
@@ -95,6 +116,9 @@ fn blocks(text: &str) -> anyhow::Result<Vec<Block>> {
                 ensure!(hosts.iter().all(|name| !name.is_empty()), "line {}: no host", at + 1);
                 open = Some(Block { hosts, line: at + 1, script: String::new() });
             }
+            (None, None) if line.trim_end() == SHOWN => {
+                open = Some(Block { hosts: Vec::new(), line: at + 1, script: String::new() });
+            }
             (None, None) => {}
         }
     }
@@ -109,12 +133,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_with_hosts_are_found_in_order_and_others_are_not() {
+    fn blocks_are_found_in_order_with_the_hosts_that_they_name() {
         let text =
             "# A\n```sh host=a\none\ntwo <<END\nEND\n```\n```sh\nshown\n```\n```sh host=b,c\nthree\n```\n";
         let found = blocks(text).expect("a good guide");
         let hosts: Vec<_> = found.iter().map(|block| block.hosts.join("+")).collect();
-        assert_eq!(hosts, ["a", "b+c"]);
+        assert_eq!(hosts, ["a", "", "b+c"]);
         assert_eq!((found[0].line, found[0].script.as_str()), (2, "one\ntwo <<END\nEND\n"));
     }
 

@@ -25,6 +25,13 @@ const STATE_DISK: &str = "size=900m,mode=755";
 /// The file that fills it.
 const FILLER: &str = "var/lib/quorate/filler";
 
+/// The units of the journal that a failure is explained with.
+const OURS: &str = "--unit=quorate-* --unit=ledger --unit=odd-*";
+
+/// What turns a clock, where the units may execute it, and the link that says how far.
+const CLOCK: &str = "/usr/lib/quorate-clock.so";
+const CLOCK_LINK: &str = "/run/quorate-clock";
+
 /// A host. Ended with its lab.
 #[derive(Debug)]
 pub struct Host {
@@ -176,11 +183,44 @@ impl Host {
         fs::set_permissions(&place, fs::Permissions::from_mode(mode)).expect("its mode");
     }
 
+    /// Its whole journal as a file, for whoever looks at a failure later; nothing when the host is off.
+    pub(super) fn save_journal(&self, to: &Path) {
+        let said = self.try_run("journalctl --no-pager --output=short-precise");
+        // What is not there can not be shown; the failure itself is what counts.
+        drop(fs::write(to, said.map_or_else(|| self.console(), |answer| answer.stdout)));
+    }
+
     /// The end of its journal.
     #[must_use]
     pub fn journal(&self, lines: u32) -> String {
-        let said = self.try_run(&format!("journalctl --no-pager --output=short-precise --lines={lines}"));
+        let said =
+            self.try_run(&format!("journalctl --no-pager --output=short-precise --lines={lines} {OURS}"));
         said.map_or_else(|| self.console(), |answer| answer.stdout)
+    }
+
+    /// Where the journal of a unit ends now, for [`Self::said_since`].
+    ///
+    /// # Panics
+    /// When the host is off or the unit has said nothing yet.
+    #[must_use]
+    pub fn journal_now(&self, unit: &str) -> String {
+        let shown = self
+            .run(&format!("journalctl --no-pager --unit={unit} --lines=0 --show-cursor"))
+            .expect(0)
+            .stdout;
+        let cursor = shown.lines().find_map(|line| line.strip_prefix("-- cursor: "));
+        cursor.unwrap_or_else(|| panic!("no cursor: {shown}")).to_owned()
+    }
+
+    /// What a unit has said since then.
+    ///
+    /// # Panics
+    /// When the host is off.
+    #[must_use]
+    pub fn said_since(&self, unit: &str, cursor: &str) -> String {
+        self.run(&format!("journalctl --no-pager --output=cat --unit={unit} --after-cursor='{cursor}'"))
+            .expect(0)
+            .stdout
     }
 
     /// Pulls its plug out of the bridge (nobody is told, packets are lost), or puts it back.
@@ -209,11 +249,62 @@ impl Host {
             fs::remove_file(&filler).expect("the filler was there");
             return;
         }
-        let space = rustix::fs::statvfs(self.root.join(STATE)).expect("the disk tells its space");
         let file = fs::File::create(&filler).expect("the filler");
-        let free = space.f_bavail * space.f_frsize;
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, free)
-            .expect("room for the filler");
+        // Others write meanwhile: what was free a moment ago may be less now.
+        wait_for("the disk to be full", BOOT, || {
+            let space = rustix::fs::statvfs(self.root.join(STATE)).map_err(|error| error.to_string())?;
+            let held = file.metadata().map_err(|error| error.to_string())?.len();
+            let free = space.f_bavail * space.f_frsize;
+            if free == 0 {
+                return Ok(());
+            }
+            let more = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), held, free);
+            Err(format!("{free} bytes were free: {more:?}"))
+        });
+    }
+
+    /// Puts the agent's and the helper's clock where [`Self::turn_clock`] can turn it. The kernel has one wall clock for all
+    /// hosts of a machine, so theirs is turned in front of libc; both are started again.
+    ///
+    /// # Panics
+    /// When the library can not be made or a unit does not start.
+    pub fn loosen_clock(&self, loose: bool) {
+        let again = "systemctl daemon-reload && systemctl restart quorate-helper quorate-agent";
+        if !loose {
+            let _ = self
+                .run(&format!("rm /etc/systemd/system/quorate-*.service.d/clock.conf && {again}"))
+                .expect(0);
+            return;
+        }
+        let library = crate::preload::clock().and_then(fs::read).expect("the clock's library");
+        self.write(CLOCK, library, 0o755);
+        let environment =
+            format!("[Service]\nEnvironment=LD_PRELOAD={CLOCK} QUORATE_CLOCK_LINK={CLOCK_LINK}\n");
+        for unit in ["agent", "helper"] {
+            self.write(
+                &format!("/etc/systemd/system/quorate-{unit}.service.d/clock.conf"),
+                &environment,
+                0o644,
+            );
+        }
+        self.turn_clock(0);
+        let _ = self.run(again).expect(0);
+        for unit in ["agent", "helper"] {
+            let mapped = format!(
+                "grep -c 'r-xp.*{CLOCK}' /proc/$(systemctl show --property=MainPID --value quorate-{unit})/maps"
+            );
+            let _ = self.run(&mapped).expect(0);
+        }
+    }
+
+    /// Turns that clock by so many seconds from the true one, while both run.
+    ///
+    /// # Panics
+    /// When the host is off.
+    pub fn turn_clock(&self, seconds: i64) {
+        let _ = self
+            .run(&format!("ln -s -- {seconds} {CLOCK_LINK}.new && mv -T {CLOCK_LINK}.new {CLOCK_LINK}"))
+            .expect(0);
     }
 
     /// Pulls the plug: every process ends at once, the disks stay as the kernel has them.

@@ -62,9 +62,13 @@ pub fn enter(work: impl FnOnce(&Ground) -> ExitCode) -> anyhow::Result<ExitCode>
     if let Some(why) = why_not() {
         anyhow::bail!("no lab: {why}");
     }
-    // Outside, where the network is.
-    root::build()?;
-    let packages = packages::build()?;
+    // Outside, where the network is; one waits for Debian's archive while the other compiles.
+    let packages = std::thread::scope(|scope| {
+        let root = scope.spawn(root::build);
+        let packages = packages::build();
+        root.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        packages
+    })?;
     let status = Command::new("unshare")
         .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .arg(std::env::current_exe().context("a test knows its own path")?)

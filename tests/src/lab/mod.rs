@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-pub use self::fleet::{AGENTS, CALM, COORDINATORS, LabFleet};
+pub use self::fleet::{AGENTS, CALM, COORDINATORS, GUEST, LabFleet};
 pub use self::guide::{Block, Guide};
 pub use self::host::{Answer, Host};
 pub use self::inside::{Ground, enter, why_not};
@@ -94,11 +94,16 @@ impl Lab {
         &self.dir
     }
 
-    /// Prints the end of every host's journal, for a test that failed.
+    /// Prints the end of what every host's journal has of our units, for a test that failed; the whole journals are kept
+    /// beside the build.
     pub fn tell(&self) {
+        let kept = crate::workspace::root().join("target/lab-journals");
+        drop(std::fs::create_dir_all(&kept));
         for host in self.hosts.values() {
-            println!("--- {}\n{}", host.name(), host.journal(40));
+            host.save_journal(&kept.join(format!("{}.journal", host.name())));
+            println!("--- {}\n{}", host.name(), host.journal(15));
         }
+        println!("--- whole journals: {}", kept.display());
     }
 }
 

@@ -12,11 +12,17 @@ use crate::workspace;
 /// The packages that are built, by the beginning of their file names.
 const NAMES: [&str; 3] = ["quorate_", "quorate-agent_", "quorate-coordinator_"];
 
-/// Builds the programs as the tests have them, and packs them.
+/// The folder of packages that are there already: those of a release, for instance.
+const GIVEN: &str = "QUORATE_LAB_PACKAGES";
+
+/// Builds the programs as the tests have them, and packs them; or takes the packages that it is given.
 ///
 /// # Errors
 /// What the build says.
 pub(super) fn build() -> anyhow::Result<Vec<PathBuf>> {
+    if let Some(given) = std::env::var_os(GIVEN) {
+        return found(&workspace::root().join(given));
+    }
     let programs = workspace::binaries();
     // The manual pages are made by a program of this tree; nothing else of the tests needs it.
     workspace::build(&["build", "--workspace", "--bin", "quorate-pages"]);

@@ -94,6 +94,8 @@ pub(super) fn share(
     put("etc/hosts", format!("127.0.0.1 localhost\n{hosts}").as_bytes(), 0o644)?;
     // For programs of this machine, too; only in the lab's own mount namespace.
     run("mount", &["--bind", &layer.join("etc/hosts").to_string_lossy(), "/etc/hosts"])?;
+    // No way leads to Debian's archive from here: what is asked of it ends at once and well.
+    put("etc/apt/sources.list", b"", 0o644)?;
     // Each host makes its own.
     put("etc/machine-id", b"", 0o444)?;
     put("etc/systemd/system/lab-network.service", NETWORK_UNIT.as_bytes(), 0o644)?;

@@ -14,6 +14,10 @@ pub(crate) fn restarted_during_an_action(fleet: &LabFleet) {
     while_restarting(fleet, VOTERS[1], "systemctl restart quorate-helper quorate-agent");
 }
 
+pub(crate) fn killed_during_an_action(fleet: &LabFleet) {
+    while_restarting(fleet, VOTERS[0], "systemctl kill --signal=KILL quorate-helper quorate-agent");
+}
+
 pub(crate) fn upgraded_during_an_action(fleet: &LabFleet) {
     // The same version again goes through the same maintainer scripts as a newer one.
     while_restarting(fleet, VOTERS[2], "apt-get install -y --reinstall /root/quorate-agent_*.deb");

@@ -143,7 +143,8 @@ fn ours(fleet: &LabFleet, what: &'static str) -> Row {
     fleet.calm();
     let poll = Poll::begin(fleet.instances());
     let begun = Instant::now();
-    let answer = fleet.quorate("rollout start --restart ledger --wait --yes --timeout 200s");
+    let answer =
+        fleet.quorate("rollout start --restart ledger --gate-timeout 30s --wait --yes --timeout 200s");
     let took = begun.elapsed();
     let said = answer.stderr.lines().chain(answer.stdout.lines()).next().unwrap_or_default().to_owned();
     Row { what, code: answer.code, said, tally: poll.end(), took }

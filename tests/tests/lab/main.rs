@@ -9,12 +9,16 @@ use std::time::Instant;
 use quorate_tests::harness::{Test, run};
 use quorate_tests::lab::{LabFleet, enter};
 
+mod actions;
 mod agents;
+mod clock;
 mod coordinators;
 mod disk;
 mod driver;
+mod guest;
 mod install;
 mod loops;
+mod lose;
 mod metrics;
 mod reboot;
 
@@ -22,17 +26,24 @@ const TESTS: &[Test<LabFleet>] = &[
     ("install::by_the_guide_to_a_rolling_restart", install::by_the_guide_to_a_rolling_restart),
     ("install::units_are_locked_in", install::units_are_locked_in),
     ("install::fields_of_the_journal", install::fields_of_the_journal),
+    ("guest::added_and_cut_off", guest::added_and_cut_off),
     ("metrics::a_real_prometheus_scrapes", metrics::a_real_prometheus_scrapes),
     ("driver::odd_units", driver::odd_units),
     ("driver::a_member_stopped_by_hand", driver::a_member_stopped_by_hand),
+    ("actions::every_one_in_its_sandbox", actions::every_one_in_its_sandbox),
     ("agents::restarted_during_an_action", agents::restarted_during_an_action),
+    ("agents::killed_during_an_action", agents::killed_during_an_action),
     ("agents::upgraded_during_an_action", agents::upgraded_during_an_action),
     ("reboot::in_the_middle_of_a_step", reboot::in_the_middle_of_a_step),
+    ("clock::jumps_on_a_voters_host", clock::jumps_on_a_voters_host),
     ("coordinators::leaders_host_cut_off", coordinators::leaders_host_cut_off),
     ("coordinators::frozen_leader", coordinators::frozen_leader),
     ("disk::full_on_a_coordinator", disk::full_on_a_coordinator),
     ("disk::full_on_an_agent", disk::full_on_an_agent),
+    ("lose::a_coordinators_log", lose::a_coordinators_log),
     ("loops::beside_ours", loops::beside_ours),
+    ("guest::certificate_ends_meanwhile", guest::certificate_ends_meanwhile),
+    ("guest::gone_for_good", guest::gone_for_good),
 ];
 
 fn new_fleet(ground: &quorate_tests::lab::Ground) -> LabFleet {
