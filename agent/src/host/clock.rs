@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quorate_model::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
@@ -20,14 +20,18 @@ pub fn simulate(clock: Simulated) -> Result<(), Simulated> {
     SIMULATED.set(clock)
 }
 
-/// The wall clock in milliseconds; a clock before 1970 reads as a negative number, not as a panic.
+/// The wall clock in milliseconds; a clock before 1970 reads as a negative number, not as a panic. Read as TLS reads it: what
+/// holds the end of a certificate against it must not see another time than who judges that of the peer.
 #[must_use]
 pub fn now() -> Timestamp {
     if let Some(clock) = SIMULATED.get() {
         return clock().0;
     }
-    let t = clock_gettime(ClockId::Realtime);
-    Timestamp(t.tv_sec.saturating_mul(1_000).saturating_add(t.tv_nsec / 1_000_000))
+    let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => Timestamp(millis(since)),
+        Err(before) => Timestamp(millis(before.duration()).saturating_neg()),
+    }
 }
 
 /// `CLOCK_MONOTONIC` in microseconds, the clock of systemd's `…TimestampMonotonic` properties.
