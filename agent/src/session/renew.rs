@@ -52,12 +52,18 @@ pub(super) async fn run(context: Arc<Context>, store: Store, shutdown: Shutdown)
                     tell(&context, &error, like_it, ended);
                 }
                 turn = turn.wrapping_add(1);
-                if !shutdown.pause(backoff.next_delay(entropy.next_u64())).await {
+                let left = context.live.current().identity().not_after.since(clock::now());
+                if !shutdown.pause(until_next(backoff.next_delay(entropy.next_u64()), left)).await {
                     return Ok(());
                 }
             }
         }
     }
+}
+
+/// Time to the next attempt. One falls on the certificate's end, however long the others wait: that it has ended is said then.
+fn until_next(delay: Duration, left: DurationMs) -> Duration {
+    if left == DurationMs::ZERO { delay } else { delay.min(Duration::from_millis(left.0.saturating_add(1))) }
 }
 
 /// Says that it could not be renewed, and what to do when that is too late.
@@ -91,4 +97,17 @@ async fn renew(context: &Context, store: &Store, turn: usize) -> Result<(), BoxE
     context.live.replace(material)?;
     tracing::info!(expires_ms = expires.0, "certificate renewed");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_falls_on_the_end_of_the_certificate() {
+        let minutes = Duration::from_secs(300);
+        assert_eq!(until_next(minutes, DurationMs::from_secs(20)), Duration::from_millis(20_001));
+        assert_eq!(until_next(minutes, DurationMs::from_secs(900)), minutes);
+        assert_eq!(until_next(minutes, DurationMs::ZERO), minutes, "it has ended: no more hurry");
+    }
 }
