@@ -20,8 +20,8 @@ pub fn simulate(clock: Simulated) -> Result<(), Simulated> {
     SIMULATED.set(clock)
 }
 
-/// The wall clock in milliseconds; a clock before 1970 reads as a negative number, not as a panic. Read as TLS reads it: what
-/// holds the end of a certificate against it must not see another time than who judges that of the peer.
+/// The wall clock in milliseconds; a clock before 1970 reads as a negative number, not as a panic. It is read as TLS reads
+/// it (the standard library's): both hold the end of certificates against it and must see the same time.
 #[must_use]
 pub fn now() -> Timestamp {
     if let Some(clock) = SIMULATED.get() {
