@@ -68,6 +68,21 @@ fn check_id(kind: &'static str, text: &str) -> Result<(), InvalidName> {
     Err(InvalidName { kind, why })
 }
 
+/// Length of a sha256 in hexadecimal.
+pub const DIGEST_BYTES: usize = 64;
+
+/// 64 lower-case hexadecimal digits.
+fn check_digest(kind: &'static str, text: &str) -> Result<(), InvalidName> {
+    let hex = |b: u8| b.is_ascii_digit() || matches!(b, b'a'..=b'f');
+    let why = match text.len() {
+        0 => "it is empty",
+        DIGEST_BYTES if text.bytes().all(hex) => return Ok(()),
+        DIGEST_BYTES => "only the digits 0-9 and a-f are allowed",
+        _ => "it must have 64 digits",
+    };
+    Err(InvalidName { kind, why })
+}
+
 macro_rules! text_ids {
     ($($(#[$meta:meta])* $name:ident, $kind:literal, $check:ident;)+) => { $(
         $(#[$meta])*
@@ -126,6 +141,8 @@ text_ids! {
     MemberName, "member name", check_name;
     /// A person or an automation.
     UserName, "user name", check_name;
+    /// sha256 of an artifact's bytes, by which it is found everywhere.
+    Digest, "sha256 digest", check_digest;
     /// A named probe of a service.
     ProbeName, "probe name", check_name;
     /// A hook that the host itself allows, by name.
