@@ -102,6 +102,7 @@ fn spec(service: &ServiceName) -> ServiceSpec {
         stop_timeout: DurationMs::ZERO,
         start_timeout: DurationMs::ZERO,
         backup: None,
+        install: None,
         log_rotation: None,
         vars: std::collections::BTreeMap::new(),
         labels: std::collections::BTreeMap::new(),

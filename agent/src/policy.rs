@@ -95,6 +95,9 @@ impl Policy {
             | ActionSpec::ServiceRestart { .. }
             | ActionSpec::ServiceReload { .. }
             | ActionSpec::BackupVerify { .. }
+            | ActionSpec::ArtifactStage { .. }
+            | ActionSpec::ArtifactActivate { .. }
+            | ActionSpec::ArtifactRevert { .. }
             | ActionSpec::HostFacts
             | ActionSpec::HostDiagnose => Ok(()),
         }

@@ -75,6 +75,26 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
             "service, policy (paths, size, age, keep, compress, mode, owner, copytruncate, reload)",
             "Rotate logs without losing a byte; disruptive only when it reloads.",
         ),
+        ActionKind::ArtifactStage => (
+            RiskClass::Safe,
+            "service, release (version, artifact, size, signature, install)",
+            "Bring a release onto the host, its digest and signature verified.",
+        ),
+        ActionKind::ArtifactActivate => (
+            RiskClass::Disruptive,
+            "service, release",
+            "Stop a service, switch to a staged release, start it; what was in use is kept.",
+        ),
+        ActionKind::ArtifactRevert => (
+            RiskClass::Disruptive,
+            "service, release",
+            "Switch a service back to what was in use before a release, and start it.",
+        ),
+        ActionKind::PackageInstall => (
+            RiskClass::Disruptive,
+            "service, release",
+            "Install a staged Debian package at its exact version, and nothing else.",
+        ),
         ActionKind::HostFacts => (RiskClass::Read, "nothing", "Facts about the host."),
         ActionKind::HostDiagnose => (RiskClass::Read, "nothing", "Walk the host and tell what looks wrong."),
     };
@@ -108,6 +128,9 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         }
         ActionSpec::BackupVerify { backup, sha256 } => backup::exec::check(context, backup, sha256).await,
         ActionSpec::LogRotate { service, policy } => rotate::exec::rotate(context, service, policy).await,
+        ActionSpec::ArtifactStage { .. }
+        | ActionSpec::ArtifactActivate { .. }
+        | ActionSpec::ArtifactRevert { .. } => Err(ActionError::Unsupported(spec.kind())),
         ActionSpec::HostFacts => diagnose::exec::facts(context).await,
         ActionSpec::HostDiagnose => diagnose::exec::diagnose(context).await,
     }

@@ -276,6 +276,7 @@ pub(super) fn spec() -> ServiceSpec {
         stop_timeout: DurationMs(1_000),
         start_timeout: DurationMs(1_000),
         backup: None,
+        install: None,
         log_rotation: None,
         vars: BTreeMap::new(),
         labels: BTreeMap::new(),

@@ -42,6 +42,9 @@ pub(super) const fn verb(action: &ActionSpec) -> Option<Verb> {
         | ActionSpec::BackupCreate { .. }
         | ActionSpec::BackupVerify { .. }
         | ActionSpec::LogRotate { .. }
+        | ActionSpec::ArtifactStage { .. }
+        | ActionSpec::ArtifactActivate { .. }
+        | ActionSpec::ArtifactRevert { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,
     }
@@ -67,6 +70,11 @@ pub(super) fn resume(action: &ActionSpec, found: Option<Recovered>, late: bool) 
         ActionSpec::BackupCreate { policy, .. } if policy.pause.is_some() => Resume::AskOnly,
         ActionSpec::BackupCreate { .. } | ActionSpec::BackupVerify { .. } if late => Resume::Late,
         ActionSpec::BackupCreate { .. } | ActionSpec::BackupVerify { .. } => Resume::Run,
+        // Each looks first at what is there already: done again, they end where the first would have.
+        ActionSpec::ArtifactStage { .. } if late => Resume::Late,
+        ActionSpec::ArtifactStage { .. }
+        | ActionSpec::ArtifactActivate { .. }
+        | ActionSpec::ArtifactRevert { .. } => Resume::Run,
         ActionSpec::LogRotate { .. } => {
             Resume::Unknown("the helper ended while logs were rotated; nothing of them is lost")
         }

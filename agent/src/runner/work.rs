@@ -252,6 +252,7 @@ fn spec_of(instance: &NodeInstance) -> ServiceSpec {
         stop_timeout: instance.stop_timeout,
         start_timeout: instance.start_timeout,
         backup: None::<BackupPolicy>,
+        install: None,
         log_rotation: None::<LogRotation>,
         vars: std::collections::BTreeMap::new(),
         labels: std::collections::BTreeMap::new(),

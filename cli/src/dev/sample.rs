@@ -117,6 +117,7 @@ pub(super) fn service(fleet: &Fleet) -> ServiceSpec {
             pause_limit: duration(20_000),
             ..Default::default()
         }),
+        install: None,
         log_rotation: Some(LogRotation {
             paths: vec!["${log}".to_owned()],
             size_bytes: 1024 * 1024,

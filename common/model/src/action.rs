@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::backup::{BackupPolicy, BackupReceipt, LogRotation};
 use crate::id::{BackupId, ServiceName};
 use crate::node::Facts;
+use crate::release::{Install, Release, ReleaseReceipt};
 use crate::service::UnitStatus;
 use crate::time::DurationMs;
 
@@ -30,6 +31,14 @@ words! {
         BackupVerify = "backup.verify",
         /// Rotate logs.
         LogRotate = "log.rotate",
+        /// Bring a release's artifact onto the host, checked and ready.
+        ArtifactStage = "artifact.stage",
+        /// Make a staged binary or archive the one in use.
+        ArtifactActivate = "artifact.activate",
+        /// Back to what was in use before a release.
+        ArtifactRevert = "artifact.revert",
+        /// Install a staged package at its exact version.
+        PackageInstall = "package.install",
         /// Facts about the host.
         HostFacts = "host.facts",
         /// Findings about the host.
@@ -103,6 +112,29 @@ pub enum ActionSpec {
         /// What and how.
         policy: LogRotation,
     },
+    /// `artifact.stage`: fetch, verify digest and signature, lay out beside what is in use; nothing that serves changes.
+    ArtifactStage {
+        /// Which instance.
+        service: ServiceName,
+        /// What.
+        release: Release,
+    },
+    /// `artifact.activate` (a binary or an archive) or `package.install`: stop, switch to the staged release, start. What was in
+    /// use before is kept and remembered on the host.
+    ArtifactActivate {
+        /// Which instance.
+        service: ServiceName,
+        /// What.
+        release: Release,
+    },
+    /// `artifact.revert`: if this release is in use, stop, switch back to what was in use before it, start; if not, only make sure
+    /// that the service runs.
+    ArtifactRevert {
+        /// Which instance.
+        service: ServiceName,
+        /// The release to leave.
+        release: Release,
+    },
     /// `host.facts`.
     HostFacts,
     /// `host.diagnose`.
@@ -122,6 +154,12 @@ impl ActionSpec {
             Self::BackupCreate { .. } => ActionKind::BackupCreate,
             Self::BackupVerify { .. } => ActionKind::BackupVerify,
             Self::LogRotate { .. } => ActionKind::LogRotate,
+            Self::ArtifactStage { .. } => ActionKind::ArtifactStage,
+            Self::ArtifactActivate { release, .. } => match release.install {
+                Install::Binary { .. } | Install::Archive { .. } => ActionKind::ArtifactActivate,
+                Install::Package { .. } => ActionKind::PackageInstall,
+            },
+            Self::ArtifactRevert { .. } => ActionKind::ArtifactRevert,
             Self::HostFacts => ActionKind::HostFacts,
             Self::HostDiagnose => ActionKind::HostDiagnose,
         }
@@ -137,7 +175,10 @@ impl ActionSpec {
             | Self::ServiceRestart { service }
             | Self::ServiceReload { service }
             | Self::BackupCreate { service, .. }
-            | Self::LogRotate { service, .. } => Some(service),
+            | Self::LogRotate { service, .. }
+            | Self::ArtifactStage { service, .. }
+            | Self::ArtifactActivate { service, .. }
+            | Self::ArtifactRevert { service, .. } => Some(service),
             Self::BackupVerify { .. } | Self::HostFacts | Self::HostDiagnose => None,
         }
     }
@@ -147,10 +188,14 @@ impl ActionSpec {
     pub const fn risk(&self) -> RiskClass {
         match self {
             Self::ServiceStatus { .. } | Self::HostFacts | Self::HostDiagnose => RiskClass::Read,
-            Self::ServiceStart { .. } | Self::BackupVerify { .. } => RiskClass::Safe,
-            Self::ServiceStop { .. } | Self::ServiceRestart { .. } | Self::ServiceReload { .. } => {
-                RiskClass::Disruptive
+            Self::ServiceStart { .. } | Self::BackupVerify { .. } | Self::ArtifactStage { .. } => {
+                RiskClass::Safe
             }
+            Self::ServiceStop { .. }
+            | Self::ServiceRestart { .. }
+            | Self::ServiceReload { .. }
+            | Self::ArtifactActivate { .. }
+            | Self::ArtifactRevert { .. } => RiskClass::Disruptive,
             Self::BackupCreate { policy, .. } => {
                 if policy.pause.is_some() {
                     RiskClass::Disruptive
@@ -214,6 +259,9 @@ pub struct ActionOutcome {
     /// Files rotated, for `log.rotate`.
     #[serde(default)]
     pub rotated: Vec<String>,
+    /// What is in use afterwards, for `artifact.*` and `package.install`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseReceipt>,
     /// For `host.facts`.
     #[serde(default)]
     pub facts: Option<Facts>,

@@ -83,6 +83,24 @@ fn check_digest(kind: &'static str, text: &str) -> Result<(), InvalidName> {
     Err(InvalidName { kind, why })
 }
 
+/// Letters, digits, `.`, `+`, `~`, `:`, `_`, `-`, as in a Debian version; begins with a letter or digit; 1 to 64 bytes; it names
+/// a directory, so no `..`.
+fn check_version(kind: &'static str, text: &str) -> Result<(), InvalidName> {
+    let bytes = text.as_bytes();
+    let fits = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'~' | b':' | b'_' | b'-');
+    let why = match bytes.first() {
+        None => "it is empty",
+        Some(_) if bytes.len() > ID_MAX_BYTES => "it is longer than 64 bytes",
+        Some(b) if !b.is_ascii_alphanumeric() => "it must begin with a letter or a digit",
+        Some(_) if !bytes.iter().all(fits) => {
+            "only letters, digits, '.', '+', '~', ':', '_' and '-' are allowed"
+        }
+        Some(_) if text.contains("..") => "it must not contain '..'",
+        Some(_) => return Ok(()),
+    };
+    Err(InvalidName { kind, why })
+}
+
 macro_rules! text_ids {
     ($($(#[$meta:meta])* $name:ident, $kind:literal, $check:ident;)+) => { $(
         $(#[$meta])*
@@ -143,6 +161,8 @@ text_ids! {
     UserName, "user name", check_name;
     /// sha256 of an artifact's bytes, by which it is found everywhere.
     Digest, "sha256 digest", check_digest;
+    /// A release's version, for example `1.9.2` or `2:1.9.2-1+deb12u1`.
+    Version, "version", check_version;
     /// A named probe of a service.
     ProbeName, "probe name", check_name;
     /// A hook that the host itself allows, by name.

@@ -99,6 +99,12 @@ words! {
         Facts = "FACTS",
         /// `host.diagnose`.
         Diagnose = "DIAGNOSE",
+        /// `artifact.stage`.
+        Stage = "STAGE",
+        /// `artifact.activate` or `package.install`.
+        Activate = "ACTIVATE",
+        /// `artifact.revert`.
+        Revert = "REVERT",
         /// A condition that must hold before the next step.
         Gate = "GATE",
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::backup::{BackupPolicy, LogRotation};
 use crate::id::{NodeName, ServiceName};
 use crate::probe::ProbeSpec;
+use crate::release::Install;
 use crate::selector::Selector;
 use crate::time::{DurationMs, Timestamp};
 
@@ -84,6 +85,9 @@ pub struct ServiceSpec {
     /// How to rotate its logs.
     #[serde(default)]
     pub log_rotation: Option<LogRotation>,
+    /// How its program is installed; none when releases of it come by other ways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install: Option<Install>,
     /// Variables per node for `${…}` in probes, for example its port.
     #[serde(default)]
     pub vars: BTreeMap<NodeName, BTreeMap<String, String>>,

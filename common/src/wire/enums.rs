@@ -65,7 +65,8 @@ pairs! {
     }
     /// What a step does.
     read_step_kind / write_step_kind: StepKind = v1::StepKind {
-        Status, Start, Stop, Restart, Reload, Backup, Verify, Rotate, Facts, Diagnose, Gate,
+        Status, Start, Stop, Restart, Reload, Backup, Verify, Rotate, Facts, Diagnose, Gate, Stage,
+        Activate, Revert,
     }
     /// The life of a step.
     read_step_state / write_step_state: StepState = v1::StepState {

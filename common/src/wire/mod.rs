@@ -14,6 +14,7 @@ pub mod invalid;
 pub mod limits;
 pub mod outcome;
 pub mod probe;
+pub mod release;
 pub mod selector;
 pub mod service;
 pub mod status;

@@ -10,7 +10,7 @@ use super::invalid::{at_most, each};
 use super::limits::{OUTCOME_LIST_MAX, OUTCOME_TEXT_MAX_BYTES};
 use super::text::{printable, read_text};
 use super::time::{read_duration_or, read_timestamp, write_duration, write_timestamp};
-use super::{Invalid, backup};
+use super::{Invalid, backup, release};
 
 fn line(field: &str, text: String) -> Result<String, Invalid> {
     read_text(field, text, OUTCOME_TEXT_MAX_BYTES)
@@ -34,6 +34,7 @@ pub fn read_outcome(message: v1::ActionOutcome) -> Result<ActionOutcome, Invalid
         rotated,
         facts,
         findings,
+        release,
     } = message;
     if output_tail.len() > OUTPUT_TAIL_MAX_BYTES {
         return Err(Invalid::new("output_tail", "it is longer than 4 KiB"));
@@ -50,6 +51,7 @@ pub fn read_outcome(message: v1::ActionOutcome) -> Result<ActionOutcome, Invalid
         rotated: each("rotated", rotated, OUTCOME_LIST_MAX, |path| line("", path))?,
         facts: facts.map(read_facts).transpose().map_err(|i| i.within("facts"))?,
         findings: each("findings", findings, OUTCOME_LIST_MAX, read_finding)?,
+        release: release.map(release::read_receipt).transpose().map_err(|i| i.within("release"))?,
     })
 }
 
@@ -78,6 +80,7 @@ pub fn write_outcome(outcome: &ActionOutcome) -> v1::ActionOutcome {
         rotated,
         facts,
         findings,
+        release,
     } = outcome;
     v1::ActionOutcome {
         message: message.clone(),
@@ -91,6 +94,7 @@ pub fn write_outcome(outcome: &ActionOutcome) -> v1::ActionOutcome {
         rotated: rotated.clone(),
         facts: facts.as_ref().map(write_facts),
         findings: findings.iter().map(write_finding).collect(),
+        release: release.as_ref().map(release::write_receipt),
     }
 }
 
@@ -280,7 +284,7 @@ fn write_finding(finding: &Finding) -> v1::Finding {
 mod tests {
     use std::collections::BTreeMap;
 
-    use quorate_model::Timestamp;
+    use quorate_model::{ReleaseReceipt, Timestamp};
 
     use super::*;
 
@@ -301,6 +305,12 @@ mod tests {
                 disks: vec![Disk { mount: "/".into(), ..Default::default() }],
                 extra: BTreeMap::from([("virt".to_owned(), "kvm".to_owned())]),
                 ..Default::default()
+            }),
+            release: Some(ReleaseReceipt {
+                version: "1.1.0".into(),
+                artifact: "a".repeat(64),
+                previous: "1.0.0".into(),
+                signed_by: "releases".into(),
             }),
             findings: vec![Finding { level: "ok".into(), subject: "disk".into(), ..Default::default() }],
         };

@@ -9,7 +9,7 @@ use super::invalid::{at_most, each};
 use super::limits::{PROBES_MAX, SPEC_TEXT_MAX_BYTES, VARS_MAX, VARS_NODES_MAX};
 use super::text::{read_label_key, read_labels, read_name, read_text};
 use super::time::{read_duration_or, write_duration};
-use super::{Invalid, backup, probe, selector};
+use super::{Invalid, backup, probe, release, selector};
 
 /// Deadline of a stop when the message says none (proto).
 const STOP_TIMEOUT: DurationMs = DurationMs::from_secs(30);
@@ -32,6 +32,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         log_rotation,
         vars,
         labels,
+        install,
     } = message;
     let probes = each("probes", probes, PROBES_MAX, probe::read_probe)?;
     let mut names = BTreeSet::new();
@@ -52,6 +53,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
             .map_err(|i| i.within("log_rotation"))?,
         vars: read_vars(vars)?,
         labels: read_labels("labels", labels)?,
+        install: install.map(release::read_install).transpose().map_err(|i| i.within("install"))?,
     })
 }
 
@@ -120,6 +122,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         log_rotation,
         vars,
         labels,
+        install,
     } = spec;
     v1::ServiceSpec {
         name: name.as_str().to_owned(),
@@ -135,6 +138,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
             .map(|(node, vars)| (node.as_str().to_owned(), v1::InstanceVars { vars: vars.clone() }))
             .collect(),
         labels: labels.clone(),
+        install: install.as_ref().map(release::write_install),
     }
 }
 

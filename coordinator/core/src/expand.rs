@@ -4,7 +4,7 @@
 use alloc::string::{String, ToString};
 
 use quorate_model::backup::{BackupPolicy, LogRotation};
-use quorate_model::{ActionSpec, NodeName, ProbeKind, ProbeSpec, ServiceSpec};
+use quorate_model::{ActionSpec, Install, NodeName, ProbeKind, ProbeSpec, ServiceSpec};
 
 /// Longest text after filling in; a longer one is left as it was.
 const FILLED_MAX_BYTES: usize = 16 * 1024;
@@ -83,6 +83,13 @@ fn rotation(policy: &mut LogRotation, spec: &ServiceSpec, node: &NodeName) {
     }
 }
 
+fn install(install: &mut Install, spec: &ServiceSpec, node: &NodeName) {
+    match install {
+        Install::Binary { dir, file: _ } | Install::Archive { dir } => *dir = text(dir, spec, node),
+        Install::Package { package: _ } => {}
+    }
+}
+
 /// A declaration as the instance on `node` needs it: everything filled in, other nodes' variables left out.
 #[must_use]
 pub fn service(spec: &ServiceSpec, node: &NodeName) -> ServiceSpec {
@@ -93,6 +100,9 @@ pub fn service(spec: &ServiceSpec, node: &NodeName) -> ServiceSpec {
     }
     if let Some(policy) = &mut filled.log_rotation {
         rotation(policy, spec, node);
+    }
+    if let Some(wanted) = &mut filled.install {
+        install(wanted, spec, node);
     }
     filled.vars.retain(|name, _| name == node);
     filled
@@ -105,6 +115,9 @@ pub fn action(action: &ActionSpec, spec: &ServiceSpec, node: &NodeName) -> Actio
     match &mut filled {
         ActionSpec::BackupCreate { policy, .. } => backup(policy, spec, node),
         ActionSpec::LogRotate { policy, .. } => rotation(policy, spec, node),
+        ActionSpec::ArtifactStage { release, .. }
+        | ActionSpec::ArtifactActivate { release, .. }
+        | ActionSpec::ArtifactRevert { release, .. } => install(&mut release.install, spec, node),
         ActionSpec::ServiceStatus { .. }
         | ActionSpec::ServiceStart { .. }
         | ActionSpec::ServiceStop { .. }

@@ -24,6 +24,18 @@ const fn about(kind: ActionKind) -> (RiskClass, &'static str) {
         ActionKind::LogRotate => {
             (RiskClass::Disruptive, "Rotate logs; disruptive when the service is reloaded after it.")
         }
+        ActionKind::ArtifactStage => {
+            (RiskClass::Safe, "Bring a release onto a host, its digest and signature verified.")
+        }
+        ActionKind::ArtifactActivate => {
+            (RiskClass::Disruptive, "Stop a service, switch to a staged release, start it.")
+        }
+        ActionKind::ArtifactRevert => {
+            (RiskClass::Disruptive, "Switch a service back to what was in use before a release.")
+        }
+        ActionKind::PackageInstall => {
+            (RiskClass::Disruptive, "Install a staged Debian package at its exact version, and nothing else.")
+        }
         ActionKind::HostFacts => (RiskClass::Read, "Facts about the host."),
         ActionKind::HostDiagnose => (RiskClass::Read, "Findings about the host."),
     }

@@ -113,6 +113,12 @@ fn read_run(run: v1::RunSpec) -> Result<(Goal, u32), Invalid> {
         ActionKind::BackupCreate | ActionKind::BackupVerify | ActionKind::LogRotate => {
             return Err(Invalid::new("action", "it has its own kind of work: backup, verify_backup, rotate"));
         }
+        ActionKind::ArtifactStage
+        | ActionKind::ArtifactActivate
+        | ActionKind::ArtifactRevert
+        | ActionKind::PackageInstall => {
+            return Err(Invalid::new("action", "releases are installed by rolling changes"));
+        }
     };
     Ok((Goal::Run { service: read_name("service", service)?, nodes, verb }, parallelism))
 }

@@ -31,6 +31,7 @@ fn spec() -> ServiceSpec {
         stop_timeout: DurationMs(1_000),
         start_timeout: DurationMs(1_000),
         backup: None,
+        install: None,
         log_rotation: None,
         vars: Default::default(),
         labels: Default::default(),

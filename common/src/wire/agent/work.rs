@@ -1,7 +1,7 @@
 //! What an agent is told.
 
 use quorate_model::session::{Assignment, NodeInstance, NodeProbe, NodeWork, Welcome};
-use quorate_model::{ActionSpec, DurationMs, Epoch, InstanceId, Timestamp};
+use quorate_model::{ActionSpec, DurationMs, Epoch, InstanceId, Release, ServiceName, Timestamp};
 use quorate_proto::agent::v1 as proto;
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
 use crate::wire::invalid::each;
 use crate::wire::text::{printable, read_filled, read_name, read_text};
 use crate::wire::time::{read_duration, read_duration_or, read_timestamp, write_duration, write_timestamp};
-use crate::wire::{Invalid, backup, probe, service};
+use crate::wire::{Invalid, backup, probe, release, service};
 
 /// To an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -244,16 +244,43 @@ pub fn read_action(message: proto::ActionSpec) -> Result<ActionSpec, Invalid> {
                 policy: backup::read_rotation(policy).map_err(|i| i.within("log_rotate.policy"))?,
             }
         }
+        Kind::ArtifactStage(m) => {
+            let (service, release) = read_release_action("artifact_stage", m)?;
+            ActionSpec::ArtifactStage { service, release }
+        }
+        Kind::ArtifactActivate(m) => {
+            let (service, release) = read_release_action("artifact_activate", m)?;
+            ActionSpec::ArtifactActivate { service, release }
+        }
+        Kind::ArtifactRevert(m) => {
+            let (service, release) = read_release_action("artifact_revert", m)?;
+            ActionSpec::ArtifactRevert { service, release }
+        }
         Kind::HostFacts(proto::HostFactsAction {}) => ActionSpec::HostFacts,
         Kind::HostDiagnose(proto::HostDiagnoseAction {}) => ActionSpec::HostDiagnose,
     })
+}
+
+fn read_release_action(
+    field: &str,
+    message: proto::ReleaseAction,
+) -> Result<(ServiceName, Release), Invalid> {
+    let proto::ReleaseAction { service, release } = message;
+    let within = format!("{field}.release");
+    let release = release.ok_or_else(|| Invalid::missing(&within))?;
+    let release = release::read_release(release).map_err(|i| i.within(&within))?;
+    Ok((read_name(&format!("{field}.service"), service)?, release))
 }
 
 /// As a message.
 #[must_use]
 pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
     use proto::action_spec::Kind;
-    let on = |service: &quorate_model::ServiceName| proto::ServiceAction { service: service.to_string() };
+    let on = |service: &ServiceName| proto::ServiceAction { service: service.to_string() };
+    let of = |service: &ServiceName, release: &Release| proto::ReleaseAction {
+        service: service.to_string(),
+        release: Some(release::write_release(release)),
+    };
     let kind = match action {
         ActionSpec::ServiceStatus { service } => Kind::ServiceStatus(on(service)),
         ActionSpec::ServiceStart { service } => Kind::ServiceStart(on(service)),
@@ -275,6 +302,9 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
             service: service.to_string(),
             policy: Some(backup::write_rotation(policy)),
         }),
+        ActionSpec::ArtifactStage { service, release } => Kind::ArtifactStage(of(service, release)),
+        ActionSpec::ArtifactActivate { service, release } => Kind::ArtifactActivate(of(service, release)),
+        ActionSpec::ArtifactRevert { service, release } => Kind::ArtifactRevert(of(service, release)),
         ActionSpec::HostFacts => Kind::HostFacts(proto::HostFactsAction {}),
         ActionSpec::HostDiagnose => Kind::HostDiagnose(proto::HostDiagnoseAction {}),
     };

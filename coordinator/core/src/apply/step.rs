@@ -112,6 +112,9 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
         StepKind::Backup => "backing up",
         StepKind::Verify => "verifying a backup of",
         StepKind::Rotate => "rotating the logs of",
+        StepKind::Stage => "staging a release of",
+        StepKind::Activate => "upgrading",
+        StepKind::Revert => "reverting",
         StepKind::Facts => "reading the facts of",
         StepKind::Diagnose => "diagnosing",
         StepKind::Gate => "watching",
@@ -232,13 +235,17 @@ fn start(
 /// Starting and stopping on purpose says what the owner wants.
 fn want(state: &mut State, made: &Execution) {
     let desired = match &made.action {
-        ActionSpec::ServiceStart { .. } | ActionSpec::ServiceRestart { .. } => DesiredState::Running,
+        ActionSpec::ServiceStart { .. }
+        | ActionSpec::ServiceRestart { .. }
+        | ActionSpec::ArtifactActivate { .. }
+        | ActionSpec::ArtifactRevert { .. } => DesiredState::Running,
         ActionSpec::ServiceStop { .. } => DesiredState::Stopped,
         ActionSpec::ServiceStatus { .. }
         | ActionSpec::ServiceReload { .. }
         | ActionSpec::BackupCreate { .. }
         | ActionSpec::BackupVerify { .. }
         | ActionSpec::LogRotate { .. }
+        | ActionSpec::ArtifactStage { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => return,
     };

@@ -11,6 +11,10 @@ use crate::state::{Settings, State};
 const BACKUP_DEADLINE: DurationMs = DurationMs::from_secs(3_600);
 /// Longest default time of a log rotation.
 const ROTATE_DEADLINE: DurationMs = DurationMs::from_secs(600);
+/// Longest default time until an artifact is on a host, checked and laid out.
+const STAGE_DEADLINE: DurationMs = DurationMs::from_secs(900);
+/// Longest default time of a package's own scripts, the wait for dpkg's lock included; on top of stop and start.
+const INSTALL_DEADLINE: DurationMs = DurationMs::from_secs(300);
 /// Longest default time of anything that only looks.
 const LOOK_DEADLINE: DurationMs = DurationMs::from_secs(60);
 /// On top of a service's own stop and start timeouts.
@@ -26,6 +30,8 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
         StepKind::Reload => start.plus(SERVICE_SLACK),
         StepKind::Backup | StepKind::Verify => BACKUP_DEADLINE,
         StepKind::Rotate => ROTATE_DEADLINE,
+        StepKind::Stage => STAGE_DEADLINE,
+        StepKind::Activate | StepKind::Revert => stop.plus(start).plus(INSTALL_DEADLINE).plus(SERVICE_SLACK),
         StepKind::Status | StepKind::Facts | StepKind::Diagnose | StepKind::Gate => LOOK_DEADLINE,
     }
 }
@@ -33,11 +39,14 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
 /// Whether a step of this kind is followed by a gate: it must be seen that the instance serves again.
 fn is_gated(kind: StepKind, disruptive: bool) -> bool {
     match kind {
-        StepKind::Start | StepKind::Restart | StepKind::Reload => true,
+        StepKind::Start | StepKind::Restart | StepKind::Reload | StepKind::Activate | StepKind::Revert => {
+            true
+        }
         StepKind::Backup | StepKind::Rotate => disruptive,
         StepKind::Stop
         | StepKind::Status
         | StepKind::Verify
+        | StepKind::Stage
         | StepKind::Facts
         | StepKind::Diagnose
         | StepKind::Gate => false,

@@ -231,6 +231,7 @@ pub(crate) fn spec(name: &str) -> ServiceSpec {
         stop_timeout: DurationMs::from_secs(10),
         start_timeout: DurationMs::from_secs(10),
         backup: None,
+        install: None,
         log_rotation: None,
         vars: BTreeMap::new(),
         labels: BTreeMap::new(),
