@@ -1,8 +1,15 @@
-/* Makes every source of randomness of a simulation a function of its seed: the keys of hash maps, the branch that
- * tokio's select! looks at first, the ids that are minted, the election timeouts. std calls getrandom through a weak
- * symbol exactly so that it may be interposed; the getrandom crate finds it by name, and its older releases (rand 0.8,
- * openraft's election timeouts) ask by number through syscall. Nothing that must stay secret runs under it: it is loaded
- * into the simulator alone, by the simulator itself. */
+/* Makes every source of randomness of a simulation a function of its seed, and its monotonic clock a count of the looks at
+ * it.
+ *
+ * Randomness: the keys of hash maps, the branch that tokio's select! looks at first, the ids that are minted, the election
+ * timeouts. std calls getrandom through a weak symbol exactly so that it may be interposed; the getrandom crate finds it
+ * by name, and its older releases (rand 0.8, openraft's election timeouts) ask by number through syscall. Nothing that
+ * must stay secret runs under it: it is loaded into the simulator alone, by the simulator itself.
+ *
+ * The monotonic clock: the simulation lives on tokio's own, which is paused; but h2 forgets a stream that was reset after a
+ * second of the real one, and answers a late frame for it otherwise than before. On a busy machine that second passes
+ * in the middle of a simulated millisecond, and the seed goes another way. Here each look takes LOOK nanoseconds,
+ * and nothing else takes any: one thread looks as often for the same seed. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdarg.h>
@@ -10,6 +17,7 @@
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <time.h>
 
 static uint64_t state;
 static int ready;
@@ -55,4 +63,22 @@ long syscall(long number, ...) {
         *(void **)&real = dlsym(RTLD_NEXT, "syscall");
     }
     return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+/* About what a look costs on a machine that is not busy, with all that is done between two of them. */
+#define LOOK 20000
+
+int clock_gettime(clockid_t clock, struct timespec *at) {
+    static int (*real)(clockid_t, struct timespec *);
+    static int64_t now = 1000000000000000LL;
+    if (clock == CLOCK_MONOTONIC) {
+        now += LOOK;
+        at->tv_sec = now / 1000000000;
+        at->tv_nsec = now % 1000000000;
+        return 0;
+    }
+    if (!real) {
+        *(void **)&real = dlsym(RTLD_NEXT, "clock_gettime");
+    }
+    return real(clock, at);
 }

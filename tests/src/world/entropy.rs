@@ -4,7 +4,8 @@
 //! flags for one package) and so change the shipped binaries, or need a second copy of every dependency. Instead the
 //! simulator starts itself once per seed with a small library in front of libc (`tests/shim/entropy.c`), whose
 //! `getrandom` is a function of the seed. That reaches further than the flag: tokio's generator, `rand`'s thread-local
-//! one (openraft's election timeouts), minted ids, and the keys of every hash map in every dependency.
+//! one (openraft's election timeouts), minted ids, and the keys of every hash map in every dependency. The same library
+//! answers for the real monotonic clock, which h2 asks behind tokio's back.
 
 use std::io;
 use std::path::{Path, PathBuf};
