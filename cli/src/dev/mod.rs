@@ -138,7 +138,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         }
         Some(DevCommand::Stop(place)) => stop(&place.dir()?).await,
         Some(DevCommand::Supervise(fleet)) => supervise::background(&fleet.wish()?).await,
-        Some(DevCommand::Ledger(args)) => ledger::run(args).await,
+        Some(DevCommand::Ledger(args)) => ledger::run(args, &ledger::Build::own()).await,
         Some(DevCommand::LedgerAdmin(args)) => ledger_admin::run(args).await,
     }
 }

@@ -53,6 +53,7 @@ pub(super) fn write_instances(layout: &Layout, fleet: &Fleet) -> anyhow::Result<
             starting_ms: 400,
             catch_up_ms: 1200,
             misbehave: Misbehave::default(),
+            version: "",
             peers: peers.collect(),
         };
         write_toml(&layout.instance_config(LEDGER, &instance.node), &config)?;

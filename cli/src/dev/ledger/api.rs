@@ -89,8 +89,8 @@ async fn health(State(node): Shared) -> Response {
     // 200 for a lagging learner too: "does it answer?" is not "does it serve?".
     let healthy = matches!(status, Status::Serving | Status::CatchingUp);
     let code = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(json!({ "status": if healthy { "healthy" } else { "unhealthy" }, "lag": lag })))
-        .into_response()
+    let status = if healthy { "healthy" } else { "unhealthy" };
+    (code, Json(json!({ "status": status, "lag": lag, "version": node.config.version }))).into_response()
 }
 
 fn role(view: &View, id: u32, status: Status) -> &'static str {
@@ -108,6 +108,7 @@ async fn info(State(node): Shared) -> Json<Value> {
             "cluster": "ledger",
             "node_id": node.config.id,
             "node": node.config.node,
+            "version": node.config.version,
             "role": role(view, node.config.id, view.status),
             "status": view.status,
             "leader_id": view.leader(),

@@ -114,6 +114,9 @@ pub struct LedgerConfig {
     /// Misbehaviour from the first moment; the file `misbehave` in `data_dir` overrides it while it exists.
     #[serde(default)]
     pub misbehave: Misbehave,
+    /// What this build says it is; not a setting.
+    #[serde(skip)]
+    pub version: &'static str,
     /// The members; an entry with this instance's own id is ignored.
     #[serde(default)]
     pub peers: Vec<PeerConfig>,

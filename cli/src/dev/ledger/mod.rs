@@ -52,12 +52,59 @@ pub struct LedgerArgs {
     config: std::path::PathBuf,
 }
 
+/// A build of the sample: an upgrade needs more than one, and some that are broken.
+#[derive(Debug, Clone, Default)]
+pub struct Build {
+    /// What it says it is.
+    pub version: &'static str,
+    /// What it does wrong whatever its configuration says.
+    pub broken: Misbehave,
+}
+
+impl Build {
+    /// The build that every `quorate` is.
+    #[must_use]
+    pub fn own() -> Self {
+        Self { version: "1.0.0", broken: Misbehave::default() }
+    }
+}
+
+/// A whole program that is another build of the sample; called as `quorate` is called for its own: `PROGRAM dev ledger
+/// --config FILE`.
+#[must_use]
+pub fn main(build: &Build) -> ExitCode {
+    #[derive(clap::Parser)]
+    #[command(name = "ledger")]
+    struct Program {
+        /// `dev ledger`
+        #[arg(required = true, num_args = 2, value_parser = ["dev", "ledger"])]
+        _words: Vec<String>,
+        #[command(flatten)]
+        args: LedgerArgs,
+    }
+    let program = <Program as clap::Parser>::parse();
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("the runtime cannot start")
+        .and_then(|runtime| runtime.block_on(run(program.args, build)));
+    ended.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
 /// Runs one instance until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When its file is bad, its data is damaged or its port is taken.
-pub async fn run(args: LedgerArgs) -> anyhow::Result<ExitCode> {
-    let config = LedgerConfig::load(&args.config)?;
+pub async fn run(args: LedgerArgs, build: &Build) -> anyhow::Result<ExitCode> {
+    let mut config = LedgerConfig::load(&args.config)?;
+    config.version = build.version;
+    if build.broken != Misbehave::default() {
+        config.misbehave = build.broken.clone();
+    }
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
     // Counted before anything can fail: a start that came to nothing is a start.
@@ -84,7 +131,10 @@ pub async fn run(args: LedgerArgs) -> anyhow::Result<ExitCode> {
 
 /// Opens what the instance needs. `None`: it was told to crash.
 async fn prepare(config: LedgerConfig, log: LogFile) -> anyhow::Result<Option<(Arc<Node>, TcpListener)>> {
-    log.line("INFO", &format!("start pid={} at={}", std::process::id(), config.at()));
+    log.line(
+        "INFO",
+        &format!("start version={} pid={} at={}", config.version, std::process::id(), config.at()),
+    );
     let ready = async {
         let misbehave = config.misbehave_now()?;
         if misbehave.crash_at_start {

@@ -1,0 +1,12 @@
+//! A broken release: healthy for twenty seconds, then not.
+
+use std::process::ExitCode;
+
+use quorate_cli::dev::ledger::{Build, Misbehave, main as sample};
+
+fn main() -> ExitCode {
+    sample(&Build {
+        version: "1.2.0",
+        broken: Misbehave { unhealthy_after_ms: Some(20_000), ..Misbehave::default() },
+    })
+}
