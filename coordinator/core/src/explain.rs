@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::apply::step::{begins, guard, in_order};
 use crate::observations::Observations;
 use crate::safety::{Evidence, availability, fence, gate};
-use crate::state::{Execution, Group, Node, Obligation, Operation, State};
+use crate::state::operation::Step;
+use crate::state::{Execution, Grant, Group, Node, Obligation, Operation, State};
 
 /// An answer to "why?".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,15 +89,17 @@ fn operation(state: &State, obs: &Observations, found: &Operation, now: Timestam
     for owed in owed(state, &found.id) {
         facts.push(owed);
     }
-    let refusal = in_order(found)
+    let refused = in_order(found)
         .into_iter()
         .filter_map(|index| found.step(index))
         .filter(|step| begins(found, step).is_ok())
-        .find_map(|step| guard(state, found, step, &evidence, now));
-    if let Some(refusal) = &refusal {
+        .find_map(|step| Some((step, guard(state, found, step, &evidence, now)?)));
+    if let Some((step, refusal)) = &refused {
         facts.push(fact("waits", refusal.what()));
         facts.extend(refusal.why());
+        facts.extend(holders(state, found, step));
     }
+    let refusal = refused.map(|(_, refusal)| refusal);
     let headline = headline(found, refusal.as_ref(), gated(state, obs, found, now));
     let hint = refusal
         .as_ref()
@@ -165,6 +168,20 @@ fn doing_now(state: &State, obs: &Observations, found: &Operation, index: u32, n
         Some(execution) => format!("{} is {}, for {lasting}", execution.action.kind(), execution.state),
         None => format!("for {lasting}"),
     }
+}
+
+/// What others hold of the budget of the groups that a step touches.
+fn holders(state: &State, found: &Operation, step: &Step) -> Vec<(String, String)> {
+    let Some(service) = step.action.as_ref().and_then(|action| action.service()) else { return Vec::new() };
+    let groups: Vec<&GroupName> = state.groups_of(service, &step.node).map(|g| &g.spec.name).collect();
+    let others = state.grants.values().filter(|grant| {
+        grant.operation != found.id && grant.groups.iter().any(|name| groups.contains(&name))
+    });
+    let told = |grant: &Grant| {
+        let title = state.operations.get(&grant.operation).map(|o| o.title.as_str()).unwrap_or_default();
+        fact("held by", format!("{} ({title}), at work on {}", grant.operation, grant.instance))
+    };
+    others.map(told).collect()
 }
 
 fn owed(state: &State, id: &OperationId) -> Vec<(String, String)> {

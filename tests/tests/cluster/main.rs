@@ -19,6 +19,7 @@ mod refusals;
 mod restart;
 mod shapes;
 mod transport;
+mod turns;
 
 /// In this order: the last one takes a node away, and without it the fleet would not come up again.
 const TESTS: &[Test] = &[
@@ -35,6 +36,7 @@ const TESTS: &[Test] = &[
     ("control::paused_resumed", control::paused_resumed),
     ("control::aborted_at_a_safe_stop", control::aborted_at_a_safe_stop),
     ("control::a_waiting_gate_is_explained", control::a_waiting_gate_is_explained),
+    ("turns::three_operations_take_turns", turns::three_operations_take_turns),
     ("transport::nothing_without_a_certificate", transport::nothing_without_a_certificate),
     ("transport::only_tls_1_3", transport::only_tls_1_3),
     ("transport::strangers_and_expired_are_refused", transport::strangers_and_expired_are_refused),

@@ -35,8 +35,9 @@ pub(super) fn next(
     let evidence = Evidence::from_observations(obs);
     let mut round = Round { disturbed: false, nodes: BTreeSet::new() };
     let mut open: Vec<&Operation> = state.operations.values().filter(|o| !o.state.is_terminal()).collect();
-    // First come, first served: the older operation gets the budget.
-    open.sort_by_key(|o| (o.created_at, &o.id));
+    // In turns: whoever was served longest ago gets the budget, so that a backup of a minute does not wait for a rollout of
+    // hours. Who was never served queues since it was made.
+    open.sort_by_key(|o| (o.last_started().unwrap_or(o.created_at), o.created_at, &o.id));
     for operation in open {
         one(state, obs, now, mint, operation, &evidence, &mut round, due);
     }

@@ -173,6 +173,12 @@ impl Operation {
         (0_u32..).zip(self.steps.iter())
     }
 
+    /// When its newest step began.
+    #[must_use]
+    pub fn last_started(&self) -> Option<Timestamp> {
+        self.steps.iter().filter_map(|step| step.started_at).max()
+    }
+
     /// Whether any step is in flight.
     #[must_use]
     pub fn has_running_step(&self) -> bool {
