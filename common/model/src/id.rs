@@ -155,6 +155,10 @@ text_ids! {
     ServiceName, "service name", check_name;
     /// The instances that form one cluster.
     GroupName, "group name", check_name;
+    /// A service or a group, where either may be named.
+    WorkloadName, "service or group name", check_name;
+    /// A time in which nothing disruptive may start.
+    FreezeName, "freeze name", check_name;
     /// One coordinator process, by name.
     MemberName, "member name", check_name;
     /// A person or an automation.

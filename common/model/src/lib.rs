@@ -15,6 +15,7 @@ mod enums;
 
 pub mod action;
 pub mod backup;
+pub mod calendar;
 pub mod group;
 pub mod id;
 pub mod node;
@@ -31,6 +32,7 @@ pub mod session;
 pub mod time;
 
 pub use action::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
+pub use calendar::{FreezeSpec, FreezeState, InvalidFreeze};
 pub use group::{BftRounding, GroupSpec, GroupState, InstanceRole, QuorumPolicy, Sync};
 pub use id::*;
 pub use node::{Drain, NodeStatus, Scheduling};

@@ -61,9 +61,9 @@ reasons! {
         "The agreed quiet hours.",
         "Wait for the window.";
     Freeze = "FREEZE", retry true,
-        "A freeze is on for this selector.",
-        "Everything: nothing disruptive may start.",
-        "Wait for its end.";
+        "A freeze is on that covers what would be disturbed: nothing disruptive may start there.",
+        "What its owner wants left alone; the freeze gives the reason.",
+        "`quorate freeze list` shows who froze what, since when and until when; what waits goes on when it ends or is deleted.";
     StalePlan = "STALE_PLAN", retry false,
         "What the plan touches has changed since it was computed.",
         "You approved something else than what would run.",

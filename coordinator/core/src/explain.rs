@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::step::{begins, guard, in_order};
 use crate::observations::Observations;
-use crate::safety::{Evidence, availability, fence, gate};
+use crate::safety::{Evidence, availability, fence, freeze, gate};
 use crate::state::operation::Step;
 use crate::state::{Execution, Grant, Group, Node, Obligation, Operation, State};
 
@@ -252,11 +252,16 @@ fn node(state: &State, obs: &Observations, found: &Node, now: Timestamp) -> Expl
         let lasting = now.since(cordon.since);
         facts.push(fact("cordoned", format!("by {} for {lasting}: {}", cordon.owner, cordon.reason)));
     }
+    if let Some(held) = freeze::covering(state, &found.name, None, now) {
+        let (by, since, spec) = (&held.applied_by, held.since().utc(), &held.spec);
+        facts.push(fact("frozen", format!("by {by} since {since}: {}: {}", spec.name, spec.reason)));
+    }
     for execution in state.open_executions(&found.name) {
         let text = format!("{} of {} is {}", execution.action.kind(), execution.operation, execution.state);
         facts.push(fact("work", text));
     }
     let refusal = fence::reachable(state, &found.name)
+        .or_else(|| freeze::unfrozen(state, &found.name, None, now))
         .or_else(|| fence::eligible(state, &found.name))
         .or_else(|| fence::free(state, &found.name, None));
     let headline = match &refusal {

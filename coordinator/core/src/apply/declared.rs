@@ -23,7 +23,7 @@ pub(super) fn apply(
 }
 
 /// Refuses an answer to a question that has changed meanwhile.
-fn expected(what: &str, expect: Option<Revision>, found: Option<Revision>) -> Result<(), Refusal> {
+pub(super) fn expected(what: &str, expect: Option<Revision>, found: Option<Revision>) -> Result<(), Refusal> {
     match expect {
         Some(seen) if seen != found.unwrap_or(Revision(0)) => {
             let now = found.unwrap_or(Revision(0));

@@ -7,6 +7,7 @@
 //! was, but for clock, revision, the kept answer and the audit.
 
 mod backup;
+mod calendar;
 mod cluster;
 mod declared;
 mod execution;
@@ -225,6 +226,7 @@ fn family(state: &mut State, context: &Context<'_>, command: &Command) -> Result
         Command::Identity(command) => identity::apply(state, context, command),
         Command::Node(command) => node::apply(state, context, command),
         Command::Declared(command) => declared::apply(state, context, command),
+        Command::Calendar(command) => calendar::apply(state, context, command),
         Command::Instance(command) => instance::apply(state, context, command),
         Command::Operation(command) => operation::apply(state, context, command),
         Command::Step(command) => step::apply(state, context, command),

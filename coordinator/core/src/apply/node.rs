@@ -12,7 +12,7 @@ use quorate_model::{
 
 use super::{Context, Effect, execution, identity, validate};
 use crate::command::NodeCommand;
-use crate::safety::{Ask, Evidence, budget};
+use crate::safety::{Ask, Evidence, budget, freeze};
 use crate::state::{Cordon, Node, State};
 
 pub(super) fn apply(
@@ -153,6 +153,9 @@ fn drain(
     validate::text("reason", reason)?;
     if present(state, node)?.drain != Drain::None {
         return Ok(Effect::unchanged(context.done()));
+    }
+    if let Some(refusal) = freeze::unfrozen(state, node, None, context.now) {
+        return Err(refusal);
     }
     let ask = Ask { doing: "draining", operation: None, max_unavailable: None };
     let instances = grouped_instances(state, node);

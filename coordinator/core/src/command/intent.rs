@@ -1,8 +1,9 @@
 //! What a caller meant, apart from what its proposer minted on the way, and the names of commands for the audit.
 
 use crate::command::{
-    AuditCommand, BackupCommand, ClusterCommand, Command, DeclaredCommand, ExecutionCommand, IdentityCommand,
-    InstanceCommand, NodeCommand, ObligationCommand, OperationCommand, StepCommand, TokenCommand,
+    AuditCommand, BackupCommand, CalendarCommand, ClusterCommand, Command, DeclaredCommand, ExecutionCommand,
+    IdentityCommand, InstanceCommand, NodeCommand, ObligationCommand, OperationCommand, StepCommand,
+    TokenCommand,
 };
 use crate::hash::{Hash, canonical};
 
@@ -33,6 +34,7 @@ impl Command {
             | Self::Identity(_)
             | Self::Node(_)
             | Self::Declared(_)
+            | Self::Calendar(_)
             | Self::Instance(_)
             | Self::Step(_)
             | Self::Execution(_)
@@ -74,6 +76,10 @@ impl Command {
                 DeclaredCommand::ApplyService { .. } | DeclaredCommand::ApplyGroup { .. } => true,
                 DeclaredCommand::DeleteService { .. } | DeclaredCommand::DeleteGroup { .. } => false,
             },
+            // Holding work back is no work, and must be possible when the disk is full.
+            Self::Calendar(command) => match command.as_ref() {
+                CalendarCommand::ApplyFreeze { .. } | CalendarCommand::DeleteFreeze { .. } => false,
+            },
             Self::Operation(command) => match command.as_ref() {
                 OperationCommand::StorePlan { .. }
                 | OperationCommand::Create { .. }
@@ -105,6 +111,7 @@ impl Command {
             Self::Identity(command) => identity(command),
             Self::Node(command) => node(command),
             Self::Declared(command) => declared(command),
+            Self::Calendar(command) => calendar(command),
             Self::Instance(command) => instance(command),
             Self::Operation(command) => operation(command),
             Self::Step(command) => step(command),
@@ -172,6 +179,13 @@ const fn declared(command: &DeclaredCommand) -> &'static str {
         DeclaredCommand::DeleteService { .. } => "service.delete",
         DeclaredCommand::ApplyGroup { .. } => "group.apply",
         DeclaredCommand::DeleteGroup { .. } => "group.delete",
+    }
+}
+
+const fn calendar(command: &CalendarCommand) -> &'static str {
+    match command {
+        CalendarCommand::ApplyFreeze { .. } => "freeze.apply",
+        CalendarCommand::DeleteFreeze { .. } => "freeze.delete",
     }
 }
 

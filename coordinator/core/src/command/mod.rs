@@ -3,6 +3,7 @@
 //! Job: name each change and carry all it needs. Must never: hold behaviour; `apply` does. They go to disk in the log: a
 //! released variant or field is never renamed.
 
+mod calendar;
 mod cluster;
 mod declared;
 mod intent;
@@ -16,6 +17,7 @@ use alloc::string::String;
 use quorate_model::{Principal, RequestId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub use calendar::CalendarCommand;
 pub use cluster::{ClusterCommand, IdentityCommand, Join, NewCertificate, TokenCommand};
 pub use declared::{DeclaredCommand, InstanceChange, InstanceCommand};
 pub use node::NodeCommand;
@@ -85,6 +87,8 @@ pub enum Command {
     Node(NodeCommand),
     /// Services and groups.
     Declared(Box<DeclaredCommand>),
+    /// Freezes.
+    Calendar(Box<CalendarCommand>),
     /// Instances.
     Instance(InstanceCommand),
     /// Plans and operations.

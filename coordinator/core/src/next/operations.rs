@@ -225,6 +225,7 @@ fn condition_of(refusal: &Refusal) -> (ConditionReason, String) {
         Reason::NodeCordoned => ConditionReason::NodeCordoned,
         Reason::AgentDisconnected | Reason::NotFound => ConditionReason::AgentDisconnected,
         Reason::ExecutionUnknown => ConditionReason::ExecutionUnknown,
+        Reason::Freeze => ConditionReason::Freeze,
         _ => ConditionReason::Dependency,
     };
     let text = match refusal {

@@ -14,8 +14,8 @@ use super::targets::{Job, Target};
 use super::{PARALLEL_DEFAULT, actions, order};
 use crate::apply::step::doing;
 use crate::observations::Observations;
-use crate::safety::Evidence;
 use crate::safety::availability::{Availability, availability};
+use crate::safety::{Evidence, freeze};
 use crate::state::plan::{PlanRequest, PlanWave, QuorumLine, Resource, Touch};
 use crate::state::{Group, State};
 
@@ -70,6 +70,36 @@ impl<'a> Draft<'a> {
         Self { state, obs, request, now, waves: Vec::new(), parallel: 1, skipped: 0, warnings: Vec::new() }
     }
 
+    /// Refuses what could not begin with anything now: every target is frozen. Looked at before anything else, because nothing
+    /// is wrong with the fleet.
+    pub(super) fn check_freezes(&self, job: &Job) -> Result<(), Refusal> {
+        let mut first = None;
+        for target in &job.targets {
+            let Some(refusal) = self.frozen(target) else { return Ok(()) };
+            first.get_or_insert(refusal);
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Why a target may not be disturbed now, if a freeze covers it.
+    fn frozen(&self, target: &Target) -> Option<Refusal> {
+        if !super::is_disruptive(&target.action) {
+            return None;
+        }
+        freeze::unfrozen(self.state, &target.node, target.action.service(), self.now)
+    }
+
+    /// What will wait for the end of a freeze.
+    fn warn_of_freezes(&mut self, job: &Job) {
+        for target in job.targets.iter().filter(|t| super::is_disruptive(&t.action)) {
+            let found = freeze::covering(self.state, &target.node, target.action.service(), self.now);
+            let Some(spec) = found.map(|freeze| &freeze.spec) else { continue };
+            let end = spec.ends.map_or_else(|| "is deleted".to_string(), |at| format!("ends, {}", at.utc()));
+            self.warnings
+                .push(format!("{} is frozen: its step waits until {} {end}", target.node, spec.name));
+        }
+    }
+
     /// Nodes whose agent is not heard are left out, in words; a plan of nobody is refused. The quorum is looked at first:
     /// it is the better answer when both hold.
     pub(super) fn leave_out_unheard(&mut self, job: &mut Job) -> Result<(), Refusal> {
@@ -103,6 +133,7 @@ impl<'a> Draft<'a> {
                 cordoned.map(|n| format!("{} is cordoned: its step waits until that is lifted", n.name)),
             );
         }
+        self.warn_of_freezes(job);
         Ok(())
     }
 

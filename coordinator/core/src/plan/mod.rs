@@ -49,6 +49,7 @@ pub fn plan(
     let mut job = targets::of(state, request, mint)?;
     let mut draft = Draft::new(state, obs, request, now);
     draft.check_width(&job)?;
+    draft.check_freezes(&job)?;
     draft.leave_out_unheard(&mut job)?;
     draft.check_capabilities(&job)?;
     order::sort(state, obs, &job.service, &mut job.targets);

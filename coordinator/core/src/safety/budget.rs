@@ -9,7 +9,7 @@ use quorate_model::{
 };
 
 use super::availability::{Availability, Evidence, availability, freshness_limit, is_ours};
-use super::fence;
+use super::{fence, freeze};
 use crate::state::{Group, State};
 
 /// What a stop is called in [`Ask::doing`].
@@ -128,8 +128,8 @@ fn over_limit(state: &State, group: &Group, nodes: &[NodeName], ask: &Ask<'_>) -
     })
 }
 
-/// Every guard for disturbing these instances together: each node reachable, eligible and free, and each group that any of
-/// them belongs to within its budget. The first refusal is given.
+/// Every guard for disturbing these instances together: each node reachable, unfrozen, eligible and free, and each group that
+/// any of them belongs to within its budget. The first refusal is given.
 #[must_use]
 pub fn disturb_all(
     state: &State,
@@ -141,6 +141,7 @@ pub fn disturb_all(
     for instance in instances {
         let node = &instance.node;
         let guard = fence::reachable(state, node)
+            .or_else(|| freeze::begins(state, instance, ask.operation, now))
             .or_else(|| fence::eligible(state, node).filter(|_| !empties(state, node, ask)))
             .or_else(|| fence::free(state, node, ask.operation));
         if guard.is_some() {

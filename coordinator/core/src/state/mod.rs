@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod calendar;
 pub mod cluster;
 pub mod declared;
 pub mod dedupe;
@@ -19,8 +20,8 @@ pub mod settings;
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use quorate_model::{
-    BackupId, Epoch, ExecutionId, GroupName, NodeName, ObligationId, OperationId, PlanId, Revision, Serial,
-    ServiceName, Timestamp, TokenId, UserName,
+    BackupId, Epoch, ExecutionId, FreezeName, GroupName, NodeName, ObligationId, OperationId, PlanId,
+    Revision, Serial, ServiceName, Timestamp, TokenId, UserName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,7 @@ use crate::hash::Hash;
 
 pub use audit::{Audit, AuditRecord};
 pub use backup::Backup;
+pub use calendar::Freeze;
 pub use cluster::{Cluster, Member, Members};
 pub use declared::{Group, Service};
 pub use dedupe::Dedupe;
@@ -64,6 +66,9 @@ pub struct State {
     pub services: BTreeMap<ServiceName, Service>,
     /// Declared groups.
     pub groups: BTreeMap<GroupName, Group>,
+    /// Declared freezes, those that have ended too; at most [`calendar::FREEZES_MAX`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub freezes: BTreeMap<FreezeName, Freeze>,
     /// Stored plans, newest [`plan::PLANS_MAX`].
     pub plans: BTreeMap<PlanId, Plan>,
     /// Operations; of the terminal ones the newest [`operation::TERMINAL_MAX`].

@@ -3,6 +3,7 @@
 mod agents;
 mod budget;
 mod doors;
+mod freezes;
 mod frozen;
 mod samples;
 mod sequences;

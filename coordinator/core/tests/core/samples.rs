@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use quorate_core::command::{
-    AuditCommand, BackupCommand, ClusterCommand, Command, DeclaredCommand, Entry, ExecutionCommand,
-    IdentityCommand, InstanceChange, InstanceCommand, Join, NewCertificate, NodeCommand, ObligationCommand,
-    OperationCommand, Origin, Report, StepCommand, TokenCommand,
+    AuditCommand, BackupCommand, CalendarCommand, ClusterCommand, Command, DeclaredCommand, Entry,
+    ExecutionCommand, IdentityCommand, InstanceChange, InstanceCommand, Join, NewCertificate, NodeCommand,
+    ObligationCommand, OperationCommand, Origin, Report, StepCommand, TokenCommand,
 };
 use quorate_core::plan::plan;
 use quorate_core::state::audit::{AuditDraft, AuditResult};
@@ -16,9 +16,10 @@ use quorate_model::backup::{BackupPolicy, BackupReceipt, BackupState, LogRotatio
 use quorate_model::service::DesiredState;
 use quorate_model::{
     AccessRole, ActionOutcome, BackupId, ClusterId, ConditionReason, DurationMs, Epoch, ExecutionId,
-    ExecutionState, GroupSpec, HookName, InstanceId, InstanceReading, InstanceRole, InstanceState, MemberId,
-    MemberName, NodeStatus, ObligationId, ObligationState, OperationId, OperationState, Principal,
-    ProbeReading, QuorumPolicy, Reason, RequestId, Serial, Sync, Timestamp, TokenId, UserName,
+    ExecutionState, FreezeName, FreezeSpec, GroupSpec, HookName, InstanceId, InstanceReading, InstanceRole,
+    InstanceState, MemberId, MemberName, NodeStatus, ObligationId, ObligationState, OperationId,
+    OperationState, Principal, ProbeReading, QuorumPolicy, Reason, RequestId, Revision, Selector, Serial,
+    Sync, Timestamp, TokenId, UserName, WorkloadName,
 };
 
 use crate::world::{START, admin, group, node, service, spec};
@@ -331,12 +332,37 @@ fn unknown(log: &mut Log) {
     log.operation(OperationCommand::Settle { id, state: OperationState::Failed });
 }
 
+/// One with everything that a freeze may say stays; one with nothing but a reason is deleted.
+fn freezes(log: &mut Log) {
+    let change = |command| Command::Calendar(Box::new(command));
+    let bare = FreezeSpec {
+        name: FreezeName::new("at-once").unwrap(),
+        selector: None,
+        services: vec![],
+        reason: "an incident".into(),
+        starts: None,
+        ends: None,
+    };
+    let full = FreezeSpec {
+        name: FreezeName::new("year-end").unwrap(),
+        selector: Some(Selector::parse_labels("zone in (a,b),!spare").unwrap()),
+        services: vec![WorkloadName::new("ledger").unwrap()],
+        reason: "the books are closed".into(),
+        starts: Some(log.now().plus(DurationMs::from_secs(3_600))),
+        ends: Some(log.now().plus(DurationMs::from_secs(7_200))),
+    };
+    log.user(change(CalendarCommand::ApplyFreeze { spec: full, expect: Some(Revision(0)) }));
+    log.user(change(CalendarCommand::ApplyFreeze { spec: bare.clone(), expect: None }));
+    log.user(change(CalendarCommand::DeleteFreeze { name: bare.name, expect: None }));
+}
+
 fn rest(log: &mut Log) {
     let id = BackupId::new("b-1").unwrap();
     let receipt = BackupReceipt { path: "/b/1".into(), sha256: "00".into(), ..BackupReceipt::default() };
     log.user(Command::Backup(BackupCommand::Record { id: id.clone(), instance: instance(1), receipt }));
     let state = BackupState::Verified;
     log.user(Command::Backup(BackupCommand::SetState { id, state, message: "read again".into() }));
+    freezes(log);
     let record = AuditDraft {
         at: log.now(),
         event_type: "read".into(),

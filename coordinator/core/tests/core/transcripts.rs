@@ -3,12 +3,16 @@
 
 use std::path::PathBuf;
 
-use quorate_core::command::{Command, Entry, ExecutionCommand, NodeCommand, OperationCommand};
+use quorate_core::command::{
+    CalendarCommand, Command, Entry, ExecutionCommand, NodeCommand, OperationCommand,
+};
 use quorate_core::plan::plan;
 use quorate_core::state::plan::{Change, Goal, Plan, PlanRequest, Verb};
 use quorate_core::{Answer, explain};
 use quorate_model::backup::BackupPolicy;
-use quorate_model::{DurationMs, HookName, OperationId, Refusal, RequestId, Selector};
+use quorate_model::{
+    DurationMs, FreezeName, FreezeSpec, HookName, OperationId, Refusal, RequestId, Selector, WorkloadName,
+};
 
 use crate::agents::{Fleet, TICK_MS};
 use crate::world::{admin, group, node, policy, service, spec};
@@ -74,6 +78,13 @@ impl Run {
                 self.refused(&answer);
             }
             [kind @ ("rollout" | "run" | "backup"), id, rest @ ..] => self.operation(kind, id, rest),
+            ["freeze", name, options @ ..] => self.freeze(name, options),
+            ["thaw", name] => {
+                let name = FreezeName::new(*name).unwrap();
+                let command = CalendarCommand::DeleteFreeze { name, expect: None };
+                let answer = self.fleet.world.user(Command::Calendar(Box::new(command)));
+                self.refused(&answer);
+            }
             [what, name] => self.mischief(what, name),
             _ => panic!("unknown line: {line}"),
         }
@@ -212,6 +223,23 @@ impl Run {
             _ => NodeCommand::Remove { node },
         };
         let answer = self.fleet.world.user(Command::Node(command));
+        self.refused(&answer);
+    }
+
+    /// `freeze NAME [node=…] [service=…] [from=5s] [until=20s]`, times from now.
+    fn freeze(&mut self, name: &str, options: &[&str]) {
+        let option = |name: &str| options.iter().find_map(|word| word.strip_prefix(name));
+        let now = self.fleet.world.now;
+        let spec = FreezeSpec {
+            name: FreezeName::new(name).unwrap(),
+            selector: option("node=").map(Selector::node),
+            services: option("service=").map(|s| WorkloadName::new(s).unwrap()).into_iter().collect(),
+            reason: "the books are closed".into(),
+            starts: option("from=").map(|span| now.plus(seconds(span))),
+            ends: option("until=").map(|span| now.plus(seconds(span))),
+        };
+        let command = CalendarCommand::ApplyFreeze { spec, expect: None };
+        let answer = self.fleet.world.user(Command::Calendar(Box::new(command)));
         self.refused(&answer);
     }
 

@@ -1,0 +1,79 @@
+//! The calendar: freezes.
+
+use alloc::format;
+
+use quorate_model::{FreezeName, FreezeSpec, Reason, Refusal, Revision};
+
+use super::declared::expected;
+use super::{Context, Effect};
+use crate::command::CalendarCommand;
+use crate::state::calendar::FREEZES_MAX;
+use crate::state::{Freeze, State};
+
+pub(super) fn apply(
+    state: &mut State,
+    context: &Context<'_>,
+    command: &CalendarCommand,
+) -> Result<Effect, Refusal> {
+    match command {
+        CalendarCommand::ApplyFreeze { spec, expect } => put_freeze(state, context, spec, *expect),
+        CalendarCommand::DeleteFreeze { name, expect } => delete_freeze(state, context, name, *expect),
+    }
+}
+
+/// A freeze of a service that is misspelt would hold nothing, and nobody would notice.
+fn known_workloads(state: &State, spec: &FreezeSpec) -> Result<(), Refusal> {
+    let known = |name: &str| {
+        state.services.keys().any(|service| service.as_str() == name)
+            || state.groups.keys().any(|group| group.as_str() == name)
+    };
+    match spec.services.iter().find(|name| !known(name.as_str())) {
+        Some(name) => {
+            Err(Refusal::new(Reason::NotFound, format!("services: there is no service or group {name}")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn put_freeze(
+    state: &mut State,
+    context: &Context<'_>,
+    spec: &FreezeSpec,
+    expect: Option<Revision>,
+) -> Result<Effect, Refusal> {
+    let name = &spec.name;
+    let known = state.freezes.get(name);
+    expected(&format!("freeze {name}"), expect, known.map(|f| f.revision))?;
+    spec.check()
+        .map_err(|invalid| Refusal::new(invalid.reason(), format!("{}: {invalid}", invalid.field())))?;
+    if known.is_some_and(|freeze| freeze.spec == *spec) {
+        return Ok(Effect::unchanged(context.done()));
+    }
+    known_workloads(state, spec)?;
+    if known.is_none() && state.freezes.len() >= FREEZES_MAX {
+        return Err(Refusal::new(Reason::LimitReached, format!("there are {FREEZES_MAX} freezes already"))
+            .with_hint("delete those that have ended: quorate freeze list"));
+    }
+    let freeze = Freeze {
+        spec: spec.clone(),
+        applied_by: context.principal.clone(),
+        created_at: known.map_or(context.now, |freeze| freeze.created_at),
+        revision: context.revision,
+    };
+    state.freezes.insert(name.clone(), freeze);
+    Ok(Effect::changed(context.done(), format!("freezes/{name}"), spec.reason.clone()))
+}
+
+fn delete_freeze(
+    state: &mut State,
+    context: &Context<'_>,
+    name: &FreezeName,
+    expect: Option<Revision>,
+) -> Result<Effect, Refusal> {
+    let Some(known) = state.freezes.get(name) else {
+        return Err(Refusal::new(Reason::NotFound, format!("there is no freeze {name}")));
+    };
+    expected(&format!("freeze {name}"), expect, Some(known.revision))?;
+    state.freezes.remove(name);
+    Ok(Effect::changed(context.done(), format!("freezes/{name}"), "deleted"))
+}
