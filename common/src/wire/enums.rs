@@ -2,8 +2,8 @@
 
 use quorate_model::backup::BackupState;
 use quorate_model::{
-    AccessRole, Drain, ExecutionState, GroupState, InstanceRole, InstanceState, NodeStatus, ObligationState,
-    OperationKind, OperationState, Scheduling, StepKind, StepState, Sync,
+    AccessRole, Drain, ExecutionState, FreezeState, GroupState, InstanceRole, InstanceState, NodeStatus,
+    ObligationState, OperationKind, OperationState, Scheduling, StepKind, StepState, Sync,
 };
 use quorate_proto::{agent, v1};
 
@@ -54,6 +54,8 @@ pairs! {
     read_group_state / write_group_state: GroupState = v1::GroupState {
         Unknown, Healthy, AtRisk, QuorumLost, Maintenance,
     }
+    /// Where a freeze stands.
+    read_freeze_state / write_freeze_state: FreezeState = v1::FreezeState { Upcoming, Active, Ended }
     /// What an operation is for.
     read_operation_kind / write_operation_kind: OperationKind = v1::OperationKind {
         Rollout, Backup, Rotation, Run, Drain,

@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod backup;
+pub mod calendar;
 pub mod enums;
 pub mod group;
 pub mod invalid;

@@ -6,7 +6,7 @@ use quorate_common::wire::text::read_name;
 use quorate_common::wire::time::write_timestamp;
 use quorate_core::Command;
 use quorate_core::command::ClusterCommand;
-use quorate_core::safety::{Evidence, availability};
+use quorate_core::safety::{Evidence, availability, freeze};
 use quorate_model::{MemberName, ObligationState};
 use quorate_proto::v1;
 use quorate_proto::v1::admin_service_server::AdminService;
@@ -62,6 +62,7 @@ impl Api {
                 time: write_timestamp(now),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 level: state.settings.level,
+                freezes_active: count(state.freezes.values().filter(|f| freeze::is_on(f, now)).count()),
             };
             (message, state.revision.0)
         })

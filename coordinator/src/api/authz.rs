@@ -134,6 +134,12 @@ pub const RULES: &[Rule] = rules! {
         "CancelOperation": OPERATOR, Change, Any;
         "ExplainOperation": VIEWER, Read, Leader;
     }
+    "quorate.v1.ScheduleService" {
+        "ListFreezes": VIEWER, Read, Any;
+        "GetFreeze": VIEWER, Read, Any;
+        "ApplyFreeze": OPERATOR, Change, Any;
+        "DeleteFreeze": OPERATOR, Change, Any;
+    }
     "quorate.v1.ActionService" {
         "ListActions": VIEWER, Read, Leader;
     }

@@ -19,6 +19,7 @@ pub(crate) fn try_out(state: &State, entries: &[Entry]) -> Answer {
         tokens: state.tokens.clone(),
         services: state.services.clone(),
         groups: state.groups.clone(),
+        freezes: state.freezes.clone(),
         plans: state.plans.clone(),
         operations: state.operations.clone(),
         executions: state.executions.clone(),

@@ -33,6 +33,7 @@ mod page;
 mod planning;
 mod rate;
 mod routes;
+mod schedule;
 mod tokens;
 pub(crate) mod view;
 mod work;

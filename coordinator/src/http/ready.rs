@@ -58,6 +58,7 @@ pub(super) fn status_json(status: &v1::GetStatusResponse) -> String {
         time,
         version,
         level,
+        freezes_active,
     } = status;
     let time = time
         .as_ref()
@@ -78,6 +79,7 @@ pub(super) fn status_json(status: &v1::GetStatusResponse) -> String {
         "time": time,
         "version": version,
         "level": level,
+        "freezesActive": freezes_active,
     })
     .to_string()
 }

@@ -96,6 +96,7 @@ fn needed(command: &Command) -> AccessRole {
         Command::Cluster(_) | Command::Token(_) | Command::Identity(_) => AccessRole::Admin,
         Command::Node(_)
         | Command::Declared(_)
+        | Command::Calendar(_)
         | Command::Instance(_)
         | Command::Operation(_)
         | Command::Step(_)

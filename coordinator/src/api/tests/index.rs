@@ -14,6 +14,7 @@ use quorate_proto::v1::backup_service_client::BackupServiceClient;
 use quorate_proto::v1::fleet_service_client::FleetServiceClient;
 use quorate_proto::v1::group_service_client::GroupServiceClient;
 use quorate_proto::v1::operation_service_client::OperationServiceClient;
+use quorate_proto::v1::schedule_service_client::ScheduleServiceClient;
 use tonic::metadata::MetadataMap;
 
 use super::enrolment;
@@ -151,6 +152,13 @@ async fn operation_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
 async fn other_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
     asked!(seen, world, ActionServiceClient, "ActionService" {
         "ListActions" list_actions(v1::ListActionsRequest::default()),
+    });
+    let spec = Some(v1::FreezeSpec { name: "f".into(), reason: "r".into(), ..Default::default() });
+    asked!(seen, world, ScheduleServiceClient, "ScheduleService" {
+        "ApplyFreeze" apply_freeze(v1::ApplyFreezeRequest { spec, ..Default::default() }),
+        "ListFreezes" list_freezes(v1::ListFreezesRequest::default()),
+        "GetFreeze" get_freeze(v1::GetFreezeRequest { name: "f".into(), ..Default::default() }),
+        "DeleteFreeze" delete_freeze(v1::DeleteFreezeRequest { name: "f".into(), ..Default::default() }),
     });
     asked!(seen, world, BackupServiceClient, "BackupService" {
         "ListBackups" list_backups(v1::ListBackupsRequest::default()),

@@ -7,6 +7,7 @@ mod groups;
 mod index;
 mod operations;
 mod records;
+mod schedule;
 mod world;
 
 pub(crate) use world::World;

@@ -4,6 +4,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod backup;
+pub(crate) mod calendar;
 pub(crate) mod group;
 pub(crate) mod member;
 pub(crate) mod node;
