@@ -54,13 +54,15 @@ pub enum Command {
     Backup(commands::backup::BackupCommand),
     #[command(subcommand, alias = "logs")]
     Log(commands::log::LogCommand),
+    #[command(subcommand, alias = "freezes")]
+    Freeze(commands::freeze::FreezeCommand),
     #[command(subcommand)]
     Cluster(commands::cluster::ClusterCommand),
     #[command(subcommand, alias = "tokens")]
     Token(commands::token::TokenCommand),
     #[command(subcommand)]
     Audit(commands::audit::AuditCommand),
-    /// Declares services and groups from a fleet file
+    /// Declares services, groups and freezes from a fleet file
     Apply(commands::apply::ApplyArgs),
     /// Why it was refused, why it waits, what to do
     #[command(after_help = "Examples:\n  quorate explain QUORUM_MARGIN\n  quorate explain r-7f3a")]
@@ -98,6 +100,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Action(command) => commands::action::run(&ctx, command).await,
         Command::Backup(command) => commands::backup::run(&ctx, command).await,
         Command::Log(command) => commands::log::run(&ctx, command).await,
+        Command::Freeze(command) => commands::freeze::run(&ctx, command).await,
         Command::Cluster(command) => commands::cluster::run(&ctx, command).await,
         Command::Token(command) => commands::token::run(&ctx, command).await,
         Command::Audit(command) => commands::audit::run(&ctx, command).await,

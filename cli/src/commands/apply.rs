@@ -1,4 +1,4 @@
-//! `quorate apply`: fleet files, one or several YAML or JSON documents with `kind: Service|ServiceGroup|Rollout`.
+//! `quorate apply`: fleet files, one or several YAML or JSON documents with `kind: Service|ServiceGroup|Freeze|Rollout`.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use quorate_proto::v1;
 use quorate_proto::v1::group_service_client::GroupServiceClient;
+use quorate_proto::v1::schedule_service_client::ScheduleServiceClient;
 use serde_json::Value;
 
 use super::{Ctx, Outcome};
@@ -37,6 +38,14 @@ pub struct ApplyArgs {
     change: Change,
 }
 
+impl ApplyArgs {
+    /// Those of a noun that has flags of its own.
+    #[must_use]
+    pub const fn of(file: PathBuf, change: Change) -> Self {
+        Self { file, detailed_exitcode: false, change }
+    }
+}
+
 /// What a fleet file declares.
 #[derive(Clone, Debug, Default)]
 pub struct Declared {
@@ -44,6 +53,8 @@ pub struct Declared {
     pub services: Vec<v1::ServiceSpec>,
     /// Its groups, in order.
     pub groups: Vec<v1::GroupSpec>,
+    /// Its freezes, in order.
+    pub freezes: Vec<v1::FreezeSpec>,
 }
 
 /// Reads a fleet file; `only` one kind of document, when that is said.
@@ -64,6 +75,9 @@ pub fn declared(path: &Path, only: Option<&str>) -> Result<Declared, Failure> {
             "ServiceGroup" => {
                 found.groups.push(json::from_json(value, "quorate.v1.GroupSpec").map_err(name_it)?);
             }
+            "Freeze" => {
+                found.freezes.push(json::from_json(value, "quorate.v1.FreezeSpec").map_err(name_it)?);
+            }
             "Rollout" => {
                 return Err(at(path, number, "a Rollout is started, not applied")
                     .with_hint(format!("quorate rollout start -f {}", path.display())));
@@ -72,7 +86,7 @@ pub fn declared(path: &Path, only: Option<&str>) -> Result<Declared, Failure> {
                 return Err(at(
                     path,
                     number,
-                    &format!("kind {other:?} is not known; known are Service, ServiceGroup, Rollout"),
+                    &format!("kind {other:?} is not known; known are Service, ServiceGroup, Freeze, Rollout"),
                 ));
             }
         }
@@ -80,12 +94,12 @@ pub fn declared(path: &Path, only: Option<&str>) -> Result<Declared, Failure> {
     Ok(found)
 }
 
-/// Declares every document of a file; services before the groups that use them.
+/// Declares every document of a file; services before the groups that use them, and both before the freezes that name them.
 ///
 /// # Errors
 /// Exit code 2 for an invalid file, before anything is sent; otherwise what the API gives.
 pub async fn run(ctx: &Ctx, args: ApplyArgs, only: Option<&str>) -> Outcome {
-    let Declared { services, groups } = declared(&args.file, only)?;
+    let Declared { services, groups, freezes } = declared(&args.file, only)?;
     let client = ctx.client()?;
     let mut results = Vec::new();
     for spec in &services {
@@ -103,6 +117,13 @@ pub async fn run(ctx: &Ctx, args: ApplyArgs, only: Option<&str>) -> Outcome {
         let options = Some(options(&args.change, &results));
         let request = v1::ApplyGroupRequest { spec: Some(spec), options, with_service };
         let answer = call!(client, GroupServiceClient, apply_group, request)?;
+        results.push((name, answer.changed));
+    }
+    for spec in freezes {
+        let name = format!("freeze {}", spec.name);
+        let options = Some(options(&args.change, &results));
+        let request = v1::ApplyFreezeRequest { spec: Some(spec), options, ..Default::default() };
+        let answer = call!(client, ScheduleServiceClient, apply_freeze, request)?;
         results.push((name, answer.changed));
     }
     told(ctx, &args.change, &results)?;

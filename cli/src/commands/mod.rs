@@ -9,6 +9,7 @@ pub mod backup;
 pub mod cluster;
 pub mod context;
 pub mod explain;
+pub mod freeze;
 pub mod group;
 pub mod log;
 pub mod node;

@@ -6,12 +6,13 @@ use quorate_proto::v1::backup_service_client::BackupServiceClient;
 use quorate_proto::v1::fleet_service_client::FleetServiceClient;
 use quorate_proto::v1::group_service_client::GroupServiceClient;
 use quorate_proto::v1::operation_service_client::OperationServiceClient;
+use quorate_proto::v1::schedule_service_client::ScheduleServiceClient;
 
-use super::{Ctx, Outcome, backup, group, node, operation, service};
+use super::{Ctx, Outcome, backup, freeze, group, node, operation, service};
 use crate::call;
 use crate::failure::{Failure, exit};
 use crate::render;
-use crate::render::style::{bold, safe, state};
+use crate::render::style::{Tone, bold, mark, safe, state};
 
 /// Runs it.
 ///
@@ -28,14 +29,17 @@ async fn whole(ctx: &Ctx) -> Outcome {
     let client = ctx.client()?;
     let request = v1::GetStatusRequest { consistency: ctx.global.consistency() };
     let answer = call!(client, AdminServiceClient, get_status, request)?;
+    // Which they are is worth a second question only to a person, and only when there are any.
+    let asks = ctx.global.output.is_table() && answer.freezes_active > 0;
+    let frozen = if asks { freeze::active(ctx, &client).await? } else { Vec::new() };
     render::answer(ctx.global.output, &answer, "quorate.v1.GetStatusResponse", None, |_| {
         let counts = |map: &std::collections::BTreeMap<String, u32>| {
             let parts: Vec<String> = map.iter().map(|(word, n)| format!("{n} {}", state(word))).collect();
             if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
         };
         let leader = if answer.leader.is_empty() { "none".to_owned() } else { safe(&answer.leader) };
-        format!(
-            "{}  {}\nCoordinators   {} of {} up, leader {leader}\nNodes          {}\nGroups         {}\nOperations     {} active\nObligations    {} open",
+        let mut text = format!(
+            "{}  {}\nCoordinators   {} of {} up, leader {leader}\nNodes          {}\nGroups         {}\nOperations     {} active\nObligations    {} open\nFreezes        {} active",
             bold(&safe(&answer.cluster_name)),
             safe(&answer.cluster_id),
             answer.members_up,
@@ -44,7 +48,12 @@ async fn whole(ctx: &Ctx) -> Outcome {
             counts(&answer.groups),
             answer.operations_active,
             answer.obligations_open,
-        )
+            answer.freezes_active,
+        );
+        for line in &frozen {
+            text += &format!("\n  {}", mark(Tone::Warning, line));
+        }
+        text
     })?;
     Ok(exit::DONE)
 }
@@ -84,6 +93,12 @@ async fn any(ctx: &Ctx, id: String) -> Outcome {
     let request = v1::GetServiceRequest { name: id.clone(), consistency };
     match call!(client, GroupServiceClient, get_service, request) {
         Ok(_) => return service::run(ctx, service::ServiceCommand::Show { service: id }).await,
+        Err(failure) if !absent(&failure) => return Err(failure),
+        Err(_) => {}
+    }
+    let request = v1::GetFreezeRequest { name: id.clone(), consistency };
+    match call!(client, ScheduleServiceClient, get_freeze, request) {
+        Ok(_) => return freeze::run(ctx, freeze::FreezeCommand::Show { freeze: id }).await,
         Err(failure) if !absent(&failure) => return Err(failure),
         Err(_) => {}
     }

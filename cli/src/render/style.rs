@@ -70,9 +70,11 @@ pub fn tone(word: &str) -> Tone {
         "RUNNING" | "STARTING" | "SOAKING" | "STOPPING" | "PAUSING" | "CANCELING" | "QUEUED" | "LEARNER"
         | "CANDIDATE" | "DRAINING" | "ROLLING_BACK" => Tone::Busy,
         "PENDING" | "PLANNED" | "SKIPPED" | "STOPPED" | "CANCELED" | "NONE" | "ELIGIBLE" | "REMOVED"
-        | "DRAINED" => Tone::Quiet,
+        | "DRAINED" | "UPCOMING" | "ENDED" => Tone::Quiet,
         "DISCONNECTED" | "AT_RISK" | "BLOCKED" | "PAUSED" | "CORDONED" | "LAGGING" | "UNKNOWN"
-        | "refused" | "MAINTENANCE" | "ROLLED_BACK" | "COMPENSATING" | "COMPENSATED" => Tone::Warning,
+        | "refused" | "ACTIVE" | "MAINTENANCE" | "ROLLED_BACK" | "COMPENSATING" | "COMPENSATED" => {
+            Tone::Warning
+        }
         _ => Tone::Bad,
     }
 }
