@@ -6,10 +6,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use quorate_cli::commands::apply::{Declared, declared};
+use quorate_common::wire::calendar::read_freeze;
 use quorate_common::wire::group::read_group;
 use quorate_common::wire::service::read_service;
 use quorate_core::command::{
-    ClusterCommand, DeclaredCommand, Join, NewCertificate, NodeCommand, TokenCommand,
+    CalendarCommand, ClusterCommand, DeclaredCommand, Join, NewCertificate, NodeCommand, TokenCommand,
 };
 use quorate_core::state::TokenPurpose;
 use quorate_core::{Answer, Command, Entry, Hash, State, apply};
@@ -213,7 +214,7 @@ fn every_example_fleet_is_accepted_on_hosts_with_its_labels() {
     assert!(examples.len() >= 5, "only {examples:?}");
     for example in examples {
         let path = root().join("deploy/examples").join(&example);
-        let Declared { services, groups } =
+        let Declared { services, groups, freezes } =
             declared(&path, None).unwrap_or_else(|failure| panic!("{example}: {}", failure.what));
         assert!(!services.is_empty() && !groups.is_empty(), "{example} declares too little");
         let mut fleet = Fleet::new();
@@ -234,8 +235,13 @@ fn every_example_fleet_is_accepted_on_hosts_with_its_labels() {
             let spec = read_group(spec).unwrap_or_else(|e| panic!("{example}: {e}"));
             DeclaredCommand::ApplyGroup { spec, expect: None }
         });
-        for command in services.chain(groups) {
-            let answer = fleet.apply(Command::Declared(Box::new(command.clone())));
+        let freezes = freezes.into_iter().map(|spec| {
+            let spec = read_freeze(spec).unwrap_or_else(|e| panic!("{example}: {e}"));
+            Command::Calendar(Box::new(CalendarCommand::ApplyFreeze { spec, expect: None }))
+        });
+        let declared = services.chain(groups).map(|command| Command::Declared(Box::new(command)));
+        for command in declared.chain(freezes) {
+            let answer = fleet.apply(command.clone());
             assert_eq!(answer.refusal(), None, "{example}: {command:?}");
         }
     }

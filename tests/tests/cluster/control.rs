@@ -1,4 +1,4 @@
-//! Pause, resume, abort, explain.
+//! Pause, resume, abort, explain, freeze.
 
 use std::fs;
 
@@ -112,4 +112,156 @@ pub(crate) fn a_waiting_gate_is_explained(fleet: &Fleet) {
     fs::remove_file(&misbehave).expect("it was there");
     assert_restarted_once(fleet, &fleet.ended(&id, LIMIT), &before);
     poll.end().assert_quorum();
+}
+
+pub(crate) fn frozen_and_thawed(fleet: &Fleet) {
+    fleet.calm();
+    let before = fleet.starts();
+    let poll = Poll::begin(fleet.instances());
+    let id = fleet.begin(&["rollout", "start", "--restart", "ledger", "--yes"]);
+    wait_first_restart(fleet, &id);
+    let _ = fleet.quorate(&["freeze", "apply", "audit", "--reason", "the auditors are in"]).expect(0);
+    let held = wait_for("the rollout to wait for the freeze", LIMIT, || {
+        let operation = fleet.operation(&id);
+        let reason = &operation["conditions"][0]["reason"];
+        if *reason == "FREEZE" { Ok(operation) } else { Err(operation.to_string()) }
+    });
+    println!("  {}", held["conditions"][0]["message"]);
+    assert_eq!(held["state"], "RUNNING", "blocked is a condition: {held:#}");
+    assert_eq!(
+        held["conditions"][0]["message"], "freeze audit: the auditors are in (until it is deleted)",
+        "{held:#}"
+    );
+    // What had begun came to its end, with its gate; nothing else has begun.
+    assert!(steps(&held, "RESTART").iter().all(|step| step["state"] != "RUNNING"), "{held:#}");
+    assert!(steps(&held, "RESTART").iter().any(|step| step["state"] == "PENDING"), "{held:#}");
+    let starts = fleet.starts();
+    let explained = fleet.quorate(&["explain", &id]).expect(0).stdout;
+    for wanted in ["freeze audit: the auditors are in", "user:", " since 20", "reason: FREEZE"] {
+        assert!(explained.contains(wanted), "{explained}");
+    }
+    // Nobody begins anything that disturbs, and is told who holds it up.
+    let operations = fleet.json(&["operation", "list"])["operations"].as_array().map_or(0, Vec::len);
+    let refused: &[&[&str]] = &[
+        &["rollout", "start", "--restart", "ledger", "--wait", "--yes"],
+        &["rollout", "plan", "--restart", "ledger"],
+        &["service", "stop", "ledger", "--node", "node3", "--wait", "--yes"],
+        &["node", "drain", "node3", "--wait", "--yes"],
+    ];
+    for args in refused {
+        let answer = fleet.quorate(args).expect(3);
+        for wanted in
+            ["refused: freeze audit: ", "hint: quorate freeze show audit", "reason: FREEZE  request: "]
+        {
+            assert!(answer.stderr.contains(wanted), "{args:?}: {}", answer.stderr);
+        }
+    }
+    let after = fleet.json(&["operation", "list"])["operations"].as_array().map_or(0, Vec::len);
+    assert_eq!((fleet.starts(), after), (starts, operations), "nothing was changed");
+    // What does not disturb goes on.
+    let _ = fleet.quorate(&["service", "status", "ledger", "--node", "node3"]).expect(0);
+    let status = fleet.quorate(&["status"]).expect(0).stdout;
+    assert!(status.contains("1 active") && status.contains("audit: the auditors are in"), "{status}");
+    let _ = fleet.quorate(&["freeze", "delete", "audit", "--yes"]).expect(0);
+    assert_restarted_once(fleet, &fleet.ended(&id, LIMIT), &before);
+    poll.end().assert_quorum();
+}
+
+pub(crate) fn freezes_are_declared(fleet: &Fleet) {
+    fleet.calm();
+    let names = |list: &Value| -> Vec<String> {
+        let rows = list["freezes"].as_array().cloned().unwrap_or_default();
+        rows.iter().filter_map(|row| row["name"].as_str().map(str::to_owned)).collect()
+    };
+    let empty = fleet.json(&["freeze", "list"]);
+    assert_eq!((names(&empty), &empty["nextPageToken"]), (vec![], &"".into()), "{empty:#}");
+
+    // In words: later, on some nodes, of one service.
+    let words = [
+        "freeze",
+        "apply",
+        "year-end",
+        "--reason",
+        "the books are closed",
+        "--node",
+        "node1",
+        "--service",
+        "ledger",
+        "--from",
+        "2199-12-24T19:00:00+01:00",
+        "--for",
+        "2h",
+    ];
+    let _ = fleet.quorate(&[&words[..], &["--dry-run"]].concat()).expect(0);
+    assert_eq!(names(&fleet.json(&["freeze", "list"])), Vec::<String>::new(), "a dry run changes nothing");
+    let freeze = fleet.json(&words);
+    assert_eq!((&freeze["name"], &freeze["state"]), (&"year-end".into(), &"UPCOMING".into()), "{freeze:#}");
+    let shown = fleet.json(&["freeze", "show", "year-end"]);
+    assert_eq!(shown, freeze, "declared and shown are the same");
+    for (field, value) in [
+        ("reason", Value::from("the books are closed")),
+        ("starts", "2199-12-24T18:00:00.000Z".into()),
+        ("ends", "2199-12-24T20:00:00.000Z".into()),
+        ("services", vec!["ledger"].into()),
+    ] {
+        assert_eq!(shown["spec"][field], value, "{shown:#}");
+    }
+    assert_eq!(shown["spec"]["selector"]["names"], Value::from(vec!["node1"]), "{shown:#}");
+    assert_eq!(fleet.json(&["status"])["freezesActive"], 0, "it has not begun");
+
+    // In a file, and the same again is no change.
+    let file = fleet.dir().join("freeze.yaml");
+    let text = "kind: Freeze\nname: quiet\nreason: no changes at all\nselector: { names: [node5] }\n";
+    fs::write(&file, text).expect("the fleet's directory is ours");
+    let file = file.to_string_lossy().into_owned();
+    for word in ["applied", "unchanged"] {
+        let answer = fleet.quorate(&["freeze", "apply", "-f", &file]).expect(0);
+        assert_eq!(answer.stdout.trim_end(), format!("freeze quiet {word}"));
+    }
+    let _ = fleet.quorate(&["apply", "-f", &file, "--detailed-exitcode"]).expect(0);
+    assert_eq!(names(&fleet.json(&["freeze", "list"])), ["quiet", "year-end"]);
+    assert_eq!(fleet.json(&["status"])["freezesActive"], 1);
+    let table = fleet.quorate(&["freeze", "ls"]).expect(0).stdout;
+    assert!(table.contains("Upcoming") && table.contains("Active"), "{table}");
+    let _ = fleet.quorate(&["status", "quiet"]).expect(0);
+    let refused = fleet.quorate(&["node", "drain", "node5", "--yes"]).expect(3);
+    assert!(refused.stderr.contains("reason: FREEZE"), "{}", refused.stderr);
+    assert_eq!(fleet.json(&["node", "show", "node5"])["drain"], "NONE");
+
+    // Bad input, by its exit code; nothing of it is kept.
+    let bad: &[(i32, &[&str])] = &[
+        (2, &["apply", "bad"]),
+        (2, &["apply", "bad", "--reason", ""]),
+        (
+            2,
+            &[
+                "apply",
+                "bad",
+                "--reason",
+                "x",
+                "--from",
+                "2199-01-02T00:00:00Z",
+                "--until",
+                "2199-01-01T00:00:00Z",
+            ],
+        ),
+        (2, &["apply", "bad", "--reason", "x", "--until", "2001-01-01T00:00:00Z"]),
+        (2, &["apply", "bad", "--reason", "x", "--until", "tomorrow"]),
+        (2, &["apply", "bad", "--reason", "x", "-l", "zone in (a"]),
+        (2, &["apply", "Bad Name", "--reason", "x"]),
+        (2, &["apply", "bad", "-f", &file]),
+        (2, &["delete", "quiet"]),
+        (6, &["apply", "bad", "--reason", "x", "--service", "lodger"]),
+        (6, &["show", "nothing"]),
+        (6, &["delete", "nothing", "--yes"]),
+    ];
+    for (code, args) in bad {
+        let _ = fleet.quorate(&[&["freeze"], *args].concat()).expect(*code);
+    }
+    assert_eq!(names(&fleet.json(&["freeze", "list"])), ["quiet", "year-end"]);
+    for name in ["quiet", "year-end"] {
+        let _ = fleet.quorate(&["freeze", "delete", name, "--dry-run"]).expect(0);
+        let _ = fleet.quorate(&["freeze", "delete", name, "--yes"]).expect(0);
+    }
+    assert_eq!(names(&fleet.json(&["freeze", "list"])), Vec::<String>::new());
 }

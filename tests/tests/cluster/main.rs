@@ -37,6 +37,8 @@ const TESTS: &[Test] = &[
     ("control::aborted_at_a_safe_stop", control::aborted_at_a_safe_stop),
     ("control::a_waiting_gate_is_explained", control::a_waiting_gate_is_explained),
     ("turns::three_operations_take_turns", turns::three_operations_take_turns),
+    ("control::frozen_and_thawed", control::frozen_and_thawed),
+    ("control::freezes_are_declared", control::freezes_are_declared),
     ("transport::nothing_without_a_certificate", transport::nothing_without_a_certificate),
     ("transport::only_tls_1_3", transport::only_tls_1_3),
     ("transport::strangers_and_expired_are_refused", transport::strangers_and_expired_are_refused),

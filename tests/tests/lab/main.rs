@@ -15,6 +15,7 @@ mod clock;
 mod coordinators;
 mod disk;
 mod driver;
+mod freeze;
 mod guest;
 mod install;
 mod loops;
@@ -30,6 +31,7 @@ const TESTS: &[Test<LabFleet>] = &[
     ("metrics::a_real_prometheus_scrapes", metrics::a_real_prometheus_scrapes),
     ("driver::odd_units", driver::odd_units),
     ("driver::a_member_stopped_by_hand", driver::a_member_stopped_by_hand),
+    ("freeze::by_the_guide", freeze::by_the_guide),
     ("actions::every_one_in_its_sandbox", actions::every_one_in_its_sandbox),
     ("agents::restarted_during_an_action", agents::restarted_during_an_action),
     ("agents::killed_during_an_action", agents::killed_during_an_action),

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use quorate_core::Answer;
 use quorate_core::State;
 use quorate_core::command::{
-    Command, Entry, ExecutionCommand, InstanceCommand, NodeCommand, ObligationCommand, OperationCommand,
-    Report, StepCommand,
+    CalendarCommand, Command, Entry, ExecutionCommand, InstanceCommand, NodeCommand, ObligationCommand,
+    OperationCommand, Report, StepCommand,
 };
 use quorate_core::plan::plan;
 use quorate_core::safety::quorum::required;
@@ -15,8 +15,9 @@ use quorate_core::state::audit;
 use quorate_core::state::plan::{Change, Goal, PlanRequest};
 use quorate_model::service::DesiredState;
 use quorate_model::{
-    Epoch, ExecutionId, ExecutionState, InstanceId, InstanceState, NodeId, NodeName, NodeStatus,
-    ObligationId, ObligationState, OperationId, OperationState, Reason, RequestId, StepState,
+    Epoch, ExecutionId, ExecutionState, FreezeName, FreezeSpec, InstanceId, InstanceState, NodeId, NodeName,
+    NodeStatus, ObligationId, ObligationState, OperationId, OperationState, Reason, RequestId, Selector,
+    StepState,
 };
 
 use crate::agents::Fleet;
@@ -235,7 +236,7 @@ proptest! {
     /// Commands in any order, with any arguments from small pools, most of them nonsense: no panic, no disagreement.
     #[test]
     fn any_sequence_of_commands_keeps_the_invariants(
-        codes in proptest::collection::vec((0_u8..26, 0_u8..4, 0_u8..12, any::<u8>()), 1..120),
+        codes in proptest::collection::vec((0_u8..28, 0_u8..4, 0_u8..12, any::<u8>()), 1..120),
     ) {
         let mut fleet = Fleet::new();
         fleet.world.fleet(3);
@@ -268,6 +269,7 @@ proptest! {
             if let (Answer::Execution { execution, .. }, true) = (&answer, before.epoch < fleet.world.state.epoch) {
                 let node = &fleet.world.state.executions[execution].node;
                 prop_assert!(affordable(&before, &fleet, node), "{node} was disturbed below the quorum");
+                prop_assert!(!held(&before, node), "{node} was disturbed in a freeze");
             }
             prop_assert!(fleet.world.state.epoch >= epoch && fleet.world.state.nodes.last >= last);
             epoch = fleet.world.state.epoch;
@@ -293,6 +295,16 @@ fn affordable(before: &State, fleet: &Fleet, node: &NodeName) -> bool {
     let left = voters.iter().filter(|voter| *voter != node && counts(voter)).count();
     // All readings show healthy instances here: only what is granted already costs nothing.
     before.grants.values().any(|g| g.instance.node == *node) || left >= 2
+}
+
+/// Whether a freeze of `before` holds this node and nothing had begun there: counted anew, by the few shapes made below.
+fn held(before: &State, node: &NodeName) -> bool {
+    let covers = |spec: &FreezeSpec| {
+        let named = |selector: &Selector| selector.names.iter().any(|name| name == node.as_str());
+        spec.selector.as_ref().is_none_or(named) && spec.ends.is_none()
+    };
+    let begun = before.grants.values().any(|g| g.instance.node == *node);
+    !begun && before.freezes.values().any(|freeze| covers(&freeze.spec))
 }
 
 /// Equal but for clock, revision, kept answers and the audit.
@@ -371,6 +383,22 @@ fn decode(fleet: &Fleet, kind: u8, a: u8, b: u8, c: u8) -> Command {
             node: name,
             state: ObligationState::Discharged,
         }),
+        25 => {
+            let spec = FreezeSpec {
+                name: FreezeName::new(format!("f{}", b % 2)).unwrap(),
+                selector: (b & 2 == 0).then(|| Selector::node(name.as_str())),
+                services: vec![],
+                reason,
+                starts: None,
+                // Over already: it holds nothing.
+                ends: (b >= 8).then_some(START),
+            };
+            Command::Calendar(Box::new(CalendarCommand::ApplyFreeze { spec, expect: None }))
+        }
+        26 => {
+            let name = FreezeName::new(format!("f{}", b % 2)).unwrap();
+            Command::Calendar(Box::new(CalendarCommand::DeleteFreeze { name, expect: None }))
+        }
         _ => Command::Instance(InstanceCommand::SetDesired {
             instance: InstanceId { node: name, service: service("ledger") },
             desired: if b & 1 == 0 { DesiredState::Stopped } else { DesiredState::Running },
