@@ -1,10 +1,12 @@
 //! `quorate explain CODE|ID`: a reason's page, or why an operation waits.
 
+use std::time::Duration;
+
 use quorate_model::Reason;
 use quorate_proto::v1;
 use quorate_proto::v1::operation_service_client::OperationServiceClient;
 
-use super::{Ctx, Outcome};
+use super::{Ctx, Outcome, freeze};
 use crate::call;
 use crate::failure::{Failure, exit};
 use crate::render;
@@ -16,7 +18,7 @@ use crate::render::style::{bold, safe};
 /// What the API gives, or exit code 6 for an unknown code.
 pub async fn run(ctx: &Ctx, what: String) -> Outcome {
     if let Some(reason) = Reason::parse(&what.to_ascii_uppercase()) {
-        return page(ctx, reason);
+        return page(ctx, reason).await;
     }
     if !what.is_empty() && what.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') {
         let codes: Vec<&str> = Reason::ALL.iter().map(|r| r.as_str()).collect();
@@ -27,16 +29,20 @@ pub async fn run(ctx: &Ctx, what: String) -> Outcome {
     operation(ctx, what).await
 }
 
-fn page(ctx: &Ctx, reason: Reason) -> Outcome {
+async fn page(ctx: &Ctx, reason: Reason) -> Outcome {
     if ctx.global.output.is_table() {
-        render::print(&format!(
+        let mut text = format!(
             "{}\n\nCause\n  {}\n\nProtects\n  {}\n\nWhat to do\n  {}\n\nTrying again without a change may help: {}",
             bold(reason.as_str()),
             reason.cause(),
             reason.protects(),
             reason.what_to_do(),
             if reason.is_retryable() { "yes" } else { "no" }
-        ))?;
+        );
+        if reason == Reason::Freeze {
+            text += &frozen_now(ctx).await;
+        }
+        render::print(&text)?;
         return Ok(exit::DONE);
     }
     let value = serde_json::json!({
@@ -48,6 +54,18 @@ fn page(ctx: &Ctx, reason: Reason) -> Outcome {
     });
     render::structured(ctx.global.output, value, None)?;
     Ok(exit::DONE)
+}
+
+/// Who froze what, when a fleet is there to be asked; the page is good without.
+async fn frozen_now(ctx: &Ctx) -> String {
+    /// Longest wait for a fleet that nobody may have meant to ask.
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let Ok(client) = ctx.client() else { return String::new() };
+    let Ok(Ok(lines)) = tokio::time::timeout(PATIENCE, freeze::active(ctx, &client)).await else {
+        return String::new();
+    };
+    let lines = if lines.is_empty() { vec!["no freeze".to_owned()] } else { lines };
+    format!("\n\nOn now\n  {}", lines.join("\n  "))
 }
 
 /// Why an operation waits.

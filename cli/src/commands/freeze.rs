@@ -199,8 +199,8 @@ pub async fn active(ctx: &Ctx, client: &Client) -> Result<Vec<String>, Failure> 
     Ok(on
         .map(|freeze| {
             let reason = freeze.spec.as_ref().map(|spec| spec.reason.as_str()).unwrap_or_default();
-            let by = safe(&freeze.applied_by);
-            format!("{}: {} ({}; by {by})", safe(&freeze.name), safe(reason), covers(freeze))
+            let (by, since) = (safe(&freeze.applied_by), time(freeze.since.as_ref(), "-"));
+            format!("{}: {} ({}; by {by} since {since})", safe(&freeze.name), safe(reason), covers(freeze))
         })
         .collect())
 }

@@ -140,6 +140,11 @@ pub(crate) fn frozen_and_thawed(fleet: &Fleet) {
     for wanted in ["freeze audit: the auditors are in", "user:", " since 20", "reason: FREEZE"] {
         assert!(explained.contains(wanted), "{explained}");
     }
+    let page = fleet.quorate(&["explain", "FREEZE"]).expect(0).stdout;
+    assert!(
+        page.contains("audit: the auditors are in (the whole fleet, until it is deleted; by user:"),
+        "{page}"
+    );
     // Nobody begins anything that disturbs, and is told who holds it up.
     let operations = fleet.json(&["operation", "list"])["operations"].as_array().map_or(0, Vec::len);
     let refused: &[&[&str]] = &[
@@ -167,16 +172,35 @@ pub(crate) fn frozen_and_thawed(fleet: &Fleet) {
     poll.end().assert_quorum();
 }
 
+/// Names of the freezes there are.
+fn freezes(fleet: &Fleet) -> Vec<String> {
+    let list = fleet.json(&["freeze", "list"]);
+    assert_eq!(list["nextPageToken"], "", "{list:#}");
+    let rows = list["freezes"].as_array().cloned().expect("a list");
+    rows.iter().filter_map(|row| row["name"].as_str().map(str::to_owned)).collect()
+}
+
 pub(crate) fn freezes_are_declared(fleet: &Fleet) {
     fleet.calm();
-    let names = |list: &Value| -> Vec<String> {
-        let rows = list["freezes"].as_array().cloned().unwrap_or_default();
-        rows.iter().filter_map(|row| row["name"].as_str().map(str::to_owned)).collect()
-    };
-    let empty = fleet.json(&["freeze", "list"]);
-    assert_eq!((names(&empty), &empty["nextPageToken"]), (vec![], &"".into()), "{empty:#}");
+    assert!(freezes(fleet).is_empty());
+    frozen_in_words(fleet);
+    let file = fleet.dir().join("freeze.yaml");
+    let text = "kind: Freeze\nname: quiet\nreason: no changes at all\nselector: { names: [node5] }\nends: 2199-01-01T00:00:00Z\n";
+    fs::write(&file, text).expect("the fleet's directory is ours");
+    let file = file.to_string_lossy().into_owned();
+    frozen_by_file(fleet, &file);
+    frozen_badly(fleet, &file);
+    assert_eq!(freezes(fleet), ["quiet", "year-end"]);
+    for name in ["quiet", "year-end"] {
+        let _ = fleet.quorate(&["freeze", "delete", name, "--dry-run"]).expect(0);
+        assert!(freezes(fleet).iter().any(|left| left == name), "a dry run changes nothing");
+        let _ = fleet.quorate(&["freeze", "delete", name, "--yes"]).expect(0);
+    }
+    assert!(freezes(fleet).is_empty());
+}
 
-    // In words: later, on some nodes, of one service.
+/// Later, on one node, of one service.
+fn frozen_in_words(fleet: &Fleet) {
     let words = [
         "freeze",
         "apply",
@@ -193,7 +217,7 @@ pub(crate) fn freezes_are_declared(fleet: &Fleet) {
         "2h",
     ];
     let _ = fleet.quorate(&[&words[..], &["--dry-run"]].concat()).expect(0);
-    assert_eq!(names(&fleet.json(&["freeze", "list"])), Vec::<String>::new(), "a dry run changes nothing");
+    assert!(freezes(fleet).is_empty(), "a dry run changes nothing");
     let freeze = fleet.json(&words);
     assert_eq!((&freeze["name"], &freeze["state"]), (&"year-end".into(), &"UPCOMING".into()), "{freeze:#}");
     let shown = fleet.json(&["freeze", "show", "year-end"]);
@@ -208,18 +232,16 @@ pub(crate) fn freezes_are_declared(fleet: &Fleet) {
     }
     assert_eq!(shown["spec"]["selector"]["names"], Value::from(vec!["node1"]), "{shown:#}");
     assert_eq!(fleet.json(&["status"])["freezesActive"], 0, "it has not begun");
+}
 
-    // In a file, and the same again is no change.
-    let file = fleet.dir().join("freeze.yaml");
-    let text = "kind: Freeze\nname: quiet\nreason: no changes at all\nselector: { names: [node5] }\n";
-    fs::write(&file, text).expect("the fleet's directory is ours");
-    let file = file.to_string_lossy().into_owned();
+/// In a file, and the same again is no change.
+fn frozen_by_file(fleet: &Fleet, file: &str) {
     for word in ["applied", "unchanged"] {
-        let answer = fleet.quorate(&["freeze", "apply", "-f", &file]).expect(0);
+        let answer = fleet.quorate(&["freeze", "apply", "-f", file]).expect(0);
         assert_eq!(answer.stdout.trim_end(), format!("freeze quiet {word}"));
     }
-    let _ = fleet.quorate(&["apply", "-f", &file, "--detailed-exitcode"]).expect(0);
-    assert_eq!(names(&fleet.json(&["freeze", "list"])), ["quiet", "year-end"]);
+    let _ = fleet.quorate(&["apply", "-f", file, "--detailed-exitcode"]).expect(0);
+    assert_eq!(freezes(fleet), ["quiet", "year-end"]);
     assert_eq!(fleet.json(&["status"])["freezesActive"], 1);
     let table = fleet.quorate(&["freeze", "ls"]).expect(0).stdout;
     assert!(table.contains("Upcoming") && table.contains("Active"), "{table}");
@@ -227,8 +249,10 @@ pub(crate) fn freezes_are_declared(fleet: &Fleet) {
     let refused = fleet.quorate(&["node", "drain", "node5", "--yes"]).expect(3);
     assert!(refused.stderr.contains("reason: FREEZE"), "{}", refused.stderr);
     assert_eq!(fleet.json(&["node", "show", "node5"])["drain"], "NONE");
+}
 
-    // Bad input, by its exit code; nothing of it is kept.
+/// Bad input, by its exit code; nothing of it is kept.
+fn frozen_badly(fleet: &Fleet, file: &str) {
     let bad: &[(i32, &[&str])] = &[
         (2, &["apply", "bad"]),
         (2, &["apply", "bad", "--reason", ""]),
@@ -249,7 +273,7 @@ pub(crate) fn freezes_are_declared(fleet: &Fleet) {
         (2, &["apply", "bad", "--reason", "x", "--until", "tomorrow"]),
         (2, &["apply", "bad", "--reason", "x", "-l", "zone in (a"]),
         (2, &["apply", "Bad Name", "--reason", "x"]),
-        (2, &["apply", "bad", "-f", &file]),
+        (2, &["apply", "bad", "-f", file]),
         (2, &["delete", "quiet"]),
         (6, &["apply", "bad", "--reason", "x", "--service", "lodger"]),
         (6, &["show", "nothing"]),
@@ -258,10 +282,4 @@ pub(crate) fn freezes_are_declared(fleet: &Fleet) {
     for (code, args) in bad {
         let _ = fleet.quorate(&[&["freeze"], *args].concat()).expect(*code);
     }
-    assert_eq!(names(&fleet.json(&["freeze", "list"])), ["quiet", "year-end"]);
-    for name in ["quiet", "year-end"] {
-        let _ = fleet.quorate(&["freeze", "delete", name, "--dry-run"]).expect(0);
-        let _ = fleet.quorate(&["freeze", "delete", name, "--yes"]).expect(0);
-    }
-    assert_eq!(names(&fleet.json(&["freeze", "list"])), Vec::<String>::new());
 }

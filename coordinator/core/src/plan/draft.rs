@@ -70,8 +70,8 @@ impl<'a> Draft<'a> {
         Self { state, obs, request, now, waves: Vec::new(), parallel: 1, skipped: 0, warnings: Vec::new() }
     }
 
-    /// Refuses what could not begin with anything now: every target is frozen. Looked at before anything else, because nothing
-    /// is wrong with the fleet.
+    /// Refuses what could not begin with anything now: every target is frozen. Looked at before the quorum, because nothing is
+    /// wrong with the fleet.
     pub(super) fn check_freezes(&self, job: &Job) -> Result<(), Refusal> {
         let mut first = None;
         for target in &job.targets {

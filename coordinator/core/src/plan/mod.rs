@@ -51,6 +51,8 @@ pub fn plan(
     draft.check_width(&job)?;
     draft.check_freezes(&job)?;
     draft.leave_out_unheard(&mut job)?;
+    // Again: those that are left may all be frozen.
+    draft.check_freezes(&job)?;
     draft.check_capabilities(&job)?;
     order::sort(state, obs, &job.service, &mut job.targets);
     draft.build(&job)?;

@@ -179,6 +179,40 @@ fn what_disturbs_is_held_and_what_does_not_goes_on() {
 }
 
 #[test]
+fn a_plan_is_refused_only_when_nothing_of_it_could_begin() {
+    let mut fleet = fleet();
+    let rollout = || Goal::Rollout { group: group("voters"), change: Change::Restart };
+    put(
+        &mut fleet,
+        on(Selector { names: vec!["node[12]".into(), "node2".into()], ..Selector::default() }),
+        None,
+    );
+    let warnings = planned(&fleet, rollout()).unwrap().warnings;
+    assert!(
+        warnings.contains(&"node2 is frozen: its step waits until f is deleted".to_owned()),
+        "{warnings:?}"
+    );
+    // node1 is out of the freeze, and nobody hears it: what is left is frozen.
+    put(
+        &mut fleet,
+        on(Selector { names: vec!["node2".into(), "node3".into()], ..Selector::default() }),
+        None,
+    );
+    planned(&fleet, rollout()).unwrap();
+    fleet.mischief.deaf.insert(node("node1"));
+    for _ in 0..30 {
+        fleet.tick();
+    }
+    let stop = Goal::Run { service: service("web"), nodes: all(), verb: Verb::Restart };
+    planned(&fleet, stop.clone()).unwrap();
+    fleet.mischief.deaf.insert(node("node4"));
+    for _ in 0..30 {
+        fleet.tick();
+    }
+    assert_eq!(planned(&fleet, stop).unwrap_err().reason(), Reason::Freeze);
+}
+
+#[test]
 fn a_step_that_is_due_is_refused_where_it_is_committed() {
     let mut fleet = fleet();
     let id = OperationId::new("r-1").unwrap();
