@@ -248,7 +248,10 @@ proptest! {
         let mut epoch = Epoch(0);
         let mut last = NodeId(0);
         for (kind, a, b, c) in codes {
-            let command = decode(&fleet, kind, a, b, c);
+            let command = match kind {
+                26 | 27 => calendar(kind == 26, node(&format!("node{}", a % 4 + 1)), b),
+                _ => decode(&fleet, kind, a, b, c),
+            };
             let request = (c & 1 == 1).then(|| RequestId::new(format!("q-{}", c % 8)).unwrap());
             let entry = Entry::new(fleet.world.now, admin(), request.clone(), command);
             let known = request.as_ref().and_then(|r| fleet.world.state.dedupe.lookup(&admin(), r)).cloned();
@@ -317,6 +320,25 @@ fn untouched(before: &State, after: &State) -> bool {
     bare == *before
 }
 
+/// Freezes of two names, of one node or of the whole fleet, some of them over already; or deletes one.
+fn calendar(freezes: bool, node: NodeName, b: u8) -> Command {
+    let name = FreezeName::new(format!("f{}", b % 2)).unwrap();
+    let command = if freezes {
+        let spec = FreezeSpec {
+            name,
+            selector: (b & 2 == 0).then(|| Selector::node(node.as_str())),
+            services: vec![],
+            reason: "test".into(),
+            starts: None,
+            ends: (b >= 8).then_some(START),
+        };
+        CalendarCommand::ApplyFreeze { spec, expect: None }
+    } else {
+        CalendarCommand::DeleteFreeze { name, expect: None }
+    };
+    Command::Calendar(Box::new(command))
+}
+
 fn decode(fleet: &Fleet, kind: u8, a: u8, b: u8, c: u8) -> Command {
     let state = &fleet.world.state;
     let name = node(&format!("node{}", a % 4 + 1));
@@ -383,22 +405,6 @@ fn decode(fleet: &Fleet, kind: u8, a: u8, b: u8, c: u8) -> Command {
             node: name,
             state: ObligationState::Discharged,
         }),
-        25 => {
-            let spec = FreezeSpec {
-                name: FreezeName::new(format!("f{}", b % 2)).unwrap(),
-                selector: (b & 2 == 0).then(|| Selector::node(name.as_str())),
-                services: vec![],
-                reason,
-                starts: None,
-                // Over already: it holds nothing.
-                ends: (b >= 8).then_some(START),
-            };
-            Command::Calendar(Box::new(CalendarCommand::ApplyFreeze { spec, expect: None }))
-        }
-        26 => {
-            let name = FreezeName::new(format!("f{}", b % 2)).unwrap();
-            Command::Calendar(Box::new(CalendarCommand::DeleteFreeze { name, expect: None }))
-        }
         _ => Command::Instance(InstanceCommand::SetDesired {
             instance: InstanceId { node: name, service: service("ledger") },
             desired: if b & 1 == 0 { DesiredState::Stopped } else { DesiredState::Running },
