@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use quorate_model::{FreezeName, FreezeSpec, Reason, Refusal, Revision};
+use quorate_model::{FreezeName, FreezeSpec, FreezeState, Reason, Refusal, Revision, Timestamp};
 
 use super::declared::expected;
 use super::{Context, Effect};
@@ -30,6 +30,21 @@ fn known_workloads(state: &State, spec: &FreezeSpec) -> Result<(), Refusal> {
     match spec.services.iter().find(|name| !known(name.as_str())) {
         Some(name) => {
             Err(Refusal::new(Reason::NotFound, format!("services: there is no service or group {name}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What a freeze names is not deleted under it: it would thaw what its owner wants left alone, and nobody would be asked.
+pub(super) fn unnamed(state: &State, name: &str, now: Timestamp) -> Result<(), Refusal> {
+    let names = |spec: &FreezeSpec| match spec.state(now) {
+        FreezeState::Upcoming | FreezeState::Active => spec.services.iter().any(|n| n.as_str() == name),
+        FreezeState::Ended => false,
+    };
+    match state.freezes.values().find(|freeze| names(&freeze.spec)) {
+        Some(freeze) => {
+            Err(Refusal::new(Reason::Conflict, format!("freeze {} names {name}", freeze.spec.name))
+                .with_hint(format!("quorate freeze delete {}", freeze.spec.name)))
         }
         None => Ok(()),
     }

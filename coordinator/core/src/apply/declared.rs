@@ -4,7 +4,7 @@ use alloc::format;
 
 use quorate_model::{GroupName, GroupSpec, Reason, Refusal, Revision, ServiceName, ServiceSpec};
 
-use super::{Context, Effect, validate};
+use super::{Context, Effect, calendar, validate};
 use crate::command::DeclaredCommand;
 use crate::state::declared::{GROUPS_MAX, SERVICES_MAX};
 use crate::state::{Group, Service, State};
@@ -81,6 +81,7 @@ fn delete_service(state: &mut State, context: &Context<'_>, name: &ServiceName) 
     if let Some(operation) = busy {
         return Err(Refusal::new(Reason::Conflict, format!("{} works on service {name}", operation.id)));
     }
+    calendar::unnamed(state, name.as_str(), context.now)?;
     state.services.remove(name);
     for services in state.instances.0.values_mut() {
         services.remove(name);
@@ -128,6 +129,7 @@ fn delete_group(state: &mut State, context: &Context<'_>, name: &GroupName) -> R
         return Err(Refusal::new(Reason::NotFound, format!("there is no group {name}")));
     }
     ungranted(state, name)?;
+    calendar::unnamed(state, name.as_str(), context.now)?;
     state.groups.remove(name);
     Ok(Effect::changed(context.done(), format!("groups/{name}"), "deleted"))
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use quorate_core::command::{CalendarCommand, Command, NodeCommand, OperationCommand, StepCommand};
+use quorate_core::command::{
+    CalendarCommand, Command, DeclaredCommand, NodeCommand, OperationCommand, StepCommand,
+};
 use quorate_core::plan::{Change, Goal, PlanRequest, Verb, plan};
 use quorate_core::safety::freeze::{begins, covering, unfrozen};
 use quorate_core::safety::{Ask, Evidence, disturb_all};
@@ -279,6 +281,24 @@ fn the_door_checks_first() {
     assert_eq!(reason(&delete(&mut fleet, "f", Some(first.revision.0))), Some(Reason::StalePlan));
     assert_eq!(reason(&delete(&mut fleet, "f", Some(second.revision.0))), None);
     assert!(fleet.world.state.freezes.is_empty());
+}
+
+#[test]
+fn what_a_freeze_names_is_not_deleted_under_it() {
+    let mut fleet = fleet();
+    let ends = Some(fleet.world.now.plus(DurationMs::from_secs(10)));
+    put(&mut fleet, FreezeSpec { ends, ..of("voters") }, None);
+    put(&mut fleet, FreezeSpec { name: FreezeName::new("g").unwrap(), ..of("web") }, None);
+    let forget = |fleet: &mut Fleet, command| reason(&fleet.world.user(Command::Declared(Box::new(command))));
+    let voters = || DeclaredCommand::DeleteGroup { name: group("voters") };
+    let web = || DeclaredCommand::DeleteService { name: service("web") };
+    assert_eq!(forget(&mut fleet, voters()), Some(Reason::Conflict));
+    assert_eq!(forget(&mut fleet, web()), Some(Reason::Conflict));
+    fleet.world.now = ends.unwrap();
+    assert_eq!(forget(&mut fleet, voters()), None, "its freeze is over");
+    assert_eq!(forget(&mut fleet, web()), Some(Reason::Conflict));
+    delete(&mut fleet, "g", None);
+    assert_eq!(forget(&mut fleet, web()), None);
 }
 
 #[test]

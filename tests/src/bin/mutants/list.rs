@@ -71,6 +71,20 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         tests: CORE,
     },
     Mutant {
+        name: "freeze-ignored-by-steps",
+        file: "coordinator/core/src/safety/budget.rs",
+        find: "freeze::begins(state, instance, ask.operation, now))",
+        put: "freeze::begins(state, instance, ask.operation, now).filter(|_| false))",
+        tests: CORE,
+    },
+    Mutant {
+        name: "freeze-ignored-by-drains",
+        file: "coordinator/core/src/apply/node.rs",
+        find: "freeze::unfrozen(state, node, None, context.now) {",
+        put: "freeze::unfrozen(state, node, None, context.now).filter(|_| false) {",
+        tests: CORE,
+    },
+    Mutant {
         name: "gate-takes-old-passes",
         file: "coordinator/core/src/safety/gate.rs",
         find: "reading.ok && reading.passes >= probe.passes && reading.at.minus(DurationMs(spread)) > since",
