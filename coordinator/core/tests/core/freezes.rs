@@ -286,15 +286,15 @@ fn the_door_checks_first() {
 #[test]
 fn what_a_freeze_names_is_not_deleted_under_it() {
     let mut fleet = fleet();
-    let ends = Some(fleet.world.now.plus(DurationMs::from_secs(10)));
-    put(&mut fleet, FreezeSpec { ends, ..of("voters") }, None);
+    let end = fleet.world.now.plus(DurationMs::from_secs(10));
+    put(&mut fleet, FreezeSpec { ends: Some(end), ..of("voters") }, None);
     put(&mut fleet, FreezeSpec { name: FreezeName::new("g").unwrap(), ..of("web") }, None);
     let forget = |fleet: &mut Fleet, command| reason(&fleet.world.user(Command::Declared(Box::new(command))));
     let voters = || DeclaredCommand::DeleteGroup { name: group("voters") };
     let web = || DeclaredCommand::DeleteService { name: service("web") };
     assert_eq!(forget(&mut fleet, voters()), Some(Reason::Conflict));
     assert_eq!(forget(&mut fleet, web()), Some(Reason::Conflict));
-    fleet.world.now = ends.unwrap();
+    fleet.world.now = end;
     assert_eq!(forget(&mut fleet, voters()), None, "its freeze is over");
     assert_eq!(forget(&mut fleet, web()), Some(Reason::Conflict));
     delete(&mut fleet, "g", None);
