@@ -52,6 +52,8 @@ pub enum Command {
     Action(commands::action::ActionCommand),
     #[command(subcommand, alias = "backups")]
     Backup(commands::backup::BackupCommand),
+    #[command(subcommand, alias = "artifacts")]
+    Artifact(commands::artifact::ArtifactCommand),
     #[command(subcommand, alias = "logs")]
     Log(commands::log::LogCommand),
     #[command(subcommand, alias = "freezes")]
@@ -99,6 +101,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Operation(command) => commands::operation::run(&ctx, command).await,
         Command::Action(command) => commands::action::run(&ctx, command).await,
         Command::Backup(command) => commands::backup::run(&ctx, command).await,
+        Command::Artifact(command) => commands::artifact::run(&ctx, command).await,
         Command::Log(command) => commands::log::run(&ctx, command).await,
         Command::Freeze(command) => commands::freeze::run(&ctx, command).await,
         Command::Cluster(command) => commands::cluster::run(&ctx, command).await,

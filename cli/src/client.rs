@@ -57,6 +57,16 @@ impl Client {
         self.channels[at].1.clone()
     }
 
+    /// Every coordinator's number and channel.
+    pub fn all(&self) -> impl Iterator<Item = (usize, Channel)> {
+        self.channels.iter().enumerate().map(|(at, (_, channel))| (at, channel.clone()))
+    }
+
+    /// Uses this coordinator from now on.
+    pub fn choose(&self, at: usize) {
+        self.current.store(at, Ordering::Relaxed);
+    }
+
     /// Moves on to the next coordinator.
     pub fn advance(&self) {
         self.current.fetch_add(1, Ordering::Relaxed);

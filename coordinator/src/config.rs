@@ -9,6 +9,7 @@ use quorate_common::config::{ConfigError, load};
 use quorate_model::MemberName;
 use serde::Deserialize;
 
+use crate::artifacts::ArtifactLimits;
 use crate::listen::ListenLimits;
 use crate::raft::RaftConfig;
 
@@ -33,6 +34,8 @@ struct Raw {
     fleet: RawFleet,
     #[serde(default)]
     store: RawStore,
+    #[serde(default)]
+    artifacts: ArtifactLimits,
     #[serde(default)]
     limits: ListenLimits,
     #[serde(default)]
@@ -166,6 +169,8 @@ pub struct Config {
     pub min_free_percent: u8,
     /// sled's page cache.
     pub cache_bytes: u64,
+    /// How much of the disk artifacts may take.
+    pub artifacts: ArtifactLimits,
     /// Limits of the listeners.
     pub limits: ListenLimits,
     /// Life of certificates that this member signs.
@@ -236,6 +241,7 @@ impl Config {
             return Err(refuse("data_dir", "it must be an absolute path".to_owned()));
         }
         timings(&raw.raft, &raw.fleet).map_err(|(key, why)| refuse(key, why))?;
+        raw.artifacts.validate().map_err(|(key, why)| refuse(key, why))?;
         raw.limits.validate().map_err(|error| refuse("limits", error.to_string()))?;
         let advertise = |key, text: String, listen: SocketAddr| -> Result<String, ConfigRefused> {
             let text = if text.is_empty() { listen.to_string() } else { text };
@@ -281,6 +287,7 @@ impl Config {
             min_free_bytes: raw.store.min_free_bytes,
             min_free_percent: raw.store.min_free_percent.min(90),
             cache_bytes: raw.store.cache_bytes.clamp(8 << 20, 4 << 30),
+            artifacts: raw.artifacts,
             limits: raw.limits,
             certificate_life: Duration::from_secs(raw.certificates.life_secs),
             log_json,

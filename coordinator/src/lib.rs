@@ -1,6 +1,7 @@
 //! One member of the coordinator: the shell around `quorate_core`.
 
 pub mod api;
+pub mod artifacts;
 pub mod config;
 pub mod http;
 pub mod leader;

@@ -56,6 +56,16 @@ names! {
     pub const CHANGES: &str = "quorate_coordinator_changes";
     /// Agent sessions that this member holds.
     pub const SESSIONS: &str = "quorate_coordinator_agent_sessions";
+    /// Complete artifacts on this member's disk.
+    pub const ARTIFACTS: &str = "quorate_coordinator_artifacts";
+    /// Bytes of the complete artifacts on this member's disk.
+    pub const ARTIFACT_BYTES: &str = "quorate_coordinator_artifact_bytes";
+    /// Uploads that were begun at this member and not finished.
+    pub const ARTIFACT_UPLOADS: &str = "quorate_coordinator_artifact_uploads_open";
+    /// Artifacts that this member copies from another one now.
+    pub const ARTIFACT_COPIES: &str = "quorate_coordinator_artifact_copies_running";
+    /// Copies of artifacts that failed since this member started; each is tried again.
+    pub const ARTIFACT_COPIES_FAILED: &str = "quorate_coordinator_artifact_copies_failed";
     /// Nodes by status.
     pub const NODES: &str = "quorate_coordinator_nodes";
     /// Available minus required voters of a group; below 0 its quorum is lost. Leader only.
@@ -198,6 +208,7 @@ impl Metrics {
         registry.register(CALL_SECONDS, help(CALL_SECONDS), counted.call_seconds.clone());
         registry.register(IN_FLIGHT, help(IN_FLIGHT), counted.in_flight.clone());
         member(&mut registry, api);
+        artifacts(&mut registry, api);
         replicated(&mut registry, api);
         let mut text = String::new();
         encode(&mut text, &registry)?;
@@ -234,6 +245,17 @@ fn member(registry: &mut Registry, api: &Api) {
         roles.get_or_create(&RoleLabel { role: role.as_str() }).set(i64::from(role == health.role));
     }
     registry.register(RAFT_ROLE, help(RAFT_ROLE), roles);
+}
+
+fn artifacts(registry: &mut Registry, api: &Api) {
+    let Some(artifacts) = api.artifacts() else { return };
+    let (kept, (running, failed)) = (artifacts.kept(), artifacts.copies());
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    gauge(registry, ARTIFACTS, count(kept.blobs));
+    gauge(registry, ARTIFACT_BYTES, kept.bytes);
+    gauge(registry, ARTIFACT_UPLOADS, count(kept.uploads));
+    gauge(registry, ARTIFACT_COPIES, running);
+    counter(registry, ARTIFACT_COPIES_FAILED, failed);
 }
 
 fn replicated(registry: &mut Registry, api: &Api) {

@@ -4,6 +4,7 @@
 
 pub mod action;
 pub mod apply;
+pub mod artifact;
 pub mod audit;
 pub mod backup;
 pub mod cluster;

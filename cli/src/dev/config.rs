@@ -26,6 +26,9 @@
 //! ballast_bytes = 0                # no reserve file, no free-space check: a laptop's disk may be nearly full
 //! min_free_bytes = 0
 //! min_free_percent = 0
+//! [artifacts]
+//! min_free = "0B"                  # the same
+//! min_free_percent = 0
 //! ```
 //!
 //! `quorate-coordinator init --config FILE --admin-out DIR` writes `ca.pem`, `cert.pem` and `key.pem` of the first
@@ -76,6 +79,7 @@ pub(super) struct CoordinatorConfig {
     raft: RaftTimes,
     fleet: FleetTimes,
     store: StoreLimits,
+    artifacts: ArtifactFloor,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -107,6 +111,12 @@ struct StoreLimits {
     min_free_percent: u8,
 }
 
+#[derive(Debug, Clone, Serialize)]
+struct ArtifactFloor {
+    min_free: &'static str,
+    min_free_percent: u8,
+}
+
 impl CoordinatorConfig {
     /// The file of one member; `first_http` is where the others ask to join, `None` for the first.
     pub(super) fn new(layout: &Layout, member: &Coordinator, first_http: Option<&str>) -> Self {
@@ -127,6 +137,7 @@ impl CoordinatorConfig {
             },
             fleet: FleetTimes { heartbeat_ms: 500, silence_ms: 3000, grace_ms: 5000 },
             store: StoreLimits { ballast_bytes: 0, min_free_bytes: 0, min_free_percent: 0 },
+            artifacts: ArtifactFloor { min_free: "0B", min_free_percent: 0 },
         }
     }
 }

@@ -90,7 +90,7 @@ fn items(value: Value, list: Option<&str>) -> Vec<Value> {
 }
 
 fn name_of(value: &Value) -> String {
-    ["name", "planId", "backupId", "tokenId", "sequence"]
+    ["name", "planId", "backupId", "tokenId", "digest", "sequence"]
         .iter()
         .find_map(|key| value.get(*key))
         .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))

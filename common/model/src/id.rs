@@ -261,6 +261,16 @@ mod tests {
     }
 
     #[test]
+    fn a_digest_is_hex_and_nothing_a_path_could_be() {
+        assert!(Digest::new("0123456789abcdef".repeat(4)).is_ok());
+        let (upper, long) = ("A".repeat(64), "a".repeat(65));
+        let climbs = alloc::format!("../{}", "a".repeat(61));
+        for bad in ["", "abc", &upper, &long, &climbs, &"g".repeat(64), &"\0".repeat(64)] {
+            assert!(Digest::new(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
     fn minted_ids_are_valid_and_twelve_digits() {
         let text = minted("r", 0xffff_0123_4567_89ab);
         assert_eq!(text, "r-0123456789ab");

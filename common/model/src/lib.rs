@@ -14,6 +14,7 @@ extern crate alloc;
 mod enums;
 
 pub mod action;
+pub mod artifact;
 pub mod backup;
 pub mod calendar;
 pub mod group;
@@ -32,6 +33,7 @@ pub mod session;
 pub mod time;
 
 pub use action::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
+pub use artifact::{ArtifactSpec, InvalidArtifact};
 pub use calendar::{FreezeSpec, FreezeState, InvalidFreeze};
 pub use group::{BftRounding, GroupSpec, GroupState, InstanceRole, QuorumPolicy, Sync};
 pub use id::*;

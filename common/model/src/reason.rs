@@ -152,6 +152,18 @@ reasons! {
         "A limit on how many there may be is reached.",
         "Memory and everybody else.",
         "Remove some, or raise the limit in the configuration.";
+    OffsetMismatch = "OFFSET_MISMATCH", retry false,
+        "A part of an artifact does not begin where the bytes that are there end.",
+        "The artifact from holes and from bytes written twice.",
+        "Go on at the offset that the refusal names; `quorate artifact push` does.";
+    DigestMismatch = "DIGEST_MISMATCH", retry false,
+        "The bytes that came are not those of the digest they came under.",
+        "The hosts from an artifact that was damaged or exchanged on its way.",
+        "Push the file again; if it lasts, look for what changes it meanwhile.";
+    ArtifactUnavailable = "ARTIFACT_UNAVAILABLE", retry true,
+        "No member that answers has all bytes of the artifact.",
+        "The hosts from half an artifact.",
+        "`quorate artifact show` names the members that have it; if there are none, push it again.";
     RateLimited = "RATE_LIMITED", retry true,
         "Too many calls in too short a time.",
         "Everybody else.",

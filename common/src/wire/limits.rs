@@ -38,3 +38,7 @@ pub const PAGE_MAX: u32 = 1_000;
 pub const OUTCOME_TEXT_MAX_BYTES: usize = 1_024;
 /// Most findings, disks, addresses, rotated files or extra facts in one report.
 pub const OUTCOME_LIST_MAX: usize = 256;
+/// Most bytes of an artifact in one message between a client, or a fellow member, and a coordinator.
+pub const ARTIFACT_CHUNK_MAX_BYTES: u32 = 256 * 1024;
+/// Most bytes of an artifact in one message to an agent, whose messages have at most 256 KiB in all.
+pub const ARTIFACT_FETCH_MAX_BYTES: u32 = 128 * 1024;

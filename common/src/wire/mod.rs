@@ -7,6 +7,7 @@
 //! fail). Reading destructures the message without `..`, so that a new field does not go unnoticed.
 
 pub mod agent;
+pub mod artifact;
 pub mod backup;
 pub mod calendar;
 pub mod enums;

@@ -147,6 +147,15 @@ pub const RULES: &[Rule] = rules! {
         "ListBackups": VIEWER, Read, Any;
         "GetBackup": VIEWER, Read, Any;
     }
+    "quorate.v1.ArtifactService" {
+        "ListArtifacts": VIEWER, Read, Any;
+        "GetArtifact": VIEWER, Read, Any;
+        "BeginUpload": OPERATOR, Change, Any;
+        "WriteArtifact": OPERATOR, Change, Any;
+        "FinishUpload": OPERATOR, Change, Any;
+        "ReadArtifact": OPERATOR, Read, Any;
+        "DeleteArtifact": OPERATOR, Change, Any;
+    }
     "quorate.v1.AuditService" {
         "ListAuditRecords": VIEWER, Read, Any;
         "WatchAuditRecords": VIEWER, Stream, Any;
@@ -165,6 +174,7 @@ pub const RULES: &[Rule] = rules! {
     "quorate.agent.v1.AgentService" {
         "Session": Allow::Agents, Stream, Any;
         "RenewCertificate": Allow::Agents, Change, Any;
+        "FetchArtifact": Allow::Agents, Read, Any;
     }
     "quorate.peer.v1.PeerService" {
         "AppendEntries": Allow::Coordinators, Stream, Any;
@@ -174,6 +184,10 @@ pub const RULES: &[Rule] = rules! {
         "ReadIndex": Allow::Coordinators, Stream, Any;
         "ReportObservations": Allow::Coordinators, Stream, Any;
         "GetPeerStatus": Allow::Coordinators, Stream, Any;
+    }
+    "quorate.peer.v1.ArtifactPeerService" {
+        "ReadArtifact": Allow::Coordinators, Read, Any;
+        "SuspectArtifact": Allow::Coordinators, Read, Any;
     }
     "grpc.health.v1.Health" {
         "Check": VIEWER, Read, Any;

@@ -20,6 +20,7 @@ use super::dryrun;
 use super::ledger::Ledger;
 use super::rate::FailureLimit;
 use super::status::Failure;
+use crate::artifacts::Artifacts;
 use crate::metrics::Metrics;
 
 /// How long an answer waits until this member has applied what was just written.
@@ -34,6 +35,7 @@ pub struct Api {
 pub(crate) struct Inner {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) signer: Arc<dyn Signer>,
+    pub(crate) artifacts: Option<Artifacts>,
     pub(crate) ledger: Ledger,
     pub(crate) enrol_failures: FailureLimit,
     pub(crate) metrics: Metrics,
@@ -72,12 +74,17 @@ pub(crate) struct Change {
 }
 
 impl Api {
-    /// Puts the API together.
+    /// Puts the API together. Without `artifacts` this member keeps none.
     #[must_use]
-    pub fn new(backend: Arc<dyn Backend>, signer: Arc<dyn Signer>, options: &ApiOptions) -> Self {
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        signer: Arc<dyn Signer>,
+        artifacts: Option<Artifacts>,
+        options: &ApiOptions,
+    ) -> Self {
         let enrol_failures = FailureLimit::new(options.enrol_failures_per_minute, options.limit_loopback);
         let (ledger, metrics) = (Ledger::default(), Metrics::default());
-        Self { inner: Arc::new(Inner { backend, signer, ledger, enrol_failures, metrics }) }
+        Self { inner: Arc::new(Inner { backend, signer, artifacts, ledger, enrol_failures, metrics }) }
     }
 
     /// Counts of reads and denials; to be drained every [`super::ledger::DRAIN_INTERVAL`].
@@ -90,6 +97,12 @@ impl Api {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    /// The bytes of artifacts that this member keeps.
+    #[must_use]
+    pub fn artifacts(&self) -> Option<&Artifacts> {
+        self.inner.artifacts.as_ref()
     }
 
     /// The coordinator behind it.

@@ -27,6 +27,7 @@ pub(crate) fn try_out(state: &State, entries: &[Entry]) -> Answer {
         grants: state.grants.clone(),
         obligations: state.obligations.clone(),
         backups: state.backups.clone(),
+        artifacts: state.artifacts.clone(),
         instances: state.instances.clone(),
         dedupe: Dedupe::default(),
         audit: Audit::default(),

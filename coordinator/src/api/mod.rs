@@ -1,7 +1,7 @@
 //! The automation API: gRPC services over the replicated state, and the gate in front of them.
 //!
 //! Job: let callers in, take their messages apart, read or propose, show what came of it. Must never: change anything but
-//! through [`backend::Backend::propose`], decide what safety decides, or serve a request that did not come through
+//! through [`backend::Backend::propose`] (the bytes of an upload are nothing until that lists them), decide what safety decides, or serve a request that did not come through
 //! [`gate::Gate`].
 //!
 //! **Architecture Invariant:** a service sees only an authenticated, authorised [`caller::Caller`]; without one it answers
@@ -19,6 +19,7 @@ pub mod watch;
 
 mod action;
 mod admin;
+mod artifact;
 mod audit;
 mod backup;
 mod context;

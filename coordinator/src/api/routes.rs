@@ -2,6 +2,7 @@
 
 use quorate_proto::v1::action_service_server::ActionServiceServer;
 use quorate_proto::v1::admin_service_server::AdminServiceServer;
+use quorate_proto::v1::artifact_service_server::ArtifactServiceServer;
 use quorate_proto::v1::audit_service_server::AuditServiceServer;
 use quorate_proto::v1::backup_service_server::BackupServiceServer;
 use quorate_proto::v1::enroll_service_server::EnrollServiceServer;
@@ -46,6 +47,7 @@ pub fn routes(api: &Api) -> Result<RoutesBuilder, tonic_reflection::server::Erro
         .add_service(limited!(ScheduleServiceServer, api))
         .add_service(limited!(ActionServiceServer, api))
         .add_service(limited!(BackupServiceServer, api))
+        .add_service(limited!(ArtifactServiceServer, api))
         .add_service(limited!(AuditServiceServer, api))
         .add_service(limited!(AdminServiceServer, api));
     let reflection = tonic_reflection::server::Builder::configure()

@@ -146,15 +146,16 @@ pub const fn code(reason: Reason) -> Code {
         | Reason::ActionFailed
         | Reason::Conflict
         | Reason::WrongState
+        | Reason::DigestMismatch
         | Reason::MembershipBusy => Code::FailedPrecondition,
         Reason::LowSpace | Reason::LimitReached | Reason::RateLimited => Code::ResourceExhausted,
         Reason::InvalidArgument | Reason::EmptySelector | Reason::MalformedMessage => Code::InvalidArgument,
-        Reason::MessageTooLarge => Code::OutOfRange,
+        Reason::MessageTooLarge | Reason::OffsetMismatch => Code::OutOfRange,
         Reason::NotFound => Code::NotFound,
         Reason::AlreadyExists | Reason::RequestIdConflict => Code::AlreadyExists,
         Reason::Unauthenticated | Reason::IdentityRevoked => Code::Unauthenticated,
         Reason::NotAllowed => Code::PermissionDenied,
-        Reason::NoLeader => Code::Unavailable,
+        Reason::NoLeader | Reason::ArtifactUnavailable => Code::Unavailable,
         Reason::OutcomeUnknown => Code::Unknown,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
         Reason::Internal => Code::Internal,

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use quorate_core::command::{
-    AuditCommand, ExecutionCommand, IdentityCommand, ObligationCommand, TokenCommand,
+    ArtifactCommand, AuditCommand, ExecutionCommand, IdentityCommand, ObligationCommand, TokenCommand,
 };
 use quorate_core::{Command, Entry, State};
 use quorate_model::{AccessRole, Principal};
@@ -74,12 +74,21 @@ fn admitted(state: &State, entry: &Entry) -> Result<(), String> {
             _ => false,
         },
         (Principal::Coordinator { member }, command) => match command {
+            // A member speaks for its own disk.
+            Command::Artifact(
+                ArtifactCommand::Hold { member: of, .. } | ArtifactCommand::Release { member: of, .. },
+            ) => of == member && state.members.by_id.get(of).is_some_and(|m| m.removed_at.is_none()),
             Command::Identity(IdentityCommand::Register { certificate }) => {
                 own(&certificate.principal)
                     && state.members.by_id.get(member).is_some_and(|m| m.removed_at.is_none())
             }
             _ => false,
         },
+        // What a member holds is for that member to say.
+        (
+            Principal::User { .. },
+            Command::Artifact(ArtifactCommand::Hold { .. } | ArtifactCommand::Release { .. }),
+        ) => false,
         (Principal::User { .. }, command) => access(state, &entry.principal) >= Some(needed(command)),
     };
     if may { Ok(()) } else { Err(format!("{} may not propose {}", entry.principal, entry.command.name())) }
@@ -103,6 +112,7 @@ fn needed(command: &Command) -> AccessRole {
         | Command::Execution(_)
         | Command::Obligation(_)
         | Command::Backup(_)
+        | Command::Artifact(_)
         | Command::Audit(_) => AccessRole::Operator,
     }
 }

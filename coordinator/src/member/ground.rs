@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quorate_model::Timestamp;
 
 use crate::api::backend::Signer;
+use crate::artifacts::Artifacts;
 use crate::raft::Dial;
 use crate::store::{Disk, Identity};
 
@@ -37,6 +38,8 @@ pub struct Ground {
     pub clock: Arc<dyn Clock>,
     /// Who signs certificates.
     pub signer: Arc<dyn Signer>,
+    /// The bytes of artifacts; none where there is no disk to keep them on.
+    pub artifacts: Option<Artifacts>,
 }
 
 impl std::fmt::Debug for Ground {

@@ -19,6 +19,7 @@ use crate::api::caller::Connected;
 use crate::api::gate::{Gate, Identify};
 use crate::api::ledger::DRAIN_INTERVAL;
 use crate::api::{self, Api, ApiOptions};
+use crate::artifacts::{Keeper, PeerArtifacts};
 use crate::config::Config;
 use crate::leader::{Leader, Limits};
 use crate::listen::PeerIdentity;
@@ -53,7 +54,7 @@ impl Member {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: &Config, ground: Ground) -> Result<Self, StartError> {
-        let Ground { identity, disk, dial, clock, signer } = ground;
+        let Ground { identity, disk, dial, clock, signer, artifacts } = ground;
         let (allow, admit) = (Arc::new(Allow::default()), Arc::new(Admit::default()));
         let transport = Arc::new(GrpcTransport::new(dial.clone()));
         let node: RaftNode<State> =
@@ -70,7 +71,7 @@ impl Member {
             clock,
         });
         let options = ApiOptions { limit_loopback: !config.grpc.ip().is_loopback(), ..ApiOptions::default() };
-        let api = Api::new(backend.clone(), signer, &options);
+        let api = Api::new(backend.clone(), signer, artifacts, &options);
         Ok(Self { node, backend, table, allow, sessions, dial, api })
     }
 
@@ -118,6 +119,10 @@ impl Member {
             extensions.get::<PeerIdentity>().and_then(|peer| member_of(&peer.principal))
         };
         routes.add_service(PeerServer::new(self.node.handler(), certified).into_service());
+        if let Some(artifacts) = self.api.artifacts() {
+            let peers = PeerArtifacts::new(artifacts.clone(), self.node.handler(), certified);
+            routes.add_service(peers.into_service());
+        }
         let identify: Identify = Arc::new(|extensions: &http::Extensions| {
             let peer = extensions.get::<PeerIdentity>()?;
             Some(Connected {
@@ -144,6 +149,9 @@ impl Member {
         tasks.spawn("leader", leader.run(shutdown.child()));
         let (name, backend) = (config.name.to_string(), self.backend.clone());
         tasks.spawn("reports", report(backend.clone(), self.table.clone(), name, shutdown.child()));
+        if let Some(artifacts) = self.api.artifacts() {
+            tasks.spawn_service(Keeper::new(artifacts.clone(), self.backend.clone()));
+        }
         tasks.spawn("ledger", drain(self.api.clone(), backend, shutdown.child()));
     }
 }

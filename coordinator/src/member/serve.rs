@@ -18,9 +18,10 @@ use super::renew::Renewal;
 use super::{WrongClock, clock, store_dirs, store_options, tls_dir};
 use crate::api::backend::{Backend, Signer};
 use crate::api::signer::CaSigner;
+use crate::artifacts::{ArtifactError, Artifacts, GrpcPeers};
 use crate::config::Config;
 use crate::listen::{GrpcListener, GrpcParts, HttpListener, Registry as Connections};
-use crate::raft::{Failure, StartError};
+use crate::raft::{Dial, Failure, StartError};
 use crate::store::{Files, Identity, StoreDirs, check_failures, record_divergence, record_failure};
 
 /// Time for everything to stop.
@@ -48,6 +49,9 @@ pub enum ServeError {
     /// The clock: the member's own certificate would not hold.
     #[error(transparent)]
     Clock(#[from] WrongClock),
+    /// The directory of artifacts.
+    #[error("the artifacts of this member cannot be opened")]
+    Artifacts(#[from] ArtifactError),
     /// A listener.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -70,7 +74,7 @@ impl ServeError {
             Self::Start(StartError::Store(refused)) => refused.exit_code(),
             Self::NotBorn(_) => 2,
             Self::Tls(_) => 78,
-            Self::Clock(_) | Self::Start(_) | Self::Listen { .. } | Self::Ended(_) => 1,
+            Self::Clock(_) | Self::Start(_) | Self::Artifacts(_) | Self::Listen { .. } | Self::Ended(_) => 1,
         }
     }
 
@@ -163,12 +167,16 @@ async fn start(config: &Config) -> Result<Parts, ServeError> {
     let identity = Identity::of(own.cluster.as_str(), member.0);
     let life = DurationMs::from_secs(config.certificate_life.as_secs());
     let signer: Arc<dyn Signer> = Arc::new(CaSigner::new(authority, life));
+    let dial: Arc<dyn Dial> = Arc::new(Dialer { tls: tls.clone() });
+    let peers = Arc::new(GrpcPeers::new(identity, dial.clone()));
+    let artifacts = Artifacts::open(&config.data_dir.join("artifacts"), config.artifacts.clone(), peers)?;
     let ground = Ground {
         identity,
         disk: Arc::new(Files::new(store_dirs(config), store_options(config))),
-        dial: Arc::new(Dialer { tls: tls.clone() }),
+        dial,
         clock: Arc::new(SystemClock),
         signer: signer.clone(),
+        artifacts: Some(artifacts),
     };
     let member = Member::start(config, ground).await?;
     Ok(Parts { member, tls, store, connections: Connections::new(), signer })

@@ -26,6 +26,8 @@ pub enum Purpose {
     Append,
     /// Snapshot chunks.
     Snapshot,
+    /// Bytes of artifacts.
+    Artifact,
     /// Everything else: forwarded writes, reads, observations, status.
     Control,
 }

@@ -124,7 +124,7 @@ impl PeerHandler {
         }
     }
 
-    fn check(&self, certified: u64, header: Header) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, certified: u64, header: Header) -> Result<(), Refusal> {
         let denied = |text: String| {
             tracing::warn!(sender = header.sender_id, certified, "refused a peer request: {text}");
             Err(Refusal::Denied(text))

@@ -47,6 +47,7 @@ pub use machine::{Machine, StateHandle};
 pub use node::RaftNode;
 pub use replicas::StateDigest;
 pub use service::PeerServer;
+pub(crate) use service::read_header;
 pub use status::{Counters, MemberRole, MemberStatus, RaftStatus, StatusWatch};
 pub use transport::{Call, Header, PeerError, PeerReply, PeerRequest, PeerStatus, Refusal, Transport};
 #[cfg(test)]

@@ -65,7 +65,7 @@ impl PeerServer {
     }
 }
 
-fn read_header(header: Option<pb::PeerHeader>) -> Result<Header, Status> {
+pub(crate) fn read_header(header: Option<pb::PeerHeader>) -> Result<Header, Status> {
     let missing = || Status::invalid_argument("bad_field: header");
     let pb::PeerHeader { cluster_id, sender_id, target_id } = header.ok_or_else(missing)?;
     let cluster_id =

@@ -294,6 +294,17 @@ impl AgentService for AgentSessions {
             Err(failure) => Err(self.api.refuse(&failure, caller.request.get())),
         }
     }
+
+    async fn fetch_artifact(
+        &self,
+        request: Request<pb::FetchArtifactRequest>,
+    ) -> Result<Response<pb::FetchArtifactResponse>, Status> {
+        let (_, caller) = agent(&request)?;
+        match self.api.fetch_for_agent(request.into_inner()).await {
+            Ok(fetched) => Ok(Response::new(fetched)),
+            Err(failure) => Err(self.api.refuse(&failure, caller.request.get())),
+        }
+    }
 }
 
 /// The agent that calls, as the gate proved it.

@@ -171,6 +171,7 @@ fn config(id: u64) -> Result<Config, String> {
         min_free_bytes: 0,
         min_free_percent: 0,
         cache_bytes: 0,
+        artifacts: quorate_coordinator::artifacts::ArtifactLimits::default(),
         limits,
         certificate_life: Duration::from_secs(86_400),
         log_json: false,
@@ -208,6 +209,7 @@ impl Seat {
             dial: Arc::new(self.caller.clone()),
             clock: Arc::new(SimClock),
             signer: Arc::new(NoSigner),
+            artifacts: None,
         };
         let member = Member::start(&config, ground).await.map_err(|e| with_causes(&e))?;
         let start = self.board.started(self.id, member.clone());

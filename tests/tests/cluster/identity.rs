@@ -30,7 +30,7 @@ const CALL: Duration = Duration::from_secs(10);
 /// A removed node's session ends within this (reliability.md: at once; the brief: 5 s).
 const CLOSED: Duration = Duration::from_secs(5);
 
-fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(work)
 }
@@ -41,7 +41,7 @@ fn dial(address: &str, tls: &ClientTls) -> Channel {
 }
 
 /// A channel that speaks as whoever's certificate lies in `dir`.
-fn speak_as(dir: &Path, address: &str) -> Channel {
+pub(crate) fn speak_as(dir: &Path, address: &str) -> Channel {
     let material = Material::load(&dir.join("ca.pem"), &dir.join("cert.pem"), &dir.join("key.pem"))
         .expect("an identity");
     let tls = LiveTls::new(material).client(ExpectedServer::AnyCoordinator).expect("TLS");

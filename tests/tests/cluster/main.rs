@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use quorate_tests::cluster::Fleet;
 use quorate_tests::harness::{Test, run};
 
+mod artifact;
 mod backup;
 mod control;
 mod crashes;
@@ -33,6 +34,7 @@ const TESTS: &[Test] = &[
     ("crashes::both_killed_during_a_restart", crashes::both_killed_during_a_restart),
     ("backup::written_verified_and_opened_by_tar", backup::written_verified_and_opened_by_tar),
     ("backup::writes_resume_after_a_crash_in_the_pause", backup::writes_resume_after_a_crash_in_the_pause),
+    ("artifact::pushed_copied_and_resumed", artifact::pushed_copied_and_resumed),
     ("control::paused_resumed", control::paused_resumed),
     ("control::aborted_at_a_safe_stop", control::aborted_at_a_safe_stop),
     ("control::a_waiting_gate_is_explained", control::a_waiting_gate_is_explained),

@@ -2,6 +2,7 @@
 //! (`matrix`).
 
 use quorate_proto::peer::v1 as peer;
+use quorate_proto::peer::v1::artifact_peer_service_client::ArtifactPeerServiceClient;
 use quorate_proto::peer::v1::peer_service_client::PeerServiceClient;
 use quorate_tests::cluster::Fleet;
 use tonic::Code;
@@ -21,6 +22,7 @@ pub(crate) fn b15_a_member_that_turned_bad(fleet: &Fleet) {
         block_on(async {
             let mut client = PeerServiceClient::new(speak_as(&member(fleet, sender), &grpc))
                 .max_encoding_message_size(64 << 20);
+            let mut artifacts = ArtifactPeerServiceClient::new(speak_as(&member(fleet, sender), &grpc));
             // Whoever it says it is and whatever it means, but for a header it cannot know by heart: 16 bytes of zeros.
             let header = |sender_id, target_id| {
                 Some(peer::PeerHeader { cluster_id: vec![0; 16], sender_id, target_id })
@@ -43,6 +45,9 @@ pub(crate) fn b15_a_member_that_turned_bad(fleet: &Fleet) {
                 assert_eq!(status.code(), code, "{name}: {what}: {status:?}");
                 let entry = peer::ProposeRequest { header: header.clone(), entry: vec![0x90; 1_000] };
                 let status = soon(what, client.propose(entry)).await.expect_err("it is refused");
+                assert_eq!(status.code(), code, "{name}: {what}: {status:?}");
+                let read = peer::ReadArtifactRequest { header: header.clone(), ..Default::default() };
+                let status = soon(what, artifacts.read_artifact(read)).await.expect_err("it is refused");
                 assert_eq!(status.code(), code, "{name}: {what}: {status:?}");
                 let chunk =
                     peer::InstallSnapshotRequest { header, data: vec![7; 1 << 20], ..Default::default() };

@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use quorate_model::{DurationMs, MemberId, MemberName, Principal, Reason, Refusal};
 
-use super::{Answer, Context, Effect, identity, validate};
+use super::{Answer, Context, Effect, artifact, identity, validate};
 use crate::command::ClusterCommand;
 use crate::state::cluster::MEMBERS_MAX;
 use crate::state::{Member, Settings, State};
@@ -134,6 +134,7 @@ fn remove(state: &mut State, context: &Context<'_>, member: MemberId) -> Result<
     found.removed_at = Some(context.now);
     let name = found.name.clone();
     identity::revoke_all(state, context, &Principal::Coordinator { member });
+    artifact::member_removed(state, context, member);
     Ok(Effect::changed(context.done(), format!("members/{name}"), format!("number {member} is gone")))
 }
 

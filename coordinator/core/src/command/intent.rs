@@ -1,9 +1,9 @@
 //! What a caller meant, apart from what its proposer minted on the way, and the names of commands for the audit.
 
 use crate::command::{
-    AuditCommand, BackupCommand, CalendarCommand, ClusterCommand, Command, DeclaredCommand, ExecutionCommand,
-    IdentityCommand, InstanceCommand, NodeCommand, ObligationCommand, OperationCommand, StepCommand,
-    TokenCommand,
+    ArtifactCommand, AuditCommand, BackupCommand, CalendarCommand, ClusterCommand, Command, DeclaredCommand,
+    ExecutionCommand, IdentityCommand, InstanceCommand, NodeCommand, ObligationCommand, OperationCommand,
+    StepCommand, TokenCommand,
 };
 use crate::hash::{Hash, canonical};
 
@@ -40,6 +40,7 @@ impl Command {
             | Self::Execution(_)
             | Self::Obligation(_)
             | Self::Backup(_)
+            | Self::Artifact(_)
             | Self::Audit(_) => canonical(&(name, self)),
         }
     }
@@ -92,6 +93,12 @@ impl Command {
                 | OperationCommand::DeadlinePassed { .. }
                 | OperationCommand::Settle { .. } => false,
             },
+            Self::Artifact(command) => match command {
+                ArtifactCommand::Register { .. } => true,
+                ArtifactCommand::Hold { .. }
+                | ArtifactCommand::Release { .. }
+                | ArtifactCommand::Delete { .. } => false,
+            },
             Self::Identity(_)
             | Self::Instance(_)
             | Self::Step(_)
@@ -124,6 +131,7 @@ impl Command {
                 BackupCommand::Record { .. } => "backup.record",
                 BackupCommand::SetState { .. } => "backup.set_state",
             },
+            Self::Artifact(command) => artifact(command),
             Self::Audit(command) => match command {
                 AuditCommand::Append { .. } => "audit.append",
             },
@@ -226,6 +234,15 @@ const fn execution(command: &ExecutionCommand) -> &'static str {
         ExecutionCommand::MarkUnknown { .. } => "execution.mark_unknown",
         ExecutionCommand::Cancel { .. } => "execution.cancel",
         ExecutionCommand::Resolve { .. } => "execution.resolve",
+    }
+}
+
+const fn artifact(command: &ArtifactCommand) -> &'static str {
+    match command {
+        ArtifactCommand::Register { .. } => "artifact.register",
+        ArtifactCommand::Hold { .. } => "artifact.hold",
+        ArtifactCommand::Release { .. } => "artifact.release",
+        ArtifactCommand::Delete { .. } => "artifact.delete",
     }
 }
 

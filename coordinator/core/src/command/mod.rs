@@ -3,6 +3,7 @@
 //! Job: name each change and carry all it needs. Must never: hold behaviour; `apply` does. They go to disk in the log: a
 //! released variant or field is never renamed.
 
+mod artifact;
 mod calendar;
 mod cluster;
 mod declared;
@@ -17,6 +18,7 @@ use alloc::string::String;
 use quorate_model::{Principal, RequestId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub use artifact::ArtifactCommand;
 pub use calendar::CalendarCommand;
 pub use cluster::{ClusterCommand, IdentityCommand, Join, NewCertificate, TokenCommand};
 pub use declared::{DeclaredCommand, InstanceChange, InstanceCommand};
@@ -101,6 +103,8 @@ pub enum Command {
     Obligation(ObligationCommand),
     /// The catalogue of backups.
     Backup(BackupCommand),
+    /// The catalogue of artifacts.
+    Artifact(ArtifactCommand),
     /// The hash-chained log.
     Audit(AuditCommand),
 }

@@ -3,6 +3,7 @@
 //! Job: hold the data and answer look-ups. Must never: change itself by its own rules; `apply` does, so that every change
 //! has one door. Everything here goes to disk in snapshots: fields are never renamed.
 
+pub mod artifact;
 pub mod audit;
 pub mod backup;
 pub mod calendar;
@@ -20,13 +21,14 @@ pub mod settings;
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use quorate_model::{
-    BackupId, Epoch, ExecutionId, FreezeName, GroupName, NodeName, ObligationId, OperationId, PlanId,
+    BackupId, Digest, Epoch, ExecutionId, FreezeName, GroupName, NodeName, ObligationId, OperationId, PlanId,
     Revision, Serial, ServiceName, Timestamp, TokenId, UserName,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
 
+pub use artifact::Artifact;
 pub use audit::{Audit, AuditRecord};
 pub use backup::Backup;
 pub use calendar::Freeze;
@@ -83,6 +85,9 @@ pub struct State {
     pub obligations: BTreeMap<ObligationId, Obligation>,
     /// The catalogue of backups.
     pub backups: BTreeMap<BackupId, Backup>,
+    /// The catalogue of artifacts; their bytes lie on the members' disks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub artifacts: BTreeMap<Digest, Artifact>,
     /// What was last decided about each instance.
     pub instances: Instances,
     /// Answers kept for repeated request ids.

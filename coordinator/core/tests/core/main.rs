@@ -1,6 +1,7 @@
 //! Tests of the heart across its rooms: transcripts, properties, frozen bytes.
 
 mod agents;
+mod artifacts;
 mod budget;
 mod doors;
 mod freezes;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use quorate_core::command::{
-    AuditCommand, BackupCommand, CalendarCommand, ClusterCommand, Command, DeclaredCommand, Entry,
-    ExecutionCommand, IdentityCommand, InstanceChange, InstanceCommand, Join, NewCertificate, NodeCommand,
-    ObligationCommand, OperationCommand, Origin, Report, StepCommand, TokenCommand,
+    ArtifactCommand, AuditCommand, BackupCommand, CalendarCommand, ClusterCommand, Command, DeclaredCommand,
+    Entry, ExecutionCommand, IdentityCommand, InstanceChange, InstanceCommand, Join, NewCertificate,
+    NodeCommand, ObligationCommand, OperationCommand, Origin, Report, StepCommand, TokenCommand,
 };
 use quorate_core::plan::plan;
 use quorate_core::state::audit::{AuditDraft, AuditResult};
@@ -15,11 +15,11 @@ use quorate_core::{Hash, Observations, State, apply};
 use quorate_model::backup::{BackupPolicy, BackupReceipt, BackupState, LogRotation};
 use quorate_model::service::DesiredState;
 use quorate_model::{
-    AccessRole, ActionOutcome, BackupId, ClusterId, ConditionReason, DurationMs, Epoch, ExecutionId,
-    ExecutionState, FreezeName, FreezeSpec, GroupSpec, HookName, InstanceId, InstanceReading, InstanceRole,
-    InstanceState, MemberId, MemberName, NodeStatus, ObligationId, ObligationState, OperationId,
-    OperationState, Principal, ProbeReading, QuorumPolicy, Reason, RequestId, Revision, Selector, Serial,
-    Sync, Timestamp, TokenId, UserName, WorkloadName,
+    AccessRole, ActionOutcome, ArtifactSpec, BackupId, ClusterId, ConditionReason, Digest, DurationMs, Epoch,
+    ExecutionId, ExecutionState, FreezeName, FreezeSpec, GroupSpec, HookName, InstanceId, InstanceReading,
+    InstanceRole, InstanceState, MemberId, MemberName, NodeStatus, ObligationId, ObligationState,
+    OperationId, OperationState, Principal, ProbeReading, QuorumPolicy, Reason, RequestId, Revision,
+    Selector, Serial, Sync, Timestamp, TokenId, UserName, WorkloadName,
 };
 
 use crate::world::{START, admin, group, node, service, spec};
@@ -123,6 +123,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     rollout(&mut log);
     unknown(&mut log);
     rest(&mut log);
+    artifacts(&mut log);
     log.entries
 }
 
@@ -378,4 +379,25 @@ fn rest(log: &mut Log) {
     };
     log.user(Command::Audit(AuditCommand::Append { records: vec![record] }));
     log.user(Command::Node(NodeCommand::Remove { node: node("node4") }));
+}
+
+fn artifacts(log: &mut Log) {
+    let kept = Digest::new("0f".repeat(32)).unwrap();
+    let gone = Digest::new("f0".repeat(32)).unwrap();
+    let register = |digest: &Digest, signature: Option<&str>| {
+        let (digest, signature) = (digest.clone(), signature.map(str::to_owned));
+        let file_name = "ledger-1.9.2.tar.zst".to_owned();
+        Command::Artifact(ArtifactCommand::Register {
+            spec: ArtifactSpec { digest, size: 3 << 20, file_name, signature },
+        })
+    };
+    log.user(register(&kept, Some("untrusted comment: signature\nRUQ=\n")));
+    log.user(register(&gone, None));
+    let member = MemberId(1);
+    let artifact =
+        |log: &mut Log, command| log.add(Principal::Coordinator { member }, Command::Artifact(command));
+    artifact(log, ArtifactCommand::Hold { digest: kept, member });
+    artifact(log, ArtifactCommand::Hold { digest: gone.clone(), member });
+    artifact(log, ArtifactCommand::Release { digest: gone.clone(), member });
+    log.user(Command::Artifact(ArtifactCommand::Delete { digest: gone }));
 }

@@ -77,6 +77,11 @@ impl Run {
                 let answer = self.fleet.world.user(Command::Execution(Box::new(command)));
                 self.refused(&answer);
             }
+            ["artifact", verb, rest @ ..] => {
+                let command = crate::artifacts::command(verb, rest);
+                let answer = self.fleet.world.user(Command::Artifact(command));
+                self.refused(&answer);
+            }
             [kind @ ("rollout" | "run" | "backup"), id, rest @ ..] => self.operation(kind, id, rest),
             ["freeze", name, options @ ..] => self.freeze(name, options),
             ["thaw", name] => {

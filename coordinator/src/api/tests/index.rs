@@ -9,6 +9,7 @@ use quorate_model::{BackupId, InstanceId, MemberName, ServiceName};
 use quorate_proto::v1;
 use quorate_proto::v1::action_service_client::ActionServiceClient;
 use quorate_proto::v1::admin_service_client::AdminServiceClient;
+use quorate_proto::v1::artifact_service_client::ArtifactServiceClient;
 use quorate_proto::v1::audit_service_client::AuditServiceClient;
 use quorate_proto::v1::backup_service_client::BackupServiceClient;
 use quorate_proto::v1::fleet_service_client::FleetServiceClient;
@@ -17,8 +18,8 @@ use quorate_proto::v1::operation_service_client::OperationServiceClient;
 use quorate_proto::v1::schedule_service_client::ScheduleServiceClient;
 use tonic::metadata::MetadataMap;
 
-use super::enrolment;
 use super::world::{World, dry, ledger_group, ledger_service, node, options, problem};
+use super::{artifacts, enrolment};
 use crate::api::authz::RULES;
 
 fn index(metadata: &MetadataMap) -> Option<u64> {
@@ -178,6 +179,20 @@ async fn other_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
     });
 }
 
+async fn artifact_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
+    let bytes = b"an artifact";
+    let digest = || artifacts::digest(bytes);
+    asked!(seen, world, ArtifactServiceClient, "ArtifactService" {
+        "BeginUpload" begin_upload(artifacts::begin(bytes)),
+        "WriteArtifact" write_artifact(artifacts::write(bytes, 0, bytes.len())),
+        "FinishUpload" finish_upload(artifacts::finish(bytes)),
+        "ListArtifacts" list_artifacts(v1::ListArtifactsRequest::default()),
+        "GetArtifact" get_artifact(v1::GetArtifactRequest { digest: digest(), consistency: 0 }),
+        "ReadArtifact" read_artifact(v1::ReadArtifactRequest { digest: digest(), ..Default::default() }),
+        "DeleteArtifact" delete_artifact(v1::DeleteArtifactRequest { digest: digest(), options: None }),
+    });
+}
+
 #[tokio::test]
 async fn every_call_says_which_index_it_was_served_at() {
     let world = prepared().await;
@@ -185,6 +200,7 @@ async fn every_call_says_which_index_it_was_served_at() {
     group_calls(&world, &mut seen).await;
     operation_calls(&world, &mut seen).await;
     other_calls(&world, &mut seen).await;
+    artifact_calls(&world, &mut seen).await;
     fleet_calls(&world, &mut seen).await;
     let ours = RULES.iter().map(|rule| rule.path).filter(|path| path.starts_with("/quorate.v1."));
     let missing: Vec<&str> = ours.filter(|path| !seen.contains(path)).collect();

@@ -1,6 +1,7 @@
 //! The API through its gate, in process: tonic's clients and servers with a plain `State` behind them.
 
 mod access;
+mod artifacts;
 mod enrolment;
 mod fleet;
 mod groups;
@@ -8,6 +9,6 @@ mod index;
 mod operations;
 mod records;
 mod schedule;
-mod world;
+pub(crate) mod world;
 
 pub(crate) use world::World;

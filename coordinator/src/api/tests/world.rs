@@ -17,9 +17,9 @@ use quorate_core::observations::NodeObservation;
 use quorate_core::state::TokenPurpose;
 use quorate_core::{Answer, Command, Entry, Observations, State, apply};
 use quorate_model::{
-    AccessRole, ActionKind, ClusterId, DurationMs, InstanceId, InstanceReading, InstanceRole, InstanceState,
-    MemberId, MemberName, NodeName, NodeStatus, Principal, Serial, ServiceName, Sync, Timestamp, TokenId,
-    UserName,
+    AccessRole, ActionKind, ClusterId, Digest, DurationMs, InstanceId, InstanceReading, InstanceRole,
+    InstanceState, MemberId, MemberName, NodeName, NodeStatus, Principal, Serial, ServiceName, Sync,
+    Timestamp, TokenId, UserName,
 };
 use quorate_proto::v1;
 use tokio::sync::watch;
@@ -35,6 +35,8 @@ use crate::api::caller::Connected;
 use crate::api::gate::Gate;
 use crate::api::signer::CaSigner;
 use crate::api::{Api, ApiOptions, routes};
+use crate::artifacts::tests::limits;
+use crate::artifacts::{Artifacts, Chunk, Holder, Peers};
 
 pub(crate) const NOW: i64 = 1_800_000_000_000;
 
@@ -247,11 +249,32 @@ impl Service<Request<Body>> for As {
     }
 }
 
+/// No fellow member answers.
+pub(crate) struct NoPeers;
+
+impl Peers for NoPeers {
+    fn read<'a>(
+        &'a self,
+        _: &'a Holder,
+        _: &'a Digest,
+        _: u64,
+        _: u32,
+    ) -> BoxFuture<'a, Result<Chunk, String>> {
+        Box::pin(async { Err("nobody is there".to_owned()) })
+    }
+
+    fn suspect<'a>(&'a self, _: &'a Holder, _: &'a Digest) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
 /// A coordinator with three READY nodes, users of every role, and itself.
 pub(crate) struct World {
     pub(crate) memory: Arc<Memory>,
     pub(crate) api: Api,
     pub(crate) gate: Gate,
+    /// Where its artifacts lie.
+    pub(crate) disk: tempfile::TempDir,
 }
 
 pub(crate) fn node(name: &str) -> NodeName {
@@ -297,11 +320,13 @@ impl World {
             memory.system(Command::Identity(IdentityCommand::Register { certificate }));
         }
         let signer = CaSigner::new(authority, DurationMs::from_secs(86_400));
-        let api = Api::new(memory.clone(), Arc::new(signer), &ApiOptions::default());
+        let disk = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::open(disk.path(), limits(), Arc::new(NoPeers)).unwrap();
+        let api = Api::new(memory.clone(), Arc::new(signer), Some(artifacts), &ApiOptions::default());
         let identify = Arc::new(|e: &http::Extensions| e.get::<Connected>().cloned());
         let services = routes(&api).unwrap().routes();
         let gate = Gate::new(api.clone(), services, Arc::new(forward), identify);
-        let world = Self { memory, api, gate };
+        let world = Self { memory, api, gate, disk };
         for n in 1..=3 {
             world.enrol(n);
         }

@@ -2,6 +2,7 @@
 //!
 //! Must never: decide. A group's numbers come from `quorate_core::safety`, the same code that says no.
 
+pub(crate) mod artifact;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod calendar;
