@@ -43,6 +43,14 @@ pub enum OperationCommand {
     Pause(Verb),
     /// Goes on
     Resume(Verb),
+    /// Lets the wave after one that waits for its promotion begin
+    Promote {
+        #[command(flatten)]
+        verb: Verb,
+        /// All waves that are still to be promoted, those to come as well
+        #[arg(long)]
+        all: bool,
+    },
     /// Ends it at the next safe point
     #[command(alias = "abort")]
     Cancel(Verb),
@@ -78,6 +86,7 @@ pub async fn run(ctx: &Ctx, command: OperationCommand) -> Outcome {
         }
         OperationCommand::Pause(verb) => pause(ctx, verb).await,
         OperationCommand::Resume(verb) => resume(ctx, verb).await,
+        OperationCommand::Promote { verb, all } => promote(ctx, verb, all).await,
         OperationCommand::Cancel(verb) => cancel(ctx, verb).await,
         OperationCommand::Explain { id } => explain::operation(ctx, id).await,
     }
@@ -278,6 +287,17 @@ pub async fn cancel(ctx: &Ctx, verb: Verb) -> Outcome {
     let request = v1::CancelOperationRequest { name: verb.id.clone(), options: Some(verb.change.options()) };
     let answer = call!(ctx.client()?, OperationServiceClient, cancel_operation, request)?;
     told(ctx, &verb, answer.operation, &[v1::OperationState::Canceled]).await
+}
+
+/// Lets the wave after one that waits for its promotion begin.
+///
+/// # Errors
+/// What the API gives.
+pub async fn promote(ctx: &Ctx, verb: Verb, all: bool) -> Outcome {
+    let options = Some(verb.change.options());
+    let request = v1::PromoteOperationRequest { name: verb.id.clone(), all, options };
+    let answer = call!(ctx.client()?, OperationServiceClient, promote_operation, request)?;
+    told(ctx, &verb, answer.operation, &[v1::OperationState::Succeeded]).await
 }
 
 async fn told(

@@ -5,7 +5,7 @@ use quorate_proto::v1;
 use quorate_proto::v1::operation_service_client::OperationServiceClient;
 use quorate_proto::v1::work_spec::Kind;
 
-use super::{Ctx, Outcome, apply, operation, run};
+use super::{Ctx, Outcome, apply, operation, pages, run};
 use crate::args::{Change, Page, Select, Waiting};
 use crate::call;
 use crate::failure::{Failure, exit};
@@ -16,7 +16,7 @@ use crate::render;
 pub enum RolloutCommand {
     /// Computes a plan with the guards of the real run; changes nothing
     #[command(
-        after_help = "Examples:\n  quorate rollout plan --restart ledger\n  quorate rollout plan -f rollout.yaml -o json"
+        after_help = "Examples:\n  quorate rollout plan --restart ledger\n  quorate rollout plan ledger --release 1.9.2 --artifact 5f3a… --canary 1 --hold 10m\n  quorate rollout plan -f rollout.yaml -o json"
     )]
     Plan {
         #[command(flatten)]
@@ -26,13 +26,13 @@ pub enum RolloutCommand {
     },
     /// Starts a rolling change
     #[command(
-        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --backup ledger --all --wait"
+        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start ledger --release 1.9.2 --artifact 5f3a… --canary 1 --promotion canary --on-failure rollback\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --backup ledger --all --wait"
     )]
     Start {
         #[command(flatten)]
         what: What,
         /// A stored plan; refused when what it touches has moved
-        #[arg(long, value_name = "ID", conflicts_with_all = ["restart", "reload", "backup", "rotate", "file"])]
+        #[arg(long, value_name = "ID", conflicts_with_all = ["restart", "reload", "backup", "rotate", "file", "group", "canary", "ramp", "hold", "promotion", "on_failure"])]
         plan: Option<String>,
         #[command(flatten)]
         change: Change,
@@ -40,7 +40,7 @@ pub enum RolloutCommand {
         waiting: Waiting,
     },
     /// Rollouts, newest first
-    #[command(alias = "ls", alias = "history")]
+    #[command(alias = "ls")]
     List {
         #[command(flatten)]
         page: Page,
@@ -62,6 +62,41 @@ pub enum RolloutCommand {
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         timeout: Option<std::time::Duration>,
     },
+    /// Lets the wave after one that waits for its promotion begin
+    #[command(
+        after_help = "Examples:\n  quorate rollout promote r-7f3a\n  quorate rollout promote r-7f3a --all --wait"
+    )]
+    Promote {
+        #[command(flatten)]
+        verb: operation::Verb,
+        /// All waves that are still to be promoted, those to come as well
+        #[arg(long)]
+        all: bool,
+    },
+    /// Brings the release back that a group had before
+    #[command(
+        after_help = "Examples:\n  quorate rollout undo ledger --dry-run\n  quorate rollout undo ledger --wait --yes"
+    )]
+    Undo {
+        /// Group
+        group: String,
+        #[command(flatten)]
+        advance: Advance,
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// The releases that rollouts have brought to a group, newest first
+    #[command(
+        after_help = "Examples:\n  quorate rollout history ledger\n  quorate rollout history ledger -o json"
+    )]
+    History {
+        /// Group
+        group: String,
+        #[command(flatten)]
+        page: Page,
+    },
     /// Stops at the next safe point
     Pause(operation::Verb),
     /// Goes on
@@ -75,6 +110,15 @@ pub enum RolloutCommand {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "What")]
 pub struct What {
+    /// Group that gets the release
+    #[arg(value_name = "GROUP", requires = "release")]
+    group: Option<String>,
+    /// Bring this version to every member of the group, then put it to use
+    #[arg(long, value_name = "VERSION", group = "kind", requires_all = ["group", "artifact"])]
+    release: Option<String>,
+    /// The release's artifact: its sha256, or as much of the beginning as names one
+    #[arg(long, value_name = "DIGEST", requires = "release")]
+    artifact: Option<String>,
     /// Restart every member of a group
     #[arg(long, value_name = "GROUP", group = "kind")]
     restart: Option<String>,
@@ -100,11 +144,101 @@ pub struct What {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     gate_timeout: Option<std::time::Duration>,
     #[command(flatten)]
+    advance: Advance,
+    #[command(flatten)]
     select: Select,
+}
+
+/// Which waves wait for a person.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Promotion {
+    /// None: the gates decide
+    #[default]
+    Automatic,
+    /// The canary
+    Canary,
+    /// Every wave but the last
+    Every,
+}
+
+/// What happens when more has failed than is tolerated.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It fails at a safe stop
+    #[default]
+    Abort,
+    /// It pauses; resume or abort it
+    Pause,
+    /// What was changed is changed back; only for releases
+    Rollback,
+}
+
+/// How it advances from wave to wave.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "Waves")]
+pub struct Advance {
+    /// Instances changed in the first wave
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    canary: u32,
+    /// Sizes of the waves after it, the last one again and again: 1,5,20%
+    #[arg(long, value_delimiter = ',', value_name = "SHARES")]
+    ramp: Vec<String>,
+    /// How long each wave is looked at before the next one begins
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    hold: Option<std::time::Duration>,
+    /// Which waves wait for `quorate rollout promote`
+    #[arg(long, value_enum, default_value_t)]
+    promotion: Promotion,
+    /// What happens when more has failed than is tolerated
+    #[arg(long, value_enum, default_value_t)]
+    on_failure: OnFailure,
+}
+
+impl Advance {
+    fn waves(&self) -> Result<Option<v1::WavePolicy>, Failure> {
+        let Self { canary, ramp, hold, promotion, on_failure: _ } = self;
+        let promotion = match promotion {
+            Promotion::Automatic => v1::Promotion::Automatic,
+            Promotion::Canary => v1::Promotion::Canary,
+            Promotion::Every => v1::Promotion::Every,
+        };
+        let hold = hold
+            .map(prost_types::Duration::try_from)
+            .transpose()
+            .map_err(|_| Failure::usage("--hold: the time is too long"))?;
+        let policy =
+            v1::WavePolicy { canary: *canary, ramp: ramp.clone(), hold, promotion: promotion.into() };
+        let plain = v1::WavePolicy { promotion: v1::Promotion::Automatic.into(), ..Default::default() };
+        Ok((policy != plain).then_some(policy))
+    }
+
+    const fn on_failure(&self) -> v1::OnFailure {
+        match self.on_failure {
+            OnFailure::Abort => v1::OnFailure::Unspecified,
+            OnFailure::Pause => v1::OnFailure::Pause,
+            OnFailure::Rollback => v1::OnFailure::Rollback,
+        }
+    }
+
+    /// Refuses what only a rolling change of a group can do.
+    fn none(&self) -> Result<(), Failure> {
+        if *self == Self::default() {
+            return Ok(());
+        }
+        let flags = "--canary, --ramp, --hold, --promotion and --on-failure";
+        Err(Failure::usage(format!("{flags} go with --release, --restart and --reload"))
+            .with_hint("in a file they stand under rolling: waves: and onFailure:"))
+    }
 }
 
 impl What {
     fn spec(&self) -> Result<v1::WorkSpec, Failure> {
+        if let (Some(version), Some(group)) = (&self.release, &self.group) {
+            return self.release(group, version);
+        }
+        if self.restart.is_none() && self.reload.is_none() {
+            self.advance.none()?;
+        }
         let mut spec = match (&self.restart, &self.reload, &self.backup, &self.rotate, &self.file) {
             (Some(group), ..) => self.rolling(group, v1::RollingKind::Restart)?,
             (_, Some(group), ..) => self.rolling(group, v1::RollingKind::Reload)?,
@@ -113,7 +247,7 @@ impl What {
             (_, _, _, _, Some(file)) => return apply::rollout_file(file),
             (None, None, None, None, None) => {
                 return Err(Failure::usage("nothing to change was named").with_hint(
-                    "give --restart GROUP, --reload GROUP, --backup SERVICE, --rotate SERVICE or -f FILE",
+                    "give GROUP --release VERSION --artifact DIGEST, --restart GROUP, --reload GROUP, --backup SERVICE, --rotate SERVICE or -f FILE",
                 ));
             }
         };
@@ -128,9 +262,52 @@ impl What {
             max_unavailable: self.max_unavailable,
             selector: self.select.selector()?,
             gate_timeout: run::read_gate_timeout(self.gate_timeout)?,
+            waves: self.advance.waves()?,
+            on_failure: self.advance.on_failure().into(),
+            ..v1::RollingSpec::default()
         };
         Ok(v1::WorkSpec { kind: Some(Kind::Rolling(rolling)), max_failures: 0 })
     }
+
+    fn release(&self, group: &str, version: &str) -> Result<v1::WorkSpec, Failure> {
+        let mut spec = self.rolling(group, v1::RollingKind::Release)?;
+        if let Some(Kind::Rolling(rolling)) = &mut spec.kind {
+            version.clone_into(&mut rolling.version);
+            rolling.artifact = self.artifact.clone().unwrap_or_default();
+        }
+        spec.max_failures = self.max_failures;
+        Ok(spec)
+    }
+}
+
+fn undo_spec(group: &str, advance: &Advance) -> Result<v1::WorkSpec, Failure> {
+    let rolling = v1::RollingSpec {
+        group: group.to_owned(),
+        kind: v1::RollingKind::Undo.into(),
+        waves: advance.waves()?,
+        on_failure: advance.on_failure().into(),
+        ..v1::RollingSpec::default()
+    };
+    Ok(v1::WorkSpec { kind: Some(Kind::Rolling(rolling)), max_failures: 0 })
+}
+
+async fn history(ctx: &Ctx, group: &str, limit: Option<u32>) -> Outcome {
+    let client = ctx.client()?;
+    let consistency = ctx.global.consistency();
+    let (releases, token) = pages(limit, |page_token, page_size| {
+        let client = &client;
+        async move {
+            let group = group.to_owned();
+            let request = v1::ListReleasesRequest { group, page_size, page_token, consistency };
+            let answer = call!(client, OperationServiceClient, list_releases, request)?;
+            Ok((answer.releases, answer.next_page_token))
+        }
+    })
+    .await?;
+    let answer = v1::ListReleasesResponse { releases, next_page_token: token };
+    let table = |_| render::operation::releases(&answer.releases);
+    render::answer(ctx.global.output, &answer, "quorate.v1.ListReleasesResponse", Some("releases"), table)?;
+    Ok(exit::DONE)
 }
 
 /// Runs it.
@@ -161,8 +338,80 @@ pub async fn run(ctx: &Ctx, command: RolloutCommand) -> Outcome {
             let waiting = Waiting { wait: true, detach: false, timeout };
             operation::follow(ctx, &ctx.client()?, &id, &waiting).await
         }
+        RolloutCommand::Promote { verb, all } => operation::promote(ctx, verb, all).await,
+        RolloutCommand::Undo { group, advance, change, waiting } => {
+            operation::start(ctx, undo_spec(&group, &advance)?, change, waiting, "rollout").await
+        }
+        RolloutCommand::History { group, page } => history(ctx, &group, page.limit).await,
         RolloutCommand::Pause(verb) => operation::pause(ctx, verb).await,
         RolloutCommand::Resume(verb) => operation::resume(ctx, verb).await,
         RolloutCommand::Abort(verb) => operation::cancel(ctx, verb).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: RolloutCommand,
+    }
+
+    fn parse(line: &str) -> Result<RolloutCommand, clap::Error> {
+        Ok(Line::try_parse_from(std::iter::once("rollout").chain(line.split(' ')))?.command)
+    }
+
+    fn rolling(line: &str) -> v1::RollingSpec {
+        let spec = match parse(line).unwrap() {
+            RolloutCommand::Plan { what, .. } => what.spec().unwrap(),
+            RolloutCommand::Undo { group, advance, .. } => undo_spec(&group, &advance).unwrap(),
+            other => panic!("neither plan nor undo: {other:?}"),
+        };
+        let Some(Kind::Rolling(rolling)) = spec.kind else { panic!("not rolling: {spec:?}") };
+        rolling
+    }
+
+    #[test]
+    fn flags_become_waves_and_a_policy() {
+        let flags = "--canary 1 --ramp 1,5,20% --hold 10m --promotion canary --on-failure rollback";
+        let read = rolling(&format!("plan ledger --release 1.9.2 --artifact 5f3a {flags}"));
+        assert_eq!((read.kind(), read.group.as_str()), (v1::RollingKind::Release, "ledger"));
+        assert_eq!((read.version.as_str(), read.artifact.as_str()), ("1.9.2", "5f3a"));
+        assert_eq!(read.on_failure(), v1::OnFailure::Rollback);
+        let waves = read.waves.unwrap();
+        assert_eq!((waves.canary, waves.promotion()), (1, v1::Promotion::Canary));
+        assert_eq!(waves.ramp, ["1", "5", "20%"]);
+        assert_eq!(waves.hold.map(|hold| hold.seconds), Some(600));
+        let undo = rolling("undo ledger --canary 2");
+        assert_eq!((undo.kind(), undo.waves.map(|w| w.canary)), (v1::RollingKind::Undo, Some(2)));
+    }
+
+    #[test]
+    fn without_flags_nothing_is_said_of_waves() {
+        let read = rolling("plan --restart ledger");
+        assert_eq!((read.waves, read.on_failure), (None, 0));
+    }
+
+    #[test]
+    fn flags_that_do_not_go_together_are_refused() {
+        for line in [
+            "plan ledger",
+            "plan ledger --release 1",
+            "plan --release 1 --artifact 5f3a",
+            "plan ledger --restart ledger",
+            "plan ledger --release 1 --artifact a --restart ledger",
+            "start --plan p-1 --canary 1",
+            "plan --restart ledger --promotion sometimes",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        let Ok(RolloutCommand::Plan { what, .. }) = parse("plan --backup ledger --all --canary 1") else {
+            panic!("it parses")
+        };
+        assert!(what.spec().is_err(), "a backup has no canary");
     }
 }

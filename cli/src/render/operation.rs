@@ -58,7 +58,10 @@ pub fn detail(operation: &v1::Operation, group: Option<&v1::Group>, wide: bool) 
     let took = table::span(operation.created.as_ref(), operation.ended.as_ref());
     let mut text = format!("{}   {took}\n", headline(operation));
     for condition in &operation.conditions {
-        let _ = writeln!(text, "{}", waits(condition));
+        let _ = writeln!(text, "{}", waits(operation, condition));
+    }
+    if let Some(line) = waves(operation) {
+        let _ = writeln!(text, "{line}");
     }
     if let Some(group) = group {
         let _ = writeln!(text, "{}", quorum(group));
@@ -94,9 +97,50 @@ pub fn quorum(group: &v1::Group) -> String {
     )
 }
 
-fn waits(condition: &v1::Condition) -> String {
-    let text = format!("! {} {}", safe(&condition.r#type), safe(&condition.reason));
-    if condition.message.is_empty() { text } else { format!("{text}: {}", safe(&condition.message)) }
+fn waits(operation: &v1::Operation, condition: &v1::Condition) -> String {
+    let mut text = format!("! {} {}", safe(&condition.r#type), safe(&condition.reason));
+    if !condition.message.is_empty() {
+        let _ = write!(text, ": {}", safe(&condition.message));
+    }
+    let id = safe(id(operation));
+    match condition.reason.as_str() {
+        "PROMOTION" => {
+            let _ = write!(text, "; quorate rollout promote {id}");
+        }
+        "FAILURE" => {
+            let _ = write!(text, "; quorate rollout resume {id}, or abort {id}");
+        }
+        _ => {}
+    }
+    text
+}
+
+/// `waves  1 canary promotable · 2 pending`, where they do not simply follow one another.
+fn waves(operation: &v1::Operation) -> Option<String> {
+    let states = &operation.wave_states;
+    let told = states.iter().any(|w| w.promote || w.hold.is_some() || w.label == "rollback");
+    let one = |wave: &v1::WaveStatus| {
+        let state = title(&word("quorate.v1.WaveState", wave.state)).to_ascii_lowercase();
+        let label = if wave.label.is_empty() { String::new() } else { format!("{} ", safe(&wave.label)) };
+        format!("{} {label}{state}", wave.number)
+    };
+    told.then(|| format!("waves  {}", states.iter().map(one).collect::<Vec<_>>().join(style::separator())))
+}
+
+/// The releases of a group's service.
+#[must_use]
+pub fn releases(releases: &[v1::ServiceRelease]) -> String {
+    let mut columns = Columns::new(&["version", "artifact", "size", "since", "by"]);
+    for release in releases {
+        columns.row([
+            safe(&release.version),
+            safe(release.artifact.get(..12).unwrap_or(&release.artifact)),
+            table::bytes(release.size_bytes),
+            format!("{} ago", table::age(release.at.as_ref())),
+            safe(release.operation.rsplit('/').next().unwrap_or_default()),
+        ]);
+    }
+    columns.finish("No releases.")
 }
 
 /// The steps of each node, in the order in which the nodes come.
@@ -315,7 +359,7 @@ pub fn list(operations: &[v1::Operation]) -> String {
 pub fn log_line(operation: &v1::Operation) -> String {
     let mut text = headline(operation);
     for condition in &operation.conditions {
-        let _ = write!(text, "   {}", waits(condition));
+        let _ = write!(text, "   {}", waits(operation, condition));
     }
     text
 }

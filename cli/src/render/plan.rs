@@ -20,10 +20,18 @@ pub fn plan(plan: &v1::Plan) -> String {
         let label = if wave.label.is_empty() { String::new() } else { format!(" {}", safe(&wave.label)) };
         let mut head = format!("wave {}{label}", wave.number);
         for (node, steps) in nodes_of(wave) {
-            let words =
-                if common.is_some() { String::new() } else { format!("   {}", steps_text(&steps, false)) };
-            let _ = writeln!(text, "  {head:<INDENT$}~ {}{words}", safe(node));
+            let words = if common.is_some() && !is_stage(wave) {
+                String::new()
+            } else {
+                format!("   {}", steps_text(&steps, false))
+            };
+            let change = steps.iter().find(|s| s.kind() == v1::StepKind::Activate && !s.message.is_empty());
+            let change = change.map(|s| format!("   {}", safe(&s.message))).unwrap_or_default();
+            let _ = writeln!(text, "  {head:<INDENT$}~ {}{change}{words}", safe(node));
             head.clear();
+        }
+        if let Some(pause) = pause(wave) {
+            let _ = writeln!(text, "  {:<INDENT$}  {pause}", "");
         }
     }
     if let Some(steps) = common {
@@ -46,6 +54,22 @@ pub fn plan(plan: &v1::Plan) -> String {
     text
 }
 
+/// What lies between a wave and the next one.
+fn pause(wave: &v1::Wave) -> Option<String> {
+    let hold = wave.hold.as_ref().map(|hold| {
+        let seconds = u64::try_from(hold.seconds).unwrap_or(0);
+        format!("looked at for {}", quorate_model::DurationMs::from_secs(seconds))
+    });
+    let promote = wave.promote.then(|| "waits for `quorate rollout promote`".to_owned());
+    let parts: Vec<String> = hold.into_iter().chain(promote).collect();
+    (!parts.is_empty()).then(|| parts.join(", then "))
+}
+
+/// A wave that only brings the artifact.
+fn is_stage(wave: &v1::Wave) -> bool {
+    wave.steps.iter().all(|step| step.kind() == v1::StepKind::Stage)
+}
+
 fn counted(nodes: u32) -> String {
     if nodes == 1 { "1 node".to_owned() } else { format!("{nodes} nodes") }
 }
@@ -64,7 +88,11 @@ fn nodes_of(wave: &v1::Wave) -> Vec<(&str, Vec<&v1::Step>)> {
             nodes.len().saturating_sub(1)
         });
         if let Some((_, steps)) = nodes.get_mut(place) {
-            steps.push(step);
+            // The gate that looks on after the first one is told with the wave.
+            let gates = |step: &v1::Step| step.kind() == v1::StepKind::Gate;
+            if !(gates(step) && steps.last().is_some_and(|last| gates(last))) {
+                steps.push(step);
+            }
         }
     }
     nodes
@@ -72,7 +100,8 @@ fn nodes_of(wave: &v1::Wave) -> Vec<(&str, Vec<&v1::Step>)> {
 
 /// The steps that every node takes, when they are the same for all.
 fn common_steps(plan: &v1::Plan) -> Option<Vec<&v1::Step>> {
-    let mut all = plan.waves.iter().flat_map(nodes_of).map(|(_, steps)| steps);
+    let changing = plan.waves.iter().filter(|wave| !is_stage(wave));
+    let mut all = changing.flat_map(nodes_of).map(|(_, steps)| steps);
     let first = all.next()?;
     let shape = |steps: &[&v1::Step]| steps.iter().map(|s| steps_text(&[s], true)).collect::<Vec<_>>();
     let wanted = shape(&first);
@@ -86,7 +115,8 @@ fn steps_text(steps: &[&v1::Step], in_full: bool) -> String {
             let seconds = u64::try_from(deadline.seconds).unwrap_or(0);
             let _ = write!(text, " (at most {})", quorate_model::DurationMs::from_secs(seconds));
         }
-        if in_full && !step.message.is_empty() {
+        // From what to what is told with the node.
+        if in_full && !step.message.is_empty() && step.kind() != v1::StepKind::Activate {
             let _ = write!(text, ": {}", safe(&step.message));
         }
         text
@@ -127,7 +157,37 @@ mod tests {
             label: label.into(),
             steps: vec![step(node, v1::StepKind::Restart), step(node, v1::StepKind::Gate)],
             quorum: vec![quorum],
+            ..v1::Wave::default()
         }
+    }
+
+    #[test]
+    fn a_release_says_what_changes_and_what_lies_between_its_waves() {
+        let stage = v1::Wave {
+            number: 1,
+            label: "stage".into(),
+            steps: vec![step("node2", v1::StepKind::Stage), step("node1", v1::StepKind::Stage)],
+            ..v1::Wave::default()
+        };
+        let mut canary = wave(2, "canary", "node2");
+        canary.steps[0] = step("node2", v1::StepKind::Activate);
+        canary.steps[0].message = "1.0.0 -> 1.1.0\u{1b}[2J".into();
+        canary.steps.push(step("node2", v1::StepKind::Gate));
+        canary.hold = Some(prost_types::Duration { seconds: 600, nanos: 0 });
+        canary.promote = true;
+        let mut last = wave(3, "leader", "node1");
+        last.steps[0] = step("node1", v1::StepKind::Activate);
+        let shown = plan(&v1::Plan { waves: vec![stage, canary, last], to_change: 2, ..v1::Plan::default() });
+        let text = anstream::adapter::strip_str(&shown).to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1], "  wave 1 stage    ~ node2   stage");
+        assert!(lines[3].starts_with("  wave 2 canary   ~ node2   1.0.0 -> 1.1.0"), "{text}");
+        assert!(!shown.contains("\u{1b}[2J"), "escaped");
+        assert_eq!(
+            lines[4],
+            "                    looked at for 10m, then waits for `quorate rollout promote`"
+        );
+        assert!(text.contains("Each node       activate (at most 1m30s), gates (at most 1m30s)"), "{text}");
     }
 
     #[test]

@@ -183,6 +183,26 @@ impl ActionSpec {
         }
     }
 
+    /// The release it is about, if any.
+    #[must_use]
+    pub const fn release(&self) -> Option<&Release> {
+        match self {
+            Self::ArtifactStage { release, .. }
+            | Self::ArtifactActivate { release, .. }
+            | Self::ArtifactRevert { release, .. } => Some(release),
+            Self::ServiceStatus { .. }
+            | Self::ServiceStart { .. }
+            | Self::ServiceStop { .. }
+            | Self::ServiceRestart { .. }
+            | Self::ServiceReload { .. }
+            | Self::BackupCreate { .. }
+            | Self::BackupVerify { .. }
+            | Self::LogRotate { .. }
+            | Self::HostFacts
+            | Self::HostDiagnose => None,
+        }
+    }
+
     /// What it may do to others. A backup that pauses writes and a rotation that reloads disturb the instance.
     #[must_use]
     pub const fn risk(&self) -> RiskClass {

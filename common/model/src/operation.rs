@@ -210,5 +210,9 @@ words! {
         NodeCordoned = "NODE_CORDONED",
         /// An action's outcome is not known.
         ExecutionUnknown = "EXECUTION_UNKNOWN",
+        /// A wave is done and waits for a person to promote it.
+        Promotion = "PROMOTION",
+        /// More has failed than is tolerated; a person resumes or cancels.
+        Failure = "FAILURE",
     }
 }

@@ -69,6 +69,12 @@ impl DurationMs {
         Self(secs.saturating_mul(1_000))
     }
 
+    /// Whether it is no time at all; such fields are left out of what is written.
+    #[must_use]
+    pub const fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+
     /// The sum, saturating.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {

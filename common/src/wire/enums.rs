@@ -3,7 +3,8 @@
 use quorate_model::backup::BackupState;
 use quorate_model::{
     AccessRole, Drain, ExecutionState, FreezeState, GroupState, InstanceRole, InstanceState, NodeStatus,
-    ObligationState, OperationKind, OperationState, Scheduling, StepKind, StepState, Sync,
+    ObligationState, OnFailure, OperationKind, OperationState, Promotion, Scheduling, StepKind, StepState,
+    Sync, WaveState,
 };
 use quorate_proto::{agent, v1};
 
@@ -69,6 +70,14 @@ pairs! {
     read_step_kind / write_step_kind: StepKind = v1::StepKind {
         Status, Start, Stop, Restart, Reload, Backup, Verify, Rotate, Facts, Diagnose, Gate, Stage,
         Activate, Revert,
+    }
+    /// Which waves wait for a person.
+    read_promotion / write_promotion: Promotion = v1::Promotion { Automatic, Canary, Every }
+    /// What happens when more has failed than is tolerated.
+    read_on_failure / write_on_failure: OnFailure = v1::OnFailure { Abort, Pause, Rollback }
+    /// The life of a wave.
+    read_wave_state / write_wave_state: WaveState = v1::WaveState {
+        Pending, Running, Soaking, Promotable, Succeeded, Failed, Skipped,
     }
     /// The life of a step.
     read_step_state / write_step_state: StepState = v1::StepState {

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod outcome;
 pub mod probe;
 pub mod release;
+pub mod rollout;
 pub mod selector;
 pub mod service;
 pub mod status;

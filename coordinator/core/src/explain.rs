@@ -104,6 +104,7 @@ fn operation(state: &State, obs: &Observations, found: &Operation, now: Timestam
     let hint = refusal
         .as_ref()
         .map(Refusal::hint)
+        .or_else(|| decides(found))
         .or_else(|| found.failure.as_ref().map(|failure| failure.reason.what_to_do().to_string()));
     Explanation {
         subject: format!("operations/{}", found.id),
@@ -113,6 +114,15 @@ fn operation(state: &State, obs: &Observations, found: &Operation, now: Timestam
         refusal,
         hint: hint.unwrap_or_default(),
     }
+}
+
+/// What a person can do when the operation waits for one.
+fn decides(found: &Operation) -> Option<String> {
+    let id = &found.id;
+    if found.halted.is_some() {
+        return Some(format!("look at what failed, then quorate rollout resume {id}, or abort it"));
+    }
+    found.promotable().map(|_| format!("quorate rollout promote {id}"))
 }
 
 /// The first node whose gate is not through, with what it still misses.
@@ -134,7 +144,9 @@ fn missing(
 ) -> Option<String> {
     let gate = found.step(index)?.gate.as_ref()?;
     let since = gate::counts_from(found, index);
+    let opened = found.step(index)?.started_at.unwrap_or(now);
     gate::missing(state, gate, obs.instances.get(&gate.instance), since, now)
+        .or_else(|| gate::held(gate, opened, now))
 }
 
 fn headline(found: &Operation, refusal: Option<&Refusal>, gated: Option<String>) -> String {
@@ -142,10 +154,24 @@ fn headline(found: &Operation, refusal: Option<&Refusal>, gated: Option<String>)
     match (&found.failure, refusal, found.state) {
         (_, _, OperationState::Succeeded) => format!("{title} has succeeded"),
         (_, _, OperationState::Canceled) => format!("{title} was canceled"),
+        (Some(failure), _, OperationState::RolledBack) => {
+            format!("{title} was rolled back: {}", failure.message)
+        }
+        (Some(failure), _, OperationState::RollingBack) => {
+            format!("{title} is rolled back: {}", failure.message)
+        }
         (Some(failure), _, _) => format!("{title} failed: {}", failure.message),
+        (None, _, OperationState::Paused | OperationState::Pausing) if found.halted.is_some() => {
+            let message = found.halted.as_ref().map_or("", |halted| halted.message.as_str());
+            format!("{title} pauses for a failure: {message}")
+        }
         (None, _, OperationState::Paused) => format!("{title} is paused until it is resumed"),
         (None, _, OperationState::Pausing) => format!("{title} pauses once the node at work is back"),
         (None, _, OperationState::Canceling) => format!("{title} stops once the action in flight has ended"),
+        (None, None, _) if found.promotable().is_some() => {
+            let number = found.promotable().unwrap_or_default().saturating_add(1);
+            format!("{title} waits: wave {number} is to be promoted")
+        }
         (None, Some(refusal), _) => format!("{title} waits: {}", refusal.what()),
         (None, None, _) if found.has_running_step() => match gated {
             Some(missing) => format!("{title} waits for {missing}"),

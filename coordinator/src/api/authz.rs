@@ -132,6 +132,8 @@ pub const RULES: &[Rule] = rules! {
         "PauseOperation": OPERATOR, Change, Any;
         "ResumeOperation": OPERATOR, Change, Any;
         "CancelOperation": OPERATOR, Change, Any;
+        "PromoteOperation": OPERATOR, Change, Any;
+        "ListReleases": VIEWER, Read, Any;
         "ExplainOperation": VIEWER, Read, Leader;
     }
     "quorate.v1.ScheduleService" {

@@ -29,6 +29,7 @@ mod enroll;
 mod fleet;
 mod group;
 mod health;
+mod named_artifact;
 mod operation;
 mod page;
 mod planning;

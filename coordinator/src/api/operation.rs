@@ -1,11 +1,12 @@
-//! OperationService: plan, start, watch, pause, resume, cancel, explain.
+//! OperationService: plan, start, watch, pause, resume, cancel, promote, explain; the releases that rollouts brought.
 
 use quorate_common::wire::Invalid;
 use quorate_common::wire::enums::read_operation_kind;
 use quorate_common::wire::text::read_name;
 use quorate_core::command::OperationCommand;
+use quorate_core::state::ServiceRelease;
 use quorate_core::{Answer, Command, explain};
-use quorate_model::{OperationId, PlanId};
+use quorate_model::{GroupName, OperationId, PlanId};
 use quorate_proto::v1;
 use quorate_proto::v1::operation_service_server::OperationService;
 use tonic::{Request, Response, Status};
@@ -15,7 +16,7 @@ use super::context::{Api, Served};
 use super::page::{Page, newest_first};
 use super::planning;
 use super::status::Failure;
-use super::view::operation::{COLLECTION, operation as show};
+use super::view::operation::{COLLECTION, operation as show, release as show_release};
 use super::view::plan::plan as show_plan;
 use super::watch::{self, OperationStream};
 
@@ -94,6 +95,28 @@ impl Api {
         let (index, answer) = self.propose(caller, &change, command).await?;
         debug_assert!(!matches!(answer, Answer::Refused(_)), "a refusal is a failure");
         Ok((Some(self.operation_view(&id)?.0), index))
+    }
+
+    async fn list_releases(
+        &self,
+        request: v1::ListReleasesRequest,
+    ) -> Result<Served<v1::ListReleasesResponse>, Failure> {
+        let v1::ListReleasesRequest { group, page_size, page_token, consistency } = request;
+        let name: GroupName = read_name("group", group)?;
+        let page = Page::read(page_size, &page_token, PAGE)?;
+        self.fresh(consistency).await?;
+        self.look(|state| {
+            let none = || Failure::not_found("group", name.as_str(), state.revision.0);
+            let group = state.groups.get(&name).ok_or_else(none)?;
+            let known = state.services.get(&group.spec.service).map_or(&[][..], |s| s.releases.as_slice());
+            let key = |r: &&ServiceRelease| newest_first(r.at.0, r.operation.as_str());
+            let mut found: Vec<_> = known.iter().collect();
+            found.sort_by_key(key);
+            let (found, next_page_token) = page.cut(found.into_iter(), key);
+            let releases = found.into_iter().map(show_release).collect();
+            let message = v1::ListReleasesResponse { releases, next_page_token };
+            Ok(Served { message, index: state.revision.0 })
+        })
     }
 
     async fn explain_operation(
@@ -225,6 +248,26 @@ impl OperationService for Api {
             Ok(Served { message: v1::CancelOperationResponse { operation }, index })
         })
         .await
+    }
+
+    async fn promote_operation(
+        &self,
+        request: Request<v1::PromoteOperationRequest>,
+    ) -> Result<Response<v1::PromoteOperationResponse>, Status> {
+        self.serve(request, |api, caller, m| async move {
+            let v1::PromoteOperationRequest { name, all, options } = m;
+            let command = |id| OperationCommand::Promote { id, all };
+            let (operation, index) = api.steer(&caller, &name, options, command).await?;
+            Ok(Served { message: v1::PromoteOperationResponse { operation }, index })
+        })
+        .await
+    }
+
+    async fn list_releases(
+        &self,
+        request: Request<v1::ListReleasesRequest>,
+    ) -> Result<Response<v1::ListReleasesResponse>, Status> {
+        self.serve(request, |api, _, m| async move { api.list_releases(m).await }).await
     }
 
     async fn explain_operation(

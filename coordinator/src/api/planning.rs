@@ -12,6 +12,7 @@ use quorate_proto::v1;
 use super::backend::ReadError;
 use super::caller::Caller;
 use super::context::{Api, Change, Served};
+use super::named_artifact::artifact;
 use super::status::Failure;
 use super::view::plan::plan as show_plan;
 use super::work::read_work;
@@ -61,6 +62,17 @@ fn wrap(command: OperationCommand) -> Command {
     Command::Operation(Box::new(command))
 }
 
+/// What a caller asks for, with the artifact that it names.
+fn read(
+    api: &Api,
+    caller: &Caller,
+    change: &Change,
+    work: Option<v1::WorkSpec>,
+) -> Result<PlanRequest, Invalid> {
+    let artifacts = |text: &str| api.look(|state| artifact(state, text));
+    read_work(work, &caller.principal, &change.reason, &artifacts)
+}
+
 pub(super) async fn create_plan(
     api: &Api,
     caller: &Caller,
@@ -68,7 +80,7 @@ pub(super) async fn create_plan(
 ) -> Result<Served<v1::CreatePlanResponse>, Failure> {
     let v1::CreatePlanRequest { work, options } = request;
     let change = api.change(caller, options)?;
-    let request = read_work(work, &caller.principal, &change.reason)?;
+    let request = read(api, caller, &change, work)?;
     let store = |plan| wrap(OperationCommand::StorePlan { plan });
     if let Some(Answer::Plan { plan, revision }) = api.given(caller, &change, &store(shape(&request)))? {
         let (plan, _) = api.plan_view(&plan)?;
@@ -102,7 +114,7 @@ pub(super) async fn create_operation(
             started(api, caller, &change, command, plan).await
         }
         Source::Work(work) => {
-            let request = read_work(Some(work), &caller.principal, &change.reason)?;
+            let request = read(api, caller, &change, Some(work))?;
             start(api, caller, &change, request).await
         }
     }

@@ -1,29 +1,39 @@
 //! What is asked to be planned: `WorkSpec` to `PlanRequest` and back.
 
 use quorate_common::wire::Invalid;
+use quorate_common::wire::rollout::{read_policy, read_waves, write_policy, write_waves};
 use quorate_common::wire::selector::{read_optional_selector, read_selector, write_selector};
 use quorate_common::wire::text::read_name;
 use quorate_common::wire::time::{read_duration, write_duration};
 use quorate_core::PlanRequest;
+use quorate_core::state::ReleaseRequest;
 use quorate_core::state::plan::{Change, Goal, HostVerb, Verb};
-use quorate_model::{ActionKind, DurationMs, Principal, Selector};
+use quorate_model::{ActionKind, DurationMs, Principal, Refusal, Selector};
 use quorate_proto::v1;
 use v1::work_spec::Kind;
 
+use super::named_artifact::Found;
+
+/// Looks an artifact up by what a caller calls it.
+pub(super) type Artifacts<'a> = &'a dyn Fn(&str) -> Result<Found, Refusal>;
+
 /// Reads what is to be done, in the name of a principal.
-pub(crate) fn read_work(
+pub(super) fn read_work(
     work: Option<v1::WorkSpec>,
     principal: &Principal,
     reason: &str,
+    artifacts: Artifacts<'_>,
 ) -> Result<PlanRequest, Invalid> {
     let v1::WorkSpec { kind, max_failures } = work.ok_or_else(|| Invalid::missing("work"))?;
     let kind = kind.ok_or_else(|| Invalid::missing("work.kind"))?;
     let mut gate_deadline = None;
     let (goal, max_unavailable) = match kind {
         Kind::Rolling(rolling) => {
-            let read = read_rolling(rolling).map_err(|i| i.within("work.rolling"))?;
-            gate_deadline = read.2;
-            (read.0, read.1)
+            let mut request =
+                read_rolling(rolling, principal, artifacts).map_err(|i| i.within("work.rolling"))?;
+            request.max_failures = max_failures;
+            reason.clone_into(&mut request.reason);
+            return Ok(request);
         }
         Kind::Run(run) => {
             gate_deadline = read_gate(run.gate_timeout).map_err(|i| i.within("work.run"))?;
@@ -55,13 +65,37 @@ pub(crate) fn read_work(
     Ok(request)
 }
 
-fn read_rolling(rolling: v1::RollingSpec) -> Result<(Goal, u32, Option<DurationMs>), Invalid> {
-    let v1::RollingSpec { group, kind, max_unavailable, selector, gate_timeout } = rolling;
-    let change = match v1::RollingKind::try_from(kind) {
-        Ok(v1::RollingKind::Unspecified | v1::RollingKind::Restart) => Change::Restart,
-        Ok(v1::RollingKind::Reload) => Change::Reload,
-        Err(_) => return Err(Invalid::new("kind", "it is not one of its values")),
+fn read_rolling(
+    rolling: v1::RollingSpec,
+    principal: &Principal,
+    artifacts: Artifacts<'_>,
+) -> Result<PlanRequest, Invalid> {
+    let v1::RollingSpec {
+        group,
+        kind,
+        max_unavailable,
+        selector,
+        gate_timeout,
+        version,
+        artifact,
+        waves,
+        on_failure,
+    } = rolling;
+    let kind =
+        v1::RollingKind::try_from(kind).map_err(|_| Invalid::new("kind", "it is not one of its values"))?;
+    let change = match kind {
+        v1::RollingKind::Unspecified | v1::RollingKind::Restart => Change::Restart,
+        v1::RollingKind::Reload => Change::Reload,
+        v1::RollingKind::Release => Change::Release(Box::new(read_release(&version, &artifact, artifacts)?)),
+        v1::RollingKind::Undo => Change::Undo,
     };
+    if !matches!(change, Change::Release(_)) {
+        for (field, text) in [("version", &version), ("artifact", &artifact)] {
+            if !text.is_empty() {
+                return Err(Invalid::new(field, "only a rolling change of kind RELEASE has it"));
+            }
+        }
+    }
     if selector.is_some() {
         // The planner changes a group whole; a part of it is a run on a selector, which has the same guards.
         return Err(Invalid::new(
@@ -69,8 +103,26 @@ fn read_rolling(rolling: v1::RollingSpec) -> Result<(Goal, u32, Option<DurationM
             "a rolling change covers its whole group; use a run for a part",
         ));
     }
-    let deadline = read_gate(gate_timeout)?;
-    Ok((Goal::Rollout { group: read_name("group", group)?, change }, max_unavailable, deadline))
+    let goal = Goal::Rollout { group: read_name("group", group)?, change };
+    let mut request = PlanRequest::new(goal, principal.clone());
+    request.max_unavailable = max_unavailable;
+    request.gate_deadline = read_gate(gate_timeout)?;
+    request.waves = read_waves(waves).map_err(|i| i.within("waves"))?;
+    request.on_failure = read_policy(on_failure)?;
+    Ok(request)
+}
+
+fn read_release(version: &str, artifact: &str, artifacts: Artifacts<'_>) -> Result<ReleaseRequest, Invalid> {
+    let version = read_name("version", version.to_owned())?;
+    if artifact.is_empty() {
+        return Err(Invalid::missing("artifact"));
+    }
+    let Found { digest, size, signature } = artifacts(artifact).map_err(|refusal| Invalid {
+        reason: refusal.reason(),
+        field: "artifact".into(),
+        why: refusal.what(),
+    })?;
+    Ok(ReleaseRequest { version, artifact: digest, size, signature })
 }
 
 /// How long gates may take; the fleet's setting when it is absent or zero.
@@ -132,9 +184,17 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
         step_deadline: _,
         gate_deadline,
         deadline: _,
+        waves,
+        on_failure,
         principal: _,
         reason: _,
     } = request;
+    let release = |change: &Change| match change {
+        Change::Release(release) => {
+            (release.version.as_str().to_owned(), release.artifact.as_str().to_owned())
+        }
+        Change::Restart | Change::Reload | Change::Undo => (String::new(), String::new()),
+    };
     let run = |nodes: &Selector, action: ActionKind, service: String| {
         Kind::Run(v1::RunSpec {
             selector: Some(write_selector(nodes)),
@@ -150,10 +210,16 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
             kind: match change {
                 Change::Restart => v1::RollingKind::Restart,
                 Change::Reload => v1::RollingKind::Reload,
+                Change::Release(_) => v1::RollingKind::Release,
+                Change::Undo => v1::RollingKind::Undo,
             } as i32,
             max_unavailable: *max_unavailable,
             selector: None,
             gate_timeout: gate_deadline.map(write_duration),
+            version: release(change).0,
+            artifact: release(change).1,
+            waves: write_waves(waves),
+            on_failure: write_policy(*on_failure) as i32,
         }),
         Goal::Run { service, nodes, verb } => {
             let action = match verb {
@@ -191,16 +257,26 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
 
 #[cfg(test)]
 mod tests {
-    use quorate_model::Reason;
+    use quorate_model::{Digest, Reason};
 
     use super::*;
+
+    /// One artifact, known by its digest.
+    fn artifacts(text: &str) -> Result<Found, Refusal> {
+        let digest = "ab".repeat(32);
+        if text != digest {
+            return Err(Refusal::new(Reason::NotFound, "there is no such artifact"));
+        }
+        Ok(Found { digest: Digest::new(digest).unwrap(), size: 7, signature: "signed".into() })
+    }
 
     fn all() -> Option<v1::Selector> {
         Some(v1::Selector { all: true, ..Default::default() })
     }
 
     fn read(kind: Kind) -> Result<PlanRequest, Invalid> {
-        read_work(Some(v1::WorkSpec { kind: Some(kind), max_failures: 0 }), &Principal::System, "why")
+        let work = Some(v1::WorkSpec { kind: Some(kind), max_failures: 0 });
+        read_work(work, &Principal::System, "why", &artifacts)
     }
 
     fn run(selector: Option<v1::Selector>, action: &str, service: &str) -> Kind {
@@ -221,9 +297,33 @@ mod tests {
             max_unavailable: 1,
             selector: None,
             gate_timeout: Some(write_duration(DurationMs(5_000))),
+            ..Default::default()
+        };
+        let waves = v1::WavePolicy {
+            canary: 1,
+            ramp: vec!["1".into(), "20%".into()],
+            hold: Some(write_duration(DurationMs(60_000))),
+            promotion: v1::Promotion::Canary as i32,
+        };
+        let release = v1::RollingSpec {
+            group: "ledger".into(),
+            kind: v1::RollingKind::Release as i32,
+            version: "1.1.0".into(),
+            artifact: "ab".repeat(32),
+            waves: Some(waves),
+            on_failure: v1::OnFailure::Rollback as i32,
+            ..Default::default()
+        };
+        let undo = v1::RollingSpec {
+            group: "ledger".into(),
+            kind: v1::RollingKind::Undo as i32,
+            on_failure: v1::OnFailure::Pause as i32,
+            ..Default::default()
         };
         for kind in [
             Kind::Rolling(rolling),
+            Kind::Rolling(release),
+            Kind::Rolling(undo),
             run(all(), "service.stop", "ledger"),
             run(all(), "host.facts", ""),
             Kind::Backup(v1::BackupAllSpec { service: "ledger".into(), selector: all(), parallelism: 1 }),
@@ -255,8 +355,29 @@ mod tests {
         assert_eq!(field(Kind::Rolling(rolling)), "work.rolling.selector");
         let rolling = v1::RollingSpec { group: "g".into(), kind: 9, ..Default::default() };
         assert_eq!(field(Kind::Rolling(rolling)), "work.rolling.kind");
-        assert_eq!(read_work(None, &Principal::System, "").unwrap_err().field, "work");
+        let release = |version: &str, artifact: &str| {
+            let kind = v1::RollingKind::Release as i32;
+            let (version, artifact) = (version.into(), artifact.into());
+            Kind::Rolling(v1::RollingSpec {
+                group: "g".into(),
+                kind,
+                version,
+                artifact,
+                ..Default::default()
+            })
+        };
+        assert_eq!(field(release("", "ab")), "work.rolling.version");
+        assert_eq!(field(release("1", "")), "work.rolling.artifact");
+        assert_eq!(read(release("1", "beef")).unwrap_err().reason, Reason::NotFound);
+        let restart = v1::RollingSpec { group: "g".into(), version: "1".into(), ..Default::default() };
+        assert_eq!(field(Kind::Rolling(restart)), "work.rolling.version");
+        let waves = Some(v1::WavePolicy { ramp: vec!["x".into()], ..Default::default() });
+        let ramp = v1::RollingSpec { group: "g".into(), waves, ..Default::default() };
+        assert_eq!(field(Kind::Rolling(ramp)), "work.rolling.waves.ramp[0]");
+        let policy = v1::RollingSpec { group: "g".into(), on_failure: 9, ..Default::default() };
+        assert_eq!(field(Kind::Rolling(policy)), "work.rolling.on_failure");
+        assert_eq!(read_work(None, &Principal::System, "", &artifacts).unwrap_err().field, "work");
         let none = Some(v1::WorkSpec { kind: None, max_failures: 0 });
-        assert_eq!(read_work(none, &Principal::System, "").unwrap_err().field, "work.kind");
+        assert_eq!(read_work(none, &Principal::System, "", &artifacts).unwrap_err().field, "work.kind");
     }
 }

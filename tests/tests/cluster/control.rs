@@ -1,4 +1,4 @@
-//! Pause, resume, abort, explain, freeze.
+//! Pause, resume, abort, promote, explain, freeze.
 
 use std::fs;
 
@@ -67,6 +67,39 @@ pub(crate) fn aborted_at_a_safe_stop(fleet: &Fleet) {
         fleet.starts().values().sum::<usize>() < before.values().sum::<usize>() + 3,
         "it was aborted early"
     );
+}
+
+pub(crate) fn a_canary_is_promoted(fleet: &Fleet) {
+    fleet.calm();
+    let before = fleet.starts();
+    let poll = Poll::begin(fleet.instances());
+    let waves = ["--canary", "1", "--hold", "1s", "--promotion", "canary"];
+    let id = fleet.begin(&[&["rollout", "start", "--restart", "ledger", "--yes"], &waves[..]].concat());
+    // Nothing waits yet.
+    let _ = fleet.quorate(&["rollout", "promote", &id]).expect(3);
+    let waiting = wait_for("the canary to wait for its promotion", LIMIT, || {
+        let operation = fleet.operation(&id);
+        let waits = operation["waveStates"][0]["state"] == "PROMOTABLE";
+        if waits { Ok(operation) } else { Err(operation.to_string()) }
+    });
+    assert_eq!(waiting["state"], "RUNNING", "{waiting:#}");
+    assert_eq!(waiting["openGrants"], 0, "its grant is given back while it is looked at: {waiting:#}");
+    let canary = fleet.starts();
+    assert_eq!(canary.values().sum::<usize>(), before.values().sum::<usize>() + 1, "the canary alone");
+    // Asking a few more times gives a wrong step the time to show itself.
+    for _ in 0..20 {
+        assert_eq!(fleet.operation(&id)["waveStates"][0]["state"], "PROMOTABLE");
+    }
+    assert_eq!(fleet.starts(), canary, "nothing starts before it is promoted");
+    let promoted = fleet.json(&["rollout", "promote", &id]);
+    assert!(promoted["waveStates"][0]["promoted"].is_string(), "{promoted:#}");
+    let _ = fleet.quorate(&["rollout", "watch", &id, "--timeout", "120s"]).expect(0);
+    let ended = fleet.operation(&id);
+    assert_eq!(ended["state"], "SUCCEEDED", "{ended:#}");
+    for (node, starts) in fleet.starts() {
+        assert_eq!(starts, before[&node] + 1, "{node}");
+    }
+    poll.end().assert_quorum();
 }
 
 /// The three nodes in the order in which they will be restarted: the one that leads comes last.

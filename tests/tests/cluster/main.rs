@@ -37,6 +37,7 @@ const TESTS: &[Test] = &[
     ("artifact::pushed_copied_and_resumed", artifact::pushed_copied_and_resumed),
     ("control::paused_resumed", control::paused_resumed),
     ("control::aborted_at_a_safe_stop", control::aborted_at_a_safe_stop),
+    ("control::a_canary_is_promoted", control::a_canary_is_promoted),
     ("control::a_waiting_gate_is_explained", control::a_waiting_gate_is_explained),
     ("turns::three_operations_take_turns", turns::three_operations_take_turns),
     ("control::frozen_and_thawed", control::frozen_and_thawed),

@@ -18,6 +18,7 @@ mod instance;
 mod node;
 mod obligation;
 pub(crate) mod operation;
+mod release;
 pub(crate) mod step;
 mod token;
 mod validate;

@@ -13,8 +13,10 @@ use super::{Answer, Context, Effect, step, validate};
 use crate::command::OperationCommand;
 use crate::state::State;
 use crate::state::operation::{ActiveTime, Condition, Failure, OPEN_MAX, Operation, Step, Wave, is_over};
-use crate::state::plan::{Plan, Resource, STEPS_MAX};
+use crate::state::plan::{Plan, PlanWave, Resource, STEPS_MAX};
 
+mod promote;
+mod rollback;
 pub(crate) mod settle;
 
 pub(super) fn apply(
@@ -48,6 +50,7 @@ pub(super) fn apply(
         OperationCommand::Pause { id } => pause(state, context, id),
         OperationCommand::Resume { id } => resume(state, context, id),
         OperationCommand::Cancel { id } => cancel(state, context, id),
+        OperationCommand::Promote { id, all } => promote::apply(state, context, id, *all),
         OperationCommand::SetCondition { id, reason, message } => {
             set_condition(state, context, id, *reason, message)
         }
@@ -109,6 +112,7 @@ fn store(state: &mut State, plan: &Plan) -> Result<(), Refusal> {
     if odd || claims || plan.parallel == 0 || plan.waves.iter().any(|w| w.steps.is_empty()) {
         return Err(validate::bad("waves: a step is neither action nor gate, or a wave is empty"));
     }
+    rollback::check(plan)?;
     state.plans.insert(plan.id.clone(), plan.clone());
     Ok(())
 }
@@ -168,6 +172,7 @@ fn create(
         grant: None,
         readings: Vec::new(),
         failure: None,
+        undo: s.undo.clone(),
     });
     let mut operation = Operation {
         id: id.clone(),
@@ -181,11 +186,11 @@ fn create(
         failure: None,
         parallel: plan.parallel,
         failures: 0,
-        waves: plan
-            .waves
-            .iter()
-            .map(|w| Wave { label: w.label.clone(), state: WaveState::Pending })
-            .collect(),
+        unreachable: 0,
+        forgiven: 0,
+        halted: None,
+        rollback_from: None,
+        waves: plan.waves.iter().map(wave).collect(),
         steps: steps.collect(),
         created_by: context.principal.clone(),
         created_at: context.now,
@@ -201,15 +206,25 @@ fn create(
     Ok(Effect::changed(answer, format!("operations/{id}"), details).of(id))
 }
 
+fn wave(planned: &PlanWave) -> Wave {
+    Wave {
+        label: planned.label.clone(),
+        state: WaveState::Pending,
+        hold: planned.hold,
+        promote: planned.promote,
+        promoted_at: None,
+        parallel: planned.parallel,
+    }
+}
+
 fn pause(state: &mut State, context: &Context<'_>, id: &OperationId) -> Result<Effect, Refusal> {
     let operation = open(state, id)?;
     match operation.state {
         OperationState::Pausing | OperationState::Paused => return Ok(Effect::unchanged(context.done())),
-        OperationState::Queued | OperationState::Running => {}
+        OperationState::Queued | OperationState::Running | OperationState::RollingBack => {}
         OperationState::Pending
         | OperationState::Planned
         | OperationState::AwaitingApproval
-        | OperationState::RollingBack
         | OperationState::Canceling
         | OperationState::Succeeded
         | OperationState::Failed
@@ -227,12 +242,13 @@ fn pause(state: &mut State, context: &Context<'_>, id: &OperationId) -> Result<E
 fn resume(state: &mut State, context: &Context<'_>, id: &OperationId) -> Result<Effect, Refusal> {
     let operation = open(state, id)?;
     match operation.state {
-        OperationState::Queued | OperationState::Running => return Ok(Effect::unchanged(context.done())),
+        OperationState::Queued | OperationState::Running | OperationState::RollingBack => {
+            return Ok(Effect::unchanged(context.done()));
+        }
         OperationState::Pausing | OperationState::Paused => {}
         OperationState::Pending
         | OperationState::Planned
         | OperationState::AwaitingApproval
-        | OperationState::RollingBack
         | OperationState::Canceling
         | OperationState::Succeeded
         | OperationState::Failed
@@ -241,16 +257,30 @@ fn resume(state: &mut State, context: &Context<'_>, id: &OperationId) -> Result<
             return Err(Refusal::new(Reason::WrongState, format!("{id} is {}", operation.state)));
         }
     }
-    operation.state =
-        if operation.started_at.is_some() { OperationState::Running } else { OperationState::Queued };
+    operation.state = match (operation.rollback_from, operation.started_at) {
+        (Some(_), _) => OperationState::RollingBack,
+        (None, Some(_)) => OperationState::Running,
+        (None, None) => OperationState::Queued,
+    };
+    if operation.halted.take().is_some() {
+        // Whoever resumes has seen what failed: it counts against the budget no longer.
+        operation.forgiven = operation.failures.saturating_add(operation.unreachable);
+        operation.conditions.clear();
+    }
     step::tidy(operation, context);
     Ok(changed(context, id, "resumed"))
 }
 
+/// A rollback is not canceled in passing: what it has not taken back yet would stay behind. Paused first, it can be.
 fn cancel(state: &mut State, context: &Context<'_>, id: &OperationId) -> Result<Effect, Refusal> {
     let operation = open(state, id)?;
     if operation.state == OperationState::Canceling {
         return Ok(Effect::unchanged(context.done()));
+    }
+    if operation.state == OperationState::RollingBack {
+        let what = format!("{id} is {}; a rollback is paused before it is canceled", operation.state);
+        return Err(Refusal::new(Reason::WrongState, what)
+            .with_hint(format!("let it end, or: quorate rollout pause {id}")));
     }
     operation.state = OperationState::Canceling;
     operation.conditions.clear();

@@ -13,16 +13,16 @@ use quorate_model::{
 
 use super::{Answer, Context, Effect, backup, validate};
 use crate::command::StepCommand;
-use crate::safety::{Ask, Evidence, budget, disturb_all, fence, gate};
+use crate::safety::{Ask, Evidence, budget, disturb_all, fence};
 use crate::state::operation::{Failure, Operation, Step, is_over};
 use crate::state::{Execution, Grant, State};
 
 mod end;
+mod failing;
+mod watched;
 
 pub(super) use end::{abandon_node, end, execution_ended, is_waiting, lost_track, release_lanes, tidy};
 
-/// Readings kept with a gate.
-const READINGS_KEPT: usize = 16;
 /// Times a step is begun again after its agent refused it before doing anything.
 const ATTEMPTS_MAX: u32 = 3;
 
@@ -35,9 +35,12 @@ pub(super) fn apply(
         StepCommand::Start { operation, step, execution, evidence } => {
             start(state, context, (operation, *step), execution, evidence)
         }
-        StepCommand::OpenGate { operation, step } => open_gate(state, context, operation, *step),
+        StepCommand::OpenGate { operation, step } => watched::open_gate(state, context, operation, *step),
         StepCommand::PassGate { operation, step, readings } => {
-            pass_gate(state, context, operation, *step, readings)
+            watched::pass_gate(state, context, operation, *step, readings)
+        }
+        StepCommand::FailGate { operation, step, reading } => {
+            watched::fail_gate(state, context, operation, *step, reading)
         }
         StepCommand::DeadlinePassed { operation, step, readings, message } => {
             deadline_passed(state, context, operation, *step, readings, message)
@@ -86,7 +89,8 @@ pub(crate) fn in_order(operation: &Operation) -> Vec<u32> {
         }
     }
     let open = lanes.values().filter(|lane| lane.begun && lane.left).count();
-    let free = u32::try_from(open).is_ok_and(|open| open < operation.parallel);
+    let own = usize::try_from(wave).ok().and_then(|wave| operation.waves.get(wave)?.parallel);
+    let free = u32::try_from(open).is_ok_and(|open| open < own.unwrap_or(operation.parallel));
     let mut due: Vec<u32> =
         lanes.values().filter(|lane| lane.begun || free).filter_map(|lane| lane.ready).collect();
     due.sort_unstable();
@@ -151,27 +155,33 @@ pub(crate) fn guard(
     }
 }
 
-/// Whether the operation's state lets a step begin: a lane that was begun goes on to its end while pausing or failing.
+/// Whether the operation's state lets a step begin: a lane that was begun goes on to its end while pausing or failing, and no
+/// wave begins before the one ahead of it is promoted.
 pub(crate) fn begins(operation: &Operation, step: &Step) -> Result<(), Refusal> {
     let lane = operation.lane_is_open(step.wave, &step.node);
     let may = match operation.state {
         OperationState::Queued | OperationState::Running => lane || operation.failure.is_none(),
         OperationState::Pausing => lane,
+        OperationState::RollingBack => operation.rollback_from.is_some_and(|from| step.wave >= from),
         OperationState::Pending
         | OperationState::Planned
         | OperationState::AwaitingApproval
         | OperationState::Paused
-        | OperationState::RollingBack
         | OperationState::Canceling
         | OperationState::Succeeded
         | OperationState::Failed
         | OperationState::Canceled
         | OperationState::RolledBack => false,
     };
-    if may {
-        Ok(())
-    } else {
-        Err(wrong(format!("{} is {} and begins nothing", operation.id, operation.state)))
+    if !may {
+        return Err(wrong(format!("{} is {} and begins nothing", operation.id, operation.state)));
+    }
+    match operation.unpromoted_before(step.wave) {
+        Some(wave) => {
+            let number = wave.saturating_add(1);
+            Err(wrong(format!("wave {number} of {} is not promoted", operation.id)))
+        }
+        None => Ok(()),
     }
 }
 
@@ -289,63 +299,6 @@ fn mark_started(state: &mut State, context: &Context<'_>, made: &Execution) {
     tidy(operation, context);
 }
 
-fn open_gate(
-    state: &mut State,
-    context: &Context<'_>,
-    id: &OperationId,
-    index: u32,
-) -> Result<Effect, Refusal> {
-    let (operation, step) = find(state, id, index)?;
-    if step.gate.is_none() || step.state != StepState::Pending {
-        return Err(wrong(format!("step {index} of {id} is {} or no gate", step.state)));
-    }
-    begins(operation, step)?;
-    check_order(operation, index)?;
-    let node = step.node.clone();
-    let Some(operation) = state.operations.get_mut(id) else { return Err(wrong("gone")) };
-    if let Some(step) = operation.step_mut(index) {
-        step.state = StepState::Running;
-        step.started_at = Some(context.now);
-        step.attempts = step.attempts.saturating_add(1);
-    }
-    tidy(operation, context);
-    let details = format!("gate {index} on {node} looks on");
-    Ok(Effect::changed(context.done(), format!("operations/{id}"), details).of(id))
-}
-
-/// Readings within their limits.
-fn kept(readings: &[ProbeReading]) -> Vec<ProbeReading> {
-    let mut kept: Vec<ProbeReading> = readings.iter().take(READINGS_KEPT).cloned().collect();
-    for reading in &mut kept {
-        validate::cut(&mut reading.detail, 256);
-    }
-    kept
-}
-
-fn pass_gate(
-    state: &mut State,
-    context: &Context<'_>,
-    id: &OperationId,
-    index: u32,
-    readings: &[ProbeReading],
-) -> Result<Effect, Refusal> {
-    let (operation, step) = find(state, id, index)?;
-    let Some(spec) = step.gate.as_ref().filter(|_| step.state == StepState::Running) else {
-        return Err(wrong(format!("step {index} of {id} is {} or no gate", step.state)));
-    };
-    let since = gate::counts_from(operation, index);
-    if let Some(missing) = gate::probes_missing(spec, readings, since) {
-        return Err(wrong(format!("gate {index} of {id} has not passed: {missing}")));
-    }
-    let node = step.node.clone();
-    if let Some(step) = state.operations.get_mut(id).and_then(|o| o.step_mut(index)) {
-        step.readings = kept(readings);
-    }
-    end(state, context, id, index, StepState::Succeeded, None);
-    let details = format!("gate {index} on {node} passed");
-    Ok(Effect::changed(context.done(), format!("operations/{id}"), details).of(id))
-}
-
 fn deadline_passed(
     state: &mut State,
     context: &Context<'_>,
@@ -372,7 +325,7 @@ fn deadline_passed(
         lost_track(state, context, &execution);
     } else {
         if let Some(step) = state.operations.get_mut(id).and_then(|o| o.step_mut(index)) {
-            step.readings = kept(readings);
+            step.readings = watched::kept(readings);
         }
         let failure = Failure { reason: Reason::GateFailed, message };
         end(state, context, id, index, StepState::Failed, Some(failure));

@@ -24,6 +24,7 @@ impl Command {
                 OperationCommand::Pause { .. }
                 | OperationCommand::Resume { .. }
                 | OperationCommand::Cancel { .. }
+                | OperationCommand::Promote { .. }
                 | OperationCommand::SetCondition { .. }
                 | OperationCommand::ClearCondition { .. }
                 | OperationCommand::DeadlinePassed { .. }
@@ -85,7 +86,8 @@ impl Command {
                 OperationCommand::StorePlan { .. }
                 | OperationCommand::Create { .. }
                 | OperationCommand::Start { .. }
-                | OperationCommand::Resume { .. } => true,
+                | OperationCommand::Resume { .. }
+                | OperationCommand::Promote { .. } => true,
                 OperationCommand::Pause { .. }
                 | OperationCommand::Cancel { .. }
                 | OperationCommand::SetCondition { .. }
@@ -212,6 +214,7 @@ const fn operation(command: &OperationCommand) -> &'static str {
         OperationCommand::Pause { .. } => "operation.pause",
         OperationCommand::Resume { .. } => "operation.resume",
         OperationCommand::Cancel { .. } => "operation.cancel",
+        OperationCommand::Promote { .. } => "operation.promote",
         OperationCommand::SetCondition { .. } => "operation.set_condition",
         OperationCommand::ClearCondition { .. } => "operation.clear_condition",
         OperationCommand::DeadlinePassed { .. } => "operation.deadline_passed",
@@ -224,6 +227,7 @@ const fn step(command: &StepCommand) -> &'static str {
         StepCommand::Start { .. } => "step.start",
         StepCommand::OpenGate { .. } => "gate.open",
         StepCommand::PassGate { .. } => "gate.pass",
+        StepCommand::FailGate { .. } => "gate.fail",
         StepCommand::DeadlinePassed { .. } => "step.deadline_passed",
     }
 }

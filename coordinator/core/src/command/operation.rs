@@ -51,6 +51,13 @@ pub enum OperationCommand {
         /// Which.
         id: OperationId,
     },
+    /// Lets the wave after one that waits for its promotion begin.
+    Promote {
+        /// Which.
+        id: OperationId,
+        /// All waves that are still to be promoted, those to come as well.
+        all: bool,
+    },
     /// Says why it waits, by the ticker; replaces the condition that was there.
     SetCondition {
         /// Which.
@@ -70,7 +77,7 @@ pub enum OperationCommand {
         /// Which.
         id: OperationId,
     },
-    /// Reaches PAUSED or a terminal state, by the ticker; refused while anything is still owed.
+    /// Reaches PAUSED, ROLLING_BACK or a terminal state, by the ticker; refused while anything is still owed.
     Settle {
         /// Which.
         id: OperationId,
@@ -110,6 +117,15 @@ pub enum StepCommand {
         step: u32,
         /// What it rests on.
         readings: Vec<ProbeReading>,
+    },
+    /// An instance that is looked at after its wave has turned bad: the gate fails at once.
+    FailGate {
+        /// Whose.
+        operation: OperationId,
+        /// Which step, by index.
+        step: u32,
+        /// What it rests on.
+        reading: InstanceReading,
     },
     /// A step's deadline passed: a gate fails, an action's outcome becomes unknown.
     DeadlinePassed {

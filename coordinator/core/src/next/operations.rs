@@ -74,7 +74,7 @@ fn one(
     for (index, step) in operation.indexed().filter(|(_, step)| step.state == StepState::Running) {
         due.extend(running(state, obs, now, operation, index, step));
     }
-    let mut wanted = unresolved(state, operation);
+    let mut wanted = unresolved(state, operation).or_else(|| waits_for_somebody(operation));
     let turns = in_order(operation);
     for (index, step) in turns.iter().filter_map(|index| Some((*index, operation.step(*index)?))) {
         if begins(operation, step).is_err() {
@@ -125,7 +125,13 @@ fn running(
     let reading = obs.instances.get(&spec.instance);
     let since = gate::counts_from(operation, index);
     let readings = || readings_for(reading, spec);
-    match gate::missing(state, spec, reading, since, now) {
+    if let Some(reading) = reading.filter(|r| gate::turned(spec, r, started).is_some()) {
+        let reading = InstanceReading { probes: readings(), ..reading.clone() };
+        let operation = operation.id.clone();
+        return Some(Command::Step(StepCommand::FailGate { operation, step: index, reading }));
+    }
+    let missing = gate::missing(state, spec, reading, since, now).or_else(|| gate::held(spec, started, now));
+    match missing {
         None => Some(Command::Step(StepCommand::PassGate {
             operation: operation.id.clone(),
             step: index,
@@ -165,6 +171,31 @@ fn unresolved(state: &State, operation: &Operation) -> Option<(ConditionReason, 
         .find(|execution| execution.state == ExecutionState::Unknown)?;
     let text = format!("the outcome of {} on {} is not known", execution.action.kind(), execution.node);
     Some((ConditionReason::ExecutionUnknown, text))
+}
+
+/// The decision of a person that the operation waits for, if any.
+fn waits_for_somebody(operation: &Operation) -> Option<(ConditionReason, String)> {
+    if let Some(halted) = &operation.halted {
+        return Some((ConditionReason::Failure, halted.message.clone()));
+    }
+    let index = match operation.state {
+        OperationState::Queued | OperationState::Running => operation.promotable()?,
+        OperationState::Pending
+        | OperationState::Planned
+        | OperationState::AwaitingApproval
+        | OperationState::Pausing
+        | OperationState::Paused
+        | OperationState::RollingBack
+        | OperationState::Canceling
+        | OperationState::Succeeded
+        | OperationState::Failed
+        | OperationState::Canceled
+        | OperationState::RolledBack => return None,
+    };
+    let label = operation.waves.get(usize::try_from(index).ok()?).map_or("", |wave| wave.label.as_str());
+    let label = if label.is_empty() { String::new() } else { format!(" ({label})") };
+    let number = index.saturating_add(1);
+    Some((ConditionReason::Promotion, format!("wave {number}{label} is done and waits to be promoted")))
 }
 
 /// The command that begins a step, none when it has to wait for the next round, or why it may not begin.

@@ -1,8 +1,10 @@
 //! One target's steps: the action with its deadline, and the gate that proves the instance is back.
 
+use alloc::string::String;
+
 use quorate_model::{DurationMs, InstanceId, ProbeKind, ServiceSpec, StepKind};
 
-use super::Target;
+use super::{Target, releases};
 use crate::safety::availability::has_membership_probe;
 use crate::state::plan::{GateProbe, GateSpec, PlanRequest, PlanStep};
 use crate::state::{Settings, State};
@@ -64,6 +66,8 @@ pub(super) fn action(state: &State, request: &PlanRequest, target: &Target) -> P
         disruptive: super::is_disruptive(&target.action),
         deadline: request.step_deadline.unwrap_or_else(|| deadline(target.kind, spec)),
         quorum: alloc::vec::Vec::new(),
+        undo: releases::undo(target),
+        note: releases::note(state, target),
     }
 }
 
@@ -84,7 +88,18 @@ pub(super) fn gate(state: &State, request: &PlanRequest, target: &Target) -> Opt
         disruptive: false,
         deadline,
         quorum: alloc::vec::Vec::new(),
+        undo: None,
+        note: String::new(),
     })
+}
+
+/// The gate that looks on for a while before the next wave, made of the one that proves the instance is back. What may be
+/// missing for a moment in that time (a reading, a peer) has the patience of any gate on top.
+pub(super) fn hold(request: &PlanRequest, gate: &PlanStep) -> Option<PlanStep> {
+    let spec = gate.gate.as_ref()?;
+    let hold = request.waves.hold;
+    let spec = GateSpec { hold, ..spec.clone() };
+    Some(PlanStep { gate: Some(spec), deadline: gate.deadline.plus(hold), ..gate.clone() })
 }
 
 fn gate_of(spec: &ServiceSpec, instance: InstanceId) -> GateSpec {
@@ -109,6 +124,7 @@ fn gate_of(spec: &ServiceSpec, instance: InstanceId) -> GateSpec {
             })
             .collect(),
         caught_up: has_membership_probe(spec),
+        hold: DurationMs::ZERO,
     }
 }
 

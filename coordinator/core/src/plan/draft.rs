@@ -6,12 +6,12 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use quorate_model::{
-    GroupName, NodeName, NodeStatus, OutReason, QuorumPolicy, Reason, Refusal, RiskClass, ServiceName,
-    StepKind, Timestamp,
+    DurationMs, GroupName, NodeName, NodeStatus, OutReason, QuorumPolicy, Reason, Refusal, RiskClass,
+    ServiceName, StepKind, Timestamp,
 };
 
 use super::targets::{Job, Target};
-use super::{PARALLEL_DEFAULT, actions, order};
+use super::{PARALLEL_DEFAULT, actions, order, releases, waves};
 use crate::apply::step::doing;
 use crate::observations::Observations;
 use crate::safety::availability::{Availability, availability};
@@ -100,6 +100,23 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Instances that have the release already, and are healthy with it, are left out.
+    pub(super) fn leave_out_done(&mut self, job: &mut Job) -> Result<(), Refusal> {
+        let Some(release) = job.release.clone() else { return Ok(()) };
+        let (state, obs) = (self.state, self.obs);
+        let (done, left): (Vec<Target>, Vec<Target>) =
+            job.targets.drain(..).partition(|target| releases::has(state, obs, target, &release));
+        job.targets = left;
+        if job.targets.is_empty() {
+            let whose = job.group.as_ref().map_or("", GroupName::as_str);
+            let what = format!("every member of {whose} runs {} already", release.version);
+            return Err(Refusal::new(Reason::WrongState, what).with_hint("there is nothing to change"));
+        }
+        self.skipped = self.skipped.saturating_add(done.len());
+        self.warnings.extend(done.iter().map(|target| releases::skipped(target, &release)));
+        Ok(())
+    }
+
     /// Nodes whose agent is not heard are left out, in words; a plan of nobody is refused. The quorum is looked at first:
     /// it is the better answer when both hold.
     pub(super) fn leave_out_unheard(&mut self, job: &mut Job) -> Result<(), Refusal> {
@@ -124,7 +141,7 @@ impl<'a> Draft<'a> {
                 format!("no agent is heard on {}", names.join(", ")),
             ));
         }
-        self.skipped = gone.len();
+        self.skipped = self.skipped.saturating_add(gone.len());
         self.warnings.extend(gone.iter().map(|node| format!("{node} is skipped: its agent is not heard")));
         let cordoned =
             job.targets.iter().filter_map(|t| state.nodes.present(&t.node)).filter(|n| n.cordon.is_some());
@@ -140,9 +157,12 @@ impl<'a> Draft<'a> {
     /// An agent that has told what it can do, and cannot do this, is not asked.
     pub(super) fn check_capabilities(&self, job: &Job) -> Result<(), Refusal> {
         for target in &job.targets {
-            let Some(seen) = self.obs.nodes.get(&target.node) else { continue };
-            let kind = target.action.kind();
-            if !seen.capabilities.is_empty() && !seen.capabilities.contains(&kind) {
+            let Some(seen) = self.obs.nodes.get(&target.node).filter(|seen| !seen.capabilities.is_empty())
+            else {
+                continue;
+            };
+            let needed = releases::needed(self.request, target);
+            if let Some(kind) = needed.into_iter().find(|kind| !seen.capabilities.contains(kind)) {
                 return Err(Refusal::new(
                     Reason::ActionUnsupported,
                     format!("the agent {} on {} has no {kind}", seen.agent_version, target.node),
@@ -229,7 +249,12 @@ impl<'a> Draft<'a> {
             // What is stopped stays down: all of it counts at once. Anything else comes back before the next wave.
             let nodes = if kind == StepKind::Stop { taken } else { taken.into_iter().take(1).collect() };
             let cost = nodes.iter().filter(|node| stand.up.contains(*node)).count();
-            let after = stand.up().saturating_sub(u32::try_from(cost).unwrap_or(u32::MAX));
+            // A release goes to the members that are out first, and they are back before the others are worked on: it may be
+            // the very thing that brings them back.
+            let mends = |t: &&Target| job.release.is_some() && stand.spent.contains(&t.node);
+            let mended = u32::try_from(job.targets.iter().filter(mends).count()).unwrap_or(u32::MAX);
+            let up = stand.up().saturating_add(mended);
+            let after = up.saturating_sub(u32::try_from(cost).unwrap_or(u32::MAX));
             if !nodes.is_empty() && after < stand.floor() {
                 return Err(no_margin(&stand, kind, nodes, after));
             }
@@ -240,8 +265,9 @@ impl<'a> Draft<'a> {
     /// Waves, widest that every group allows.
     pub(super) fn build(&mut self, job: &Job) -> Result<(), Refusal> {
         let disruptive = disturbs(job);
+        let members = u32::try_from(job.targets.len()).unwrap_or(u32::MAX);
         let wished = match (self.request.max_unavailable, disruptive) {
-            (0, true) => 1,
+            (0, true) => waves::widest(&self.request.waves, members),
             (0, false) => PARALLEL_DEFAULT,
             (wished, _) => wished,
         };
@@ -253,22 +279,75 @@ impl<'a> Draft<'a> {
             self.wave(job.targets.iter(), &stands, "", &mut 0);
             return Ok(());
         }
-        let width = usize::try_from(self.parallel).unwrap_or(1).max(1);
+        self.warnings.extend(waves::narrowed(&self.request.waves, members, self.parallel));
+        self.stage(job);
         let mut stopped = 0;
         let is_out = |t: &&Target| {
             disruptive
                 && stands.iter().any(|s| s.spent.contains(&t.node))
                 && stands.iter().all(|s| !s.takes(&t.node))
         };
-        let (out, up): (Vec<&Target>, Vec<&Target>) = job.targets.iter().partition(is_out);
-        for (label, targets) in [("already out", out), ("", up)] {
-            for chunk in targets.chunks(width) {
-                let leader = disruptive && chunk.iter().any(|t| self.leads(job, &t.node));
-                let label = if leader && label.is_empty() { "leader" } else { label };
-                self.wave(chunk.iter().copied(), &stands, label, &mut stopped);
-            }
+        let (out, mut up): (Vec<&Target>, Vec<&Target>) = job.targets.iter().partition(is_out);
+        let width = usize::try_from(self.parallel).unwrap_or(1).max(1);
+        let first = self.waves.len();
+        for chunk in out.chunks(width) {
+            self.wave(chunk.iter().copied(), &stands, "already out", &mut stopped);
         }
+        self.canary_first(job, &mut up);
+        let mut rest = up.as_slice();
+        for cut in waves::cut(&self.request.waves, up.len(), self.parallel) {
+            let (chunk, later) = rest.split_at_checked(cut.size).unwrap_or((rest, &[]));
+            rest = later;
+            let leader = disruptive && chunk.iter().any(|t| self.leads(job, &t.node));
+            let label = if leader && cut.label.is_empty() { "leader" } else { cut.label };
+            self.wave(chunk.iter().copied(), &stands, label, &mut stopped);
+        }
+        self.between(first);
         Ok(())
+    }
+
+    /// Every host has the checked artifact before the first one is disturbed.
+    fn stage(&mut self, job: &Job) {
+        let stage = |target| releases::stage(self.state, self.request, target);
+        let steps: Vec<_> = job.targets.iter().filter_map(stage).collect();
+        if !steps.is_empty() {
+            let parallel = Some(PARALLEL_DEFAULT);
+            let label = "stage".to_string();
+            self.waves.push(PlanWave { label, steps, hold: DurationMs::ZERO, promote: false, parallel });
+        }
+    }
+
+    /// A canary is a voter that follows, where there is one: it goes to the front.
+    fn canary_first(&self, job: &Job, up: &mut Vec<&Target>) {
+        let (Some(service), true) = (&job.service, self.request.waves.canary > 0) else { return };
+        let (state, obs) = (self.state, self.obs);
+        let canary = usize::try_from(self.request.waves.canary).unwrap_or(usize::MAX);
+        let (mut first, mut later) = (Vec::new(), Vec::new());
+        for target in up.drain(..) {
+            let fits = first.len() < canary && order::follows(state, obs, service, &target.node);
+            if fits { first.push(target) } else { later.push(target) }
+        }
+        up.extend(first.into_iter().chain(later));
+    }
+
+    /// What lies between two waves: a gate that looks on for a while, and a person's word. Nothing comes after the last.
+    fn between(&mut self, first: usize) {
+        let policy = &self.request.waves;
+        let last = self.waves.len().saturating_sub(1);
+        for (index, wave) in self.waves.iter_mut().enumerate().skip(first) {
+            wave.promote = waves::promotes(policy, &wave.label, index == last);
+            if policy.hold.is_zero() || index == last {
+                continue;
+            }
+            wave.hold = policy.hold;
+            let mut steps = Vec::new();
+            for step in wave.steps.drain(..) {
+                let hold = actions::hold(self.request, &step);
+                steps.push(step);
+                steps.extend(hold);
+            }
+            wave.steps = steps;
+        }
     }
 
     fn leads(&self, job: &Job, node: &NodeName) -> bool {
@@ -295,7 +374,8 @@ impl<'a> Draft<'a> {
         let gone =
             targets.filter(|t| t.kind == StepKind::Stop && stands.iter().any(|s| s.up.contains(&t.node)));
         *stopped = stopped.saturating_add(u32::try_from(gone.count()).unwrap_or(u32::MAX));
-        self.waves.push(PlanWave { label: label.to_string(), steps });
+        let label = label.to_string();
+        self.waves.push(PlanWave { label, steps, hold: DurationMs::ZERO, promote: false, parallel: None });
     }
 
     /// Everything to be known before, with the sentence about the last failure.

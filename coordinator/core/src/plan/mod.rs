@@ -6,12 +6,14 @@
 mod actions;
 mod draft;
 mod order;
+mod releases;
 mod targets;
+mod waves;
 mod words;
 
 use alloc::format;
 
-use quorate_model::{ActionSpec, PlanId, Reason, Refusal, RiskClass, Timestamp};
+use quorate_model::{ActionSpec, OnFailure, PlanId, Reason, Refusal, RiskClass, Timestamp};
 
 use crate::hash::Hash;
 use crate::observations::Observations;
@@ -46,10 +48,12 @@ pub fn plan(
             format!("max_unavailable: expected at most {PARALLEL_MAX}"),
         ));
     }
+    check_advance(request)?;
     let mut job = targets::of(state, request, mint)?;
     let mut draft = Draft::new(state, obs, request, now);
     draft.check_width(&job)?;
     draft.check_freezes(&job)?;
+    draft.leave_out_done(&mut job)?;
     draft.leave_out_unheard(&mut job)?;
     // Again: those that are left may all be frozen.
     draft.check_freezes(&job)?;
@@ -57,6 +61,31 @@ pub fn plan(
     order::sort(state, obs, &job.service, &mut job.targets);
     draft.build(&job)?;
     finish(state, request, now, mint, job, draft)
+}
+
+/// How a rollout advances is asked of rollouts only, and only what can be taken back is rolled back.
+fn check_advance(request: &PlanRequest) -> Result<(), Refusal> {
+    let bad = |what: alloc::string::String| Err(Refusal::new(Reason::InvalidArgument, what));
+    if let Some((field, text)) = request.waves.flaw() {
+        return bad(format!("waves.{field}: {text}"));
+    }
+    match &request.goal {
+        Goal::Rollout { change, .. } if request.on_failure == OnFailure::Rollback && !change.installs() => {
+            bad("on_failure: a restart or a reload cannot be taken back; use PAUSE or ABORT".into())
+        }
+        Goal::Rollout { .. } => Ok(()),
+        Goal::Run { .. }
+        | Goal::Backup { .. }
+        | Goal::Rotate { .. }
+        | Goal::Verify { .. }
+        | Goal::Host { .. } => {
+            if request.waves.is_default() && request.on_failure.is_default() {
+                Ok(())
+            } else {
+                bad("waves: only rolling changes have waves and a failure policy".into())
+            }
+        }
+    }
 }
 
 fn finish(
@@ -85,7 +114,7 @@ fn finish(
         base: state.revision,
         touches: draft.touches(&job),
         parallel: draft.parallel,
-        title: words::title(&request.goal),
+        title: words::title(&request.goal, job.release.as_ref()),
         summary: words::summary(job.targets.len(), draft.skipped),
         warnings: draft.all_warnings(),
         waves: draft.waves,

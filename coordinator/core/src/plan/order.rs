@@ -8,6 +8,8 @@ use crate::state::State;
 
 /// The rank of who leads.
 const LEADS: u8 = 3;
+/// The rank of a voter that does not.
+const FOLLOWS: u8 = 2;
 
 /// The rank of one member; lower goes earlier.
 fn rank(state: &State, obs: &Observations, service: &ServiceName, node: &NodeName) -> u8 {
@@ -23,13 +25,18 @@ fn rank(state: &State, obs: &Observations, service: &ServiceName, node: &NodeNam
         InstanceRole::Leader | InstanceRole::Primary => LEADS,
         _ if learns => 0,
         InstanceRole::Learner | InstanceRole::Observer => 1,
-        InstanceRole::Unknown | InstanceRole::Voter | InstanceRole::Standby => 2,
+        InstanceRole::Unknown | InstanceRole::Voter | InstanceRole::Standby => FOLLOWS,
     }
 }
 
 /// Whether a member leads, as far as it is known: it goes last.
 pub(super) fn leads(state: &State, obs: &Observations, service: &ServiceName, node: &NodeName) -> bool {
     rank(state, obs, service, node) == LEADS
+}
+
+/// Whether a member follows as a voter, as far as it is known: what a canary should be, because a learner proves less.
+pub(super) fn follows(state: &State, obs: &Observations, service: &ServiceName, node: &NodeName) -> bool {
+    rank(state, obs, service, node) == FOLLOWS
 }
 
 /// Sorts the targets of a service.

@@ -5,10 +5,11 @@ use alloc::vec::Vec;
 
 use quorate_model::backup::BackupState;
 use quorate_model::{
-    ActionSpec, BackupId, GroupName, NodeName, OperationKind, Reason, Refusal, Selector, ServiceName,
-    StepKind,
+    ActionSpec, BackupId, GroupName, NodeName, OperationKind, Reason, Refusal, Release, Selector,
+    ServiceName, StepKind,
 };
 
+use super::releases;
 use crate::state::plan::{Change, Goal, HostVerb, PlanRequest, Verb};
 use crate::state::{Service, State};
 
@@ -28,6 +29,8 @@ pub(super) struct Job {
     pub(super) service: Option<ServiceName>,
     pub(super) group: Option<GroupName>,
     pub(super) targets: Vec<Target>,
+    /// What is brought onto every host before the first is disturbed.
+    pub(super) release: Option<Release>,
 }
 
 pub(super) fn of(
@@ -36,7 +39,7 @@ pub(super) fn of(
     mint: &mut dyn FnMut() -> u64,
 ) -> Result<Job, Refusal> {
     match &request.goal {
-        Goal::Rollout { group, change } => rollout(state, group, *change),
+        Goal::Rollout { group, change } => rollout(state, group, change),
         Goal::Run { service, nodes, verb } => {
             let found = declared(state, service)?;
             let targets = chosen(state, found, nodes)?
@@ -46,7 +49,13 @@ pub(super) fn of(
                     Target { node, kind, action }
                 })
                 .collect();
-            Ok(Job { kind: OperationKind::Run, service: Some(service.clone()), group: None, targets })
+            Ok(Job {
+                kind: OperationKind::Run,
+                service: Some(service.clone()),
+                group: None,
+                targets,
+                release: None,
+            })
         }
         Goal::Backup { service, nodes } => backup(state, service, nodes, mint),
         Goal::Rotate { service, nodes } => {
@@ -60,7 +69,13 @@ pub(super) fn of(
                     action: ActionSpec::LogRotate { service: service.clone(), policy: policy.clone() },
                 })
                 .collect();
-            Ok(Job { kind: OperationKind::Rotation, service: Some(service.clone()), group: None, targets })
+            Ok(Job {
+                kind: OperationKind::Rotation,
+                service: Some(service.clone()),
+                group: None,
+                targets,
+                release: None,
+            })
         }
         Goal::Verify { backups } => verify(state, backups),
         Goal::Host { nodes, verb } => host(state, nodes, *verb),
@@ -74,7 +89,7 @@ fn declared<'a>(state: &'a State, name: &ServiceName) -> Result<&'a Service, Ref
         .ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no service {name}")))
 }
 
-fn lacks(service: &ServiceName, field: &str) -> Refusal {
+pub(super) fn lacks(service: &ServiceName, field: &str) -> Refusal {
     Refusal::new(Reason::InvalidArgument, format!("service {service} declares no {field}"))
 }
 
@@ -105,25 +120,35 @@ fn run(verb: Verb, service: &ServiceName) -> (StepKind, ActionSpec) {
     }
 }
 
-fn rollout(state: &State, name: &GroupName, change: Change) -> Result<Job, Refusal> {
+fn rollout(state: &State, name: &GroupName, change: &Change) -> Result<Job, Refusal> {
     let group = state
         .groups
         .get(name)
         .ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no group {name}")))?;
-    let verb = match change {
-        Change::Restart => Verb::Restart,
-        Change::Reload => Verb::Reload,
+    let service = &group.spec.service;
+    let release = match change {
+        Change::Restart | Change::Reload => None,
+        Change::Release(wanted) => Some(releases::installed(declared(state, service)?, wanted)?),
+        Change::Undo => Some(releases::before(state, group, declared(state, service)?)?),
     };
     let target = |node: &NodeName| {
-        let (kind, action) = run(verb, &group.spec.service);
+        let (kind, action) = match (&release, change) {
+            (Some(release), _) => {
+                let (service, release) = (service.clone(), release.clone());
+                (StepKind::Activate, ActionSpec::ArtifactActivate { service, release })
+            }
+            (None, Change::Reload) => run(Verb::Reload, service),
+            (None, Change::Restart | Change::Release(_) | Change::Undo) => run(Verb::Restart, service),
+        };
         Target { node: node.clone(), kind, action }
     };
     let targets = group.spec.learners.iter().chain(&group.spec.voters).map(target).collect();
     Ok(Job {
         kind: OperationKind::Rollout,
-        service: Some(group.spec.service.clone()),
+        service: Some(service.clone()),
         group: Some(name.clone()),
         targets,
+        release,
     })
 }
 
@@ -142,7 +167,13 @@ fn backup(
         let action = ActionSpec::BackupCreate { service: service.clone(), backup, policy: policy.clone() };
         targets.push(Target { node, kind: StepKind::Backup, action });
     }
-    Ok(Job { kind: OperationKind::Backup, service: Some(service.clone()), group: None, targets })
+    Ok(Job {
+        kind: OperationKind::Backup,
+        service: Some(service.clone()),
+        group: None,
+        targets,
+        release: None,
+    })
 }
 
 fn verify(state: &State, backups: &[BackupId]) -> Result<Job, Refusal> {
@@ -165,7 +196,7 @@ fn verify(state: &State, backups: &[BackupId]) -> Result<Job, Refusal> {
         let action = ActionSpec::BackupVerify { backup: id.clone(), sha256: receipt.sha256.clone() };
         targets.push(Target { node: found.instance.node.clone(), kind: StepKind::Verify, action });
     }
-    Ok(Job { kind: OperationKind::Backup, service: None, group: None, targets })
+    Ok(Job { kind: OperationKind::Backup, service: None, group: None, targets, release: None })
 }
 
 fn host(state: &State, nodes: &Selector, verb: HostVerb) -> Result<Job, Refusal> {
@@ -182,5 +213,5 @@ fn host(state: &State, nodes: &Selector, verb: HostVerb) -> Result<Job, Refusal>
     if targets.is_empty() {
         return Err(empty());
     }
-    Ok(Job { kind: OperationKind::Run, service: None, group: None, targets })
+    Ok(Job { kind: OperationKind::Run, service: None, group: None, targets, release: None })
 }

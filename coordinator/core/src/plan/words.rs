@@ -3,13 +3,22 @@
 use alloc::format;
 use alloc::string::String;
 
+use quorate_model::Release;
+
 use crate::state::plan::{Change, Goal, HostVerb, Verb};
 
-/// The heading.
-pub(super) fn title(goal: &Goal) -> String {
+/// The heading. `release` is what the planner found, for a goal that does not name one.
+pub(super) fn title(goal: &Goal, release: Option<&Release>) -> String {
     match goal {
         Goal::Rollout { group, change: Change::Restart } => format!("rolling restart of {group}"),
         Goal::Rollout { group, change: Change::Reload } => format!("rolling reload of {group}"),
+        Goal::Rollout { group, change: Change::Release(release) } => {
+            format!("rolling upgrade of {group} to {}", release.version)
+        }
+        Goal::Rollout { group, change: Change::Undo } => {
+            let version = release.map_or("what was before", |release| release.version.as_str());
+            format!("rolling return of {group} to {version}")
+        }
         Goal::Run { service, verb, .. } => format!("{} {service}", verb_word(*verb)),
         Goal::Backup { service, .. } => format!("back up {service}"),
         Goal::Rotate { service, .. } => format!("rotate the logs of {service}"),

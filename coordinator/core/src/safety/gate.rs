@@ -42,6 +42,38 @@ pub fn probes_missing(gate: &GateSpec, readings: &[ProbeReading], since: Timesta
     })
 }
 
+/// What a gate that looks on for a while still misses of its time, if anything; it was opened at `opened`.
+#[must_use]
+pub fn held(gate: &GateSpec, opened: Timestamp, now: Timestamp) -> Option<String> {
+    // No ages in the text: one that changes every second would be proposed every second.
+    (now.since(opened) < gate.hold).then(|| format!("{} is looked at for {}", gate.instance, gate.hold))
+}
+
+/// How an instance has turned bad since a gate that looks on was opened, if it has: a reading newer than that shows it out,
+/// or run anew. What is only not known is no proof.
+#[must_use]
+pub fn turned(gate: &GateSpec, reading: &InstanceReading, opened: Timestamp) -> Option<String> {
+    if gate.hold.is_zero() || reading.instance != gate.instance || reading.at <= opened {
+        return None;
+    }
+    let anew = reading.up_since > opened;
+    match reading.observed {
+        InstanceState::Stopping | InstanceState::Stopped | InstanceState::Failed => {
+            Some(format!("{} turned {}", gate.instance, reading.observed))
+        }
+        // One probe that fails once is no proof; failing as often in a row as it would have to pass is.
+        InstanceState::Unhealthy if reading.failing => {
+            Some(format!("{} turned {}", gate.instance, reading.observed))
+        }
+        InstanceState::Starting
+        | InstanceState::Running
+        | InstanceState::Soaking
+        | InstanceState::Healthy
+        | InstanceState::Unhealthy => anew.then(|| format!("{} was started anew", gate.instance)),
+        InstanceState::Unknown => None,
+    }
+}
+
 fn is_stable(probe: &GateProbe, reading: &ProbeReading, since: Timestamp) -> bool {
     let spread = probe.interval.0.saturating_mul(u64::from(probe.passes.saturating_sub(1)));
     reading.ok && reading.passes >= probe.passes && reading.at.minus(DurationMs(spread)) > since

@@ -5,7 +5,7 @@ use alloc::collections::BTreeSet;
 use quorate_model::{ArtifactSpec, Digest, MemberId, OperationId, Principal, Revision, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::state::State;
+use crate::state::{Operation, State};
 
 /// Artifacts listed. None goes by itself: a host may ask for any of them.
 pub const ARTIFACTS_MAX: usize = 1_000;
@@ -25,9 +25,12 @@ pub struct Artifact {
     pub holders: BTreeSet<MemberId>,
 }
 
-/// The operation that still needs an artifact. None always, because no plan can name one yet: whoever lets plans name
-/// artifacts makes this look through the operations that are not terminal.
+/// The first operation that still needs an artifact: one that is not over and has a step about it.
 #[must_use]
-pub const fn in_use(_state: &State, _digest: &Digest) -> Option<OperationId> {
-    None
+pub fn in_use(state: &State, digest: &Digest) -> Option<OperationId> {
+    let needs = |operation: &&Operation| {
+        let mut releases = operation.steps.iter().filter_map(|step| step.action.as_ref()?.release());
+        !operation.state.is_terminal() && releases.any(|release| release.artifact == *digest)
+    };
+    state.operations.values().find(needs).map(|operation| operation.id.clone())
 }

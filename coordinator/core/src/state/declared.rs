@@ -3,6 +3,8 @@
 use quorate_model::{GroupSpec, Revision, ServiceSpec, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::release::Releases;
+
 /// Most services.
 pub const SERVICES_MAX: usize = 2_000;
 /// Most groups.
@@ -23,6 +25,9 @@ pub struct Service {
     pub created_at: Timestamp,
     /// Last change.
     pub revision: Revision,
+    /// What rollouts have brought to it, oldest first, the newest [`super::release::RELEASES_MAX`].
+    #[serde(default, skip_serializing_if = "Releases::is_empty")]
+    pub releases: Releases,
 }
 
 /// A declared group.

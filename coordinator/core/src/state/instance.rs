@@ -6,6 +6,8 @@ use quorate_model::service::DesiredState;
 use quorate_model::{InstanceId, InstanceRole, InstanceState, NodeName, ServiceName, Sync, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::release::InstanceRelease;
+
 /// Instances by node, then service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -39,6 +41,9 @@ pub struct Instance {
     pub since: Timestamp,
     /// End of the last action that disturbed it: a reading that is not newer says nothing about it.
     pub disturbed_at: Timestamp,
+    /// The release it was last given, as its agent told; none when that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<InstanceRelease>,
 }
 
 impl Default for Instance {
@@ -50,6 +55,7 @@ impl Default for Instance {
             sync: Sync::Unknown,
             since: Timestamp::ZERO,
             disturbed_at: Timestamp::ZERO,
+            release: None,
         }
     }
 }

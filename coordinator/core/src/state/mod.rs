@@ -16,6 +16,7 @@ pub mod instance;
 pub mod node;
 pub mod operation;
 pub mod plan;
+pub mod release;
 pub mod settings;
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,7 @@ pub use instance::{Instance, Instances};
 pub use node::{Cordon, Node, Nodes};
 pub use operation::{Condition, Operation, Step, Wave};
 pub use plan::{Plan, PlanRequest};
+pub use release::{InstanceRelease, ReleaseRequest, ServiceRelease};
 pub use settings::Settings;
 
 /// The replicated state: the same on every replica after the same log index.

@@ -5,9 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_model::{
-    ActionSpec, ConditionReason, DurationMs, Epoch, ExecutionId, NodeName, OperationId, OperationKind,
-    OperationState, PlanId, Principal, ProbeReading, Reason, Revision, StepKind, StepState, Timestamp,
-    WaveState,
+    ActionSpec, ConditionReason, DurationMs, Epoch, ExecutionId, NodeName, OnFailure, OperationId,
+    OperationKind, OperationState, PlanId, Principal, ProbeReading, Reason, Revision, StepKind, StepState,
+    Timestamp, WaveState,
 };
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +102,17 @@ pub struct Step {
     pub readings: Vec<ProbeReading>,
     /// How it ended, for a failure.
     pub failure: Option<Failure>,
+    /// What takes it back, for a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<ActionSpec>,
+}
+
+impl Step {
+    /// Whether it only looks on while the instance serves again: it needs no grant.
+    #[must_use]
+    pub fn is_hold(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| !gate.hold.is_zero())
+    }
 }
 
 /// Steps that run together.
@@ -111,6 +122,18 @@ pub struct Wave {
     pub label: String,
     /// Its life.
     pub state: WaveState,
+    /// How long it is looked at before the next one.
+    #[serde(default, skip_serializing_if = "DurationMs::is_zero")]
+    pub hold: DurationMs,
+    /// A person must promote it before the next one begins.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub promote: bool,
+    /// When that was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted_at: Option<Timestamp>,
+    /// Lanes at work at once, where they differ from those of the operation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<u32>,
 }
 
 /// The durable unit of work that users start, watch, pause and cancel.
@@ -138,6 +161,19 @@ pub struct Operation {
     pub parallel: u32,
     /// Failed steps so far.
     pub failures: u32,
+    /// Failed steps that tell nothing of the change itself: nothing was done, or nobody can tell. Counted apart only where a
+    /// failure leads to more than a safe stop.
+    #[serde(default, skip_serializing_if = "none_yet")]
+    pub unreachable: u32,
+    /// Failed steps of both sorts that a person has let pass by resuming.
+    #[serde(default, skip_serializing_if = "none_yet")]
+    pub forgiven: u32,
+    /// What it pauses for, until it is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halted: Option<Failure>,
+    /// The first wave of its rollback; none while it does not roll back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_from: Option<u32>,
     /// Waves in order.
     pub waves: Vec<Wave>,
     /// Steps in order; a step is named by its index here.
@@ -154,6 +190,12 @@ pub struct Operation {
     pub active: ActiveTime,
     /// Last change.
     pub revision: Revision,
+}
+
+// By reference, as serde calls it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn none_yet(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Operation {
@@ -202,6 +244,44 @@ impl Operation {
     pub fn lane_is_open(&self, wave: u32, node: &NodeName) -> bool {
         let lane = || self.steps.iter().filter(|s| s.wave == wave && s.node == *node);
         lane().any(|s| s.started_at.is_some()) && lane().any(|s| !is_over(s.state))
+    }
+
+    /// Whether a lane that was begun may still have its instance out: what only looks on afterwards needs no grant.
+    #[must_use]
+    pub fn lane_disturbs(&self, wave: u32, node: &NodeName) -> bool {
+        let lane = || self.steps.iter().filter(|s| s.wave == wave && s.node == *node);
+        lane().any(|s| s.started_at.is_some()) && lane().any(|s| !is_over(s.state) && !s.is_hold())
+    }
+
+    /// The first wave before `wave` that must be promoted and is not, by index.
+    #[must_use]
+    pub fn unpromoted_before(&self, wave: u32) -> Option<u32> {
+        // A rollback waits for nobody.
+        if self.rollback_from.is_some() {
+            return None;
+        }
+        let waits = |(index, one): &(u32, &Wave)| *index < wave && one.promote && one.promoted_at.is_none();
+        (0_u32..).zip(&self.waves).find(waits).map(|(index, _)| index)
+    }
+
+    /// The wave that is done and waits for its promotion, by index.
+    #[must_use]
+    pub fn promotable(&self) -> Option<u32> {
+        if self.state.is_terminal() || self.state == OperationState::Canceling || self.failure.is_some() {
+            return None;
+        }
+        let next = self.steps.iter().filter(|s| !is_over(s.state)).map(|s| s.wave).min()?;
+        self.unpromoted_before(next)
+    }
+
+    /// Whether more of the change itself has failed than is tolerated, and that is to be taken back. A deadline that passed
+    /// says nothing of the change and takes nothing back.
+    #[must_use]
+    pub fn wants_rollback(&self) -> bool {
+        self.failure.is_some()
+            && self.rollback_from.is_none()
+            && self.request.on_failure == OnFailure::Rollback
+            && self.failures > self.request.max_failures
     }
 }
 

@@ -1,14 +1,16 @@
 //! Plans: what was asked, the computed steps, and what they rest on. Data only; `crate::plan` computes them.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_model::{
-    ActionSpec, BackupId, DurationMs, GroupName, InstanceId, NodeName, OperationKind, PlanId, Principal,
-    ProbeName, Revision, Selector, ServiceName, StepKind, Timestamp,
+    ActionSpec, BackupId, DurationMs, GroupName, InstanceId, NodeName, OnFailure, OperationKind, PlanId,
+    Principal, ProbeName, Revision, Selector, ServiceName, StepKind, Timestamp, WavePolicy,
 };
 use serde::{Deserialize, Serialize};
 
+use super::release::ReleaseRequest;
 use crate::hash::Hash;
 
 /// Plans kept; the oldest goes first.
@@ -65,13 +67,28 @@ pub enum Goal {
 }
 
 /// How a rollout changes an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     /// Stop and start.
     Restart,
     /// Read the configuration again.
     Reload,
+    /// Bring a release onto every host, then put it to use, one wave after the other.
+    Release(Box<ReleaseRequest>),
+    /// The same with the release that was in use before, as it is recorded.
+    Undo,
+}
+
+impl Change {
+    /// Whether it puts a release to use: only that can be rolled back.
+    #[must_use]
+    pub const fn installs(&self) -> bool {
+        match self {
+            Self::Release(_) | Self::Undo => true,
+            Self::Restart | Self::Reload => false,
+        }
+    }
 }
 
 /// An action on a service.
@@ -120,6 +137,12 @@ pub struct PlanRequest {
     /// Longest active time of the whole, paused and blocked time not counted; none for no limit.
     #[serde(default)]
     pub deadline: Option<DurationMs>,
+    /// How the targets are cut into waves, and what lies between two of them; only for rollouts.
+    #[serde(default, skip_serializing_if = "WavePolicy::is_default")]
+    pub waves: WavePolicy,
+    /// What happens when more has failed than is tolerated; only for rollouts.
+    #[serde(default = "abort", skip_serializing_if = "OnFailure::is_default")]
+    pub on_failure: OnFailure,
     /// Who asks.
     pub principal: Principal,
     /// Why, one line.
@@ -127,10 +150,14 @@ pub struct PlanRequest {
     pub reason: String,
 }
 
+const fn abort() -> OnFailure {
+    OnFailure::Abort
+}
+
 impl PlanRequest {
     /// A request with defaults.
     #[must_use]
-    pub const fn new(goal: Goal, principal: Principal) -> Self {
+    pub fn new(goal: Goal, principal: Principal) -> Self {
         Self {
             goal,
             max_unavailable: 0,
@@ -138,6 +165,8 @@ impl PlanRequest {
             step_deadline: None,
             gate_deadline: None,
             deadline: None,
+            waves: WavePolicy::default(),
+            on_failure: OnFailure::Abort,
             principal,
             reason: String::new(),
         }
@@ -193,6 +222,10 @@ pub struct GateSpec {
     pub probes: Vec<GateProbe>,
     /// It must have caught up, as its membership probe sees it.
     pub caught_up: bool,
+    /// It must stay healthy for so long after this gate was opened, and fails at once when it does not: how a wave is looked
+    /// at before the next one. The instance serves meanwhile, so its grant is given back before.
+    #[serde(default, skip_serializing_if = "DurationMs::is_zero")]
+    pub hold: DurationMs,
 }
 
 /// One probe of a gate.
@@ -225,15 +258,30 @@ pub struct PlanStep {
     pub deadline: DurationMs,
     /// What it does to each group it touches.
     pub quorum: Vec<QuorumLine>,
+    /// What takes it back, for a rollback; none when nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<ActionSpec>,
+    /// For people: `1.0.0 -> 1.1.0`, or empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 /// Steps that run together: those of one node in order, different nodes side by side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanWave {
-    /// For people: `canary`, `leader`, or empty.
+    /// For people: `stage`, `canary`, `leader`, or empty.
     pub label: String,
     /// In order.
     pub steps: Vec<PlanStep>,
+    /// How long it is looked at before the next one; its gates carry it out.
+    #[serde(default, skip_serializing_if = "DurationMs::is_zero")]
+    pub hold: DurationMs,
+    /// A person must promote it before the next one begins.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub promote: bool,
+    /// Lanes at work at once, where they differ from those of the plan; only where nothing is disturbed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<u32>,
 }
 
 /// The computed steps of an operation before it runs.

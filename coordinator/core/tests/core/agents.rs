@@ -8,8 +8,9 @@ use quorate_core::next::next;
 use quorate_core::observations::NodeObservation;
 use quorate_core::{Answer, desired};
 use quorate_model::{
-    ActionKind, ActionOutcome, ExecutionId, ExecutionState, InstanceId, InstanceReading, InstanceRole,
-    InstanceState, NodeName, Principal, ProbeName, ProbeReading, Reason, Sync, Timestamp,
+    ActionKind, ActionOutcome, ActionSpec, ExecutionId, ExecutionState, InstanceId, InstanceReading,
+    InstanceRole, InstanceState, NodeName, Principal, ProbeName, ProbeReading, Reason, ReleaseReceipt, Sync,
+    Timestamp,
 };
 
 use crate::world::{World, node, service};
@@ -27,6 +28,9 @@ pub(crate) struct Truth {
     up_since: Timestamp,
     healthy_from: Timestamp,
     pub(crate) starts: u32,
+    /// Version and digest in use, and what was before it.
+    pub(crate) used: Option<(String, String)>,
+    before: Option<(String, String)>,
 }
 
 /// What a host is made to do.
@@ -42,6 +46,12 @@ pub(crate) struct Mischief {
     pub(crate) amnesia: BTreeSet<NodeName>,
     /// Agents that take no new work up.
     pub(crate) slow: BTreeSet<NodeName>,
+    /// Hosts that cannot stage an artifact.
+    pub(crate) full: BTreeSet<NodeName>,
+    /// Hosts whose policy refuses everything.
+    pub(crate) strict: BTreeSet<NodeName>,
+    /// Hosts whose instance does not get healthy after it was taken back.
+    pub(crate) stuck: BTreeSet<NodeName>,
 }
 
 pub(crate) struct Fleet {
@@ -73,7 +83,8 @@ impl Fleet {
         let long_ago = Timestamp(self.world.now.0 - 3_600_000);
         for node in self.world.state.nodes.by_name.keys() {
             let id = InstanceId { node: node.clone(), service: service(name) };
-            let truth = Truth { up: true, up_since: long_ago, healthy_from: long_ago, starts: 0 };
+            let (up_since, healthy_from) = (long_ago, long_ago);
+            let truth = Truth { up: true, up_since, healthy_from, starts: 0, used: None, before: None };
             self.truth.insert(id, truth);
         }
     }
@@ -163,15 +174,20 @@ impl Fleet {
                     ExecutionState::Rejected
                 } else if self.mischief.slow.contains(&name) {
                     continue;
+                } else if self.mischief.strict.contains(&name) {
+                    ExecutionState::Rejected
                 } else {
                     self.begun.insert(id.clone(), self.world.now);
                     self.begin(&name, &execution.action);
                     ExecutionState::Accepted
                 };
-                let reason = (said == ExecutionState::Rejected).then_some(Reason::GrantExpired);
+                let late = execution.begin_before < self.world.now;
+                let why = if late { Reason::GrantExpired } else { Reason::PolicyDenied };
+                let reason = (said == ExecutionState::Rejected).then_some(why);
                 let outcome = said.is_final().then(|| ActionOutcome {
                     message: said.as_str().to_lowercase(),
                     backup: (execution.action.kind() == ActionKind::BackupCreate).then(Default::default),
+                    release: self.receipt(&name, &execution.action),
                     ..ActionOutcome::default()
                 });
                 let report = Report {
@@ -191,12 +207,45 @@ impl Fleet {
         }
     }
 
+    /// What an agent tells of the release in use afterwards.
+    fn receipt(&self, name: &NodeName, action: &ActionSpec) -> Option<ReleaseReceipt> {
+        let (ActionSpec::ArtifactActivate { service, .. } | ActionSpec::ArtifactRevert { service, .. }) =
+            action
+        else {
+            return None;
+        };
+        let id = InstanceId { node: name.clone(), service: service.clone() };
+        let (version, artifact) = self.truth[&id].used.clone().unwrap_or_default();
+        Some(ReleaseReceipt { version, artifact, previous: String::new(), signed_by: String::new() })
+    }
+
+    /// What an action makes of the release in use.
+    fn install(&mut self, instance: &InstanceId, action: &ActionSpec) {
+        let truth = self.truth.get_mut(instance).unwrap();
+        match action {
+            ActionSpec::ArtifactActivate { release, .. } => {
+                let new = (release.version.to_string(), release.artifact.to_string());
+                truth.before = truth.used.replace(new);
+            }
+            ActionSpec::ArtifactRevert { release, .. } => {
+                if truth.used.as_ref().is_some_and(|(_, digest)| *digest == release.artifact.to_string()) {
+                    truth.used = truth.before.take();
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn begin(&mut self, name: &NodeName, action: &quorate_model::ActionSpec) {
         let Some(on) = action.service() else { return };
         let id = InstanceId { node: name.clone(), service: on.clone() };
         if matches!(
             action.kind(),
-            ActionKind::ServiceRestart | ActionKind::ServiceStop | ActionKind::BackupCreate
+            ActionKind::ServiceRestart
+                | ActionKind::ServiceStop
+                | ActionKind::BackupCreate
+                | ActionKind::ArtifactActivate
+                | ActionKind::ArtifactRevert
         ) {
             self.truth.get_mut(&id).unwrap().up = false;
         }
@@ -221,19 +270,31 @@ impl Fleet {
                 self.results.insert(id, ExecutionState::Unknown);
                 continue;
             }
+            if action.kind() == ActionKind::ArtifactStage && self.mischief.full.contains(name) {
+                self.results.insert(id, ExecutionState::Failed);
+                continue;
+            }
             self.results.insert(id, ExecutionState::Succeeded);
             let Some(on) = action.service() else { continue };
             let instance = InstanceId { node: name.clone(), service: on.clone() };
+            self.install(&instance, &action);
+            let back = action.kind() == ActionKind::ArtifactRevert;
+            let sick = if back { &self.mischief.stuck } else { &self.mischief.sick };
+            let sick = sick.contains(name);
             let truth = self.truth.get_mut(&instance).unwrap();
             if matches!(
                 action.kind(),
-                ActionKind::ServiceRestart | ActionKind::ServiceStart | ActionKind::BackupCreate
+                ActionKind::ServiceRestart
+                    | ActionKind::ServiceStart
+                    | ActionKind::BackupCreate
+                    | ActionKind::ArtifactActivate
+                    | ActionKind::ArtifactRevert
             ) {
                 truth.up = true;
                 truth.starts += 1;
                 truth.up_since = self.world.now;
                 let never = 86_400_000;
-                let wait = if self.mischief.sick.contains(name) { never } else { RECOVER_MS };
+                let wait = if sick { never } else { RECOVER_MS };
                 truth.healthy_from = self.world.now.plus(quorate_model::DurationMs(wait));
             }
         }

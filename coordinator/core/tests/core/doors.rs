@@ -433,6 +433,7 @@ fn a_gate_counts_only_passes_that_are_newer_than_its_step() {
         soak: DurationMs::ZERO,
         probes: vec![probe],
         caught_up: false,
+        hold: quorate_model::DurationMs::ZERO,
     };
     let since = crate::world::START;
     // A reading of a probe after some passes, so many milliseconds after the step.

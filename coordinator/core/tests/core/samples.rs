@@ -16,13 +16,14 @@ use quorate_model::backup::{BackupPolicy, BackupReceipt, BackupState, LogRotatio
 use quorate_model::service::DesiredState;
 use quorate_model::{
     AccessRole, ActionOutcome, ArtifactSpec, BackupId, ClusterId, ConditionReason, Digest, DurationMs, Epoch,
-    ExecutionId, ExecutionState, FreezeName, FreezeSpec, GroupSpec, HookName, InstanceId, InstanceReading,
-    InstanceRole, InstanceState, MemberId, MemberName, NodeStatus, ObligationId, ObligationState,
-    OperationId, OperationState, Principal, ProbeReading, QuorumPolicy, Reason, RequestId, Revision,
-    Selector, Serial, Sync, Timestamp, TokenId, UserName, WorkloadName,
+    ExecutionId, ExecutionState, FreezeName, FreezeSpec, GroupSpec, HookName, Install, InstanceId,
+    InstanceReading, InstanceRole, InstanceState, MemberId, MemberName, NodeStatus, ObligationId,
+    ObligationState, OnFailure, OperationId, OperationState, Principal, ProbeReading, Promotion,
+    QuorumPolicy, Reason, RequestId, Revision, Selector, Serial, Share, Sync, Timestamp, TokenId, UserName,
+    WavePolicy, WorkloadName,
 };
 
-use crate::world::{START, admin, group, node, service, spec};
+use crate::world::{START, admin, group, node, release, service, spec};
 
 struct Log {
     state: State,
@@ -83,12 +84,54 @@ impl Log {
 
     fn plan(&self, seed: u64) -> Plan {
         let goal = Goal::Rollout { group: group("ledger"), change: Change::Restart };
+        self.plan_of(seed, &PlanRequest::new(goal, admin()))
+    }
+
+    fn plan_of(&self, seed: u64, request: &PlanRequest) -> Plan {
         let mut seed = seed;
-        plan(&self.state, &self.observations(), &PlanRequest::new(goal, admin()), self.now(), &mut || {
+        plan(&self.state, &self.observations(), request, self.now(), &mut || {
             seed += 1;
             seed
         })
         .unwrap()
+    }
+
+    /// Readings of a gate's probes, a minute from now.
+    fn probed(&self, id: &OperationId, step: usize, ok: bool) -> Vec<ProbeReading> {
+        let spec = self.state.operations[id].steps[step].gate.clone().unwrap();
+        let at = self.now().plus(DurationMs::from_secs(60));
+        let reading = |probe: &quorate_core::plan::GateProbe, from: &str| ProbeReading {
+            instance: spec.instance.clone(),
+            from: node(from),
+            probe: probe.name.clone(),
+            ok,
+            passes: if ok { 5 } else { 0 },
+            failures: u32::from(!ok),
+            detail: "200".into(),
+            role: InstanceRole::Voter,
+            lag: Some(1),
+            at,
+        };
+        let own = spec.instance.node.as_str();
+        let other = if own == "node1" { "node2" } else { "node1" };
+        spec.probes.iter().flat_map(|p| [reading(p, own), reading(p, other)]).collect()
+    }
+
+    /// Begins an action of a step and ends it well.
+    fn act(&mut self, id: &OperationId, step: u32, execution: &str) {
+        let evidence = self.readings();
+        let made = ExecutionId::new(execution).unwrap();
+        let operation = id.clone();
+        self.step(StepCommand::Start { operation, step, execution: made.clone(), evidence });
+        let epoch = self.state.executions[&made].epoch.0;
+        self.report(execution, epoch, ExecutionState::Succeeded);
+    }
+
+    /// Opens a gate and passes it.
+    fn pass(&mut self, id: &OperationId, step: u32) {
+        self.step(StepCommand::OpenGate { operation: id.clone(), step });
+        let readings = self.probed(id, usize::try_from(step).unwrap(), true);
+        self.step(StepCommand::PassGate { operation: id.clone(), step, readings });
     }
 
     fn report(&mut self, execution: &str, epoch: u64, state: ExecutionState) {
@@ -122,6 +165,8 @@ pub(crate) fn samples() -> Vec<Entry> {
     declarations(&mut log);
     rollout(&mut log);
     unknown(&mut log);
+    promoted(&mut log);
+    taken_back(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     log.entries
@@ -286,21 +331,7 @@ fn rollout(log: &mut Log) {
     let (node4, state) = (node("node4"), ObligationState::Discharged);
     log.user(Command::Obligation(ObligationCommand::Close { id: owed, node: node4.clone(), state }));
     log.step(StepCommand::OpenGate { operation: id.clone(), step: 1 });
-    let spec = log.state.operations[&id].steps[1].gate.clone().unwrap();
-    let later = log.now().plus(DurationMs::from_secs(60));
-    let reading = |probe: &quorate_core::plan::GateProbe, from: &str| ProbeReading {
-        instance: spec.instance.clone(),
-        from: node(from),
-        probe: probe.name.clone(),
-        ok: true,
-        passes: 5,
-        failures: 0,
-        detail: "200".into(),
-        role: InstanceRole::Voter,
-        lag: Some(1),
-        at: later,
-    };
-    let readings = spec.probes.iter().flat_map(|p| [reading(p, "node4"), reading(p, "node1")]).collect();
+    let readings = log.probed(&id, 1, true);
     log.step(StepCommand::PassGate { operation: id.clone(), step: 1, readings });
     log.operation(OperationCommand::Cancel { id: id.clone() });
     log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
@@ -355,6 +386,74 @@ fn freezes(log: &mut Log) {
     log.user(change(CalendarCommand::ApplyFreeze { spec: full, expect: Some(Revision(0)) }));
     log.user(change(CalendarCommand::ApplyFreeze { spec: bare.clone(), expect: None }));
     log.user(change(CalendarCommand::DeleteFreeze { name: bare.name, expect: None }));
+}
+
+/// A canary that is looked at and promoted, and a wave after it that turns bad.
+fn promoted(log: &mut Log) {
+    let goal = Goal::Rollout { group: group("ledger"), change: Change::Restart };
+    let waves = WavePolicy {
+        canary: 1,
+        ramp: vec![Share::Count(1), Share::Percent(50)],
+        hold: DurationMs::from_secs(1),
+        promotion: Promotion::Every,
+    };
+    let request = PlanRequest { waves, on_failure: OnFailure::Pause, ..PlanRequest::new(goal, admin()) };
+    let plan = log.plan_of(400, &request);
+    let id = operation_id("r-4");
+    log.operation(OperationCommand::Start { id: id.clone(), plan });
+    log.act(&id, 0, "x-4");
+    log.pass(&id, 1);
+    log.pass(&id, 2);
+    log.operation(OperationCommand::Promote { id: id.clone(), all: false });
+    log.act(&id, 3, "x-5");
+    log.pass(&id, 4);
+    log.step(StepCommand::OpenGate { operation: id.clone(), step: 5 });
+    let gate = log.state.operations[&id].steps[5].gate.clone().unwrap();
+    let reading = InstanceReading {
+        instance: gate.instance,
+        observed: InstanceState::Failed,
+        role: InstanceRole::Voter,
+        sync: Sync::Unknown,
+        up_since: Timestamp::ZERO,
+        at: log.now().plus(DurationMs::from_secs(1)),
+        probes: vec![],
+        failing: false,
+    };
+    log.step(StepCommand::FailGate { operation: id.clone(), step: 5, reading });
+    log.operation(OperationCommand::Settle { id: id.clone(), state: OperationState::Paused });
+    log.operation(OperationCommand::Resume { id: id.clone() });
+    log.operation(OperationCommand::Promote { id: id.clone(), all: true });
+    log.operation(OperationCommand::Cancel { id: id.clone() });
+    log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
+}
+
+/// A release that its first host does not survive.
+fn taken_back(log: &mut Log) {
+    let mut declared = log.state.services[&service("ledger")].spec.clone();
+    declared.install = Some(Install::Archive { dir: "/opt/ledger".into() });
+    log.user(Command::Declared(Box::new(DeclaredCommand::ApplyService { spec: declared, expect: None })));
+    let change = Change::Release(Box::new(release("1.1.0")));
+    let goal = Goal::Rollout { group: group("ledger"), change };
+    let request = PlanRequest { on_failure: OnFailure::Rollback, ..PlanRequest::new(goal, admin()) };
+    let plan = log.plan_of(500, &request);
+    let id = operation_id("r-5");
+    log.operation(OperationCommand::Start { id: id.clone(), plan });
+    let staged = log.state.operations[&id].steps.iter().filter(|s| s.wave == 0).count();
+    for step in 0..u32::try_from(staged).unwrap() {
+        log.act(&id, step, &format!("x-s{step}"));
+    }
+    let first = u32::try_from(staged).unwrap();
+    log.act(&id, first, "x-a");
+    let gate = first + 1;
+    log.step(StepCommand::OpenGate { operation: id.clone(), step: gate });
+    let readings = log.probed(&id, staged + 1, false);
+    let message = String::from("health fails");
+    log.step(StepCommand::DeadlinePassed { operation: id.clone(), step: gate, readings, message });
+    log.operation(OperationCommand::Settle { id: id.clone(), state: OperationState::RollingBack });
+    let back = u32::try_from(log.state.operations[&id].steps.len()).unwrap() - 2;
+    log.act(&id, back, "x-b");
+    log.pass(&id, back + 1);
+    log.operation(OperationCommand::Settle { id, state: OperationState::RolledBack });
 }
 
 fn rest(log: &mut Log) {

@@ -16,12 +16,12 @@ use quorate_core::state::plan::{Change, Goal, PlanRequest};
 use quorate_model::service::DesiredState;
 use quorate_model::{
     Epoch, ExecutionId, ExecutionState, FreezeName, FreezeSpec, InstanceId, InstanceState, NodeId, NodeName,
-    NodeStatus, ObligationId, ObligationState, OperationId, OperationState, Reason, RequestId, Selector,
-    StepState,
+    NodeStatus, ObligationId, ObligationState, OnFailure, OperationId, OperationState, Promotion, Reason,
+    RequestId, Selector, Share, StepKind, StepState,
 };
 
 use crate::agents::Fleet;
-use crate::world::{START, admin, group, node, policy, service, spec};
+use crate::world::{START, admin, group, node, policy, release, service, spec};
 
 /// What must hold of any state (I-5, I-7, I-13, I-15, I-18, I-32 as far as the core carries them).
 pub(crate) fn check(state: &State) {
@@ -36,6 +36,17 @@ pub(crate) fn check(state: &State) {
         });
         assert!(!owes, "{id} is terminal and owes an undo");
         assert!(operation.ended_at.is_some() && operation.conditions.is_empty());
+    }
+    // What was rolled back is nowhere in use by its hand.
+    for operation in state.operations.values().filter(|o| o.state == OperationState::RolledBack) {
+        let back = |node: &NodeName| {
+            let reverts = operation.steps.iter().filter(|s| s.kind == StepKind::Revert && s.node == *node);
+            reverts.into_iter().any(|s| s.state == StepState::Succeeded)
+        };
+        for step in operation.steps.iter().filter(|s| s.undo.is_some() && s.state == StepState::Succeeded) {
+            let gone = state.nodes.present(&step.node).is_none();
+            assert!(gone || back(&step.node), "{} left {} behind", operation.id, step.node);
+        }
     }
     let open: BTreeSet<&ExecutionId> =
         state.executions.values().filter(|e| !e.state.is_final()).map(|e| &e.id).collect();
@@ -64,6 +75,13 @@ pub(crate) fn check(state: &State) {
 enum Event {
     Wait(u8),
     Rollout(u8),
+    /// A release, by its number; even ones are rolled back when they fail, odd ones pause.
+    Release(u8),
+    Undo,
+    Promote(bool),
+    Full(u8),
+    Strict(u8),
+    Lenient,
     Restart(u8),
     Stop(u8),
     Pause,
@@ -90,6 +108,12 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let one = prop_oneof![
         6 => (1_u8..30).prop_map(Event::Wait),
         4 => (1_u8..4).prop_map(Event::Rollout),
+        4 => (0_u8..8).prop_map(Event::Release),
+        1 => Just(Event::Undo),
+        2 => any::<bool>().prop_map(Event::Promote),
+        1 => n.clone().prop_map(Event::Full),
+        1 => n.clone().prop_map(Event::Strict),
+        1 => Just(Event::Lenient),
         3 => n.clone().prop_map(Event::Restart),
         1 => n.clone().prop_map(Event::Stop),
         1 => Just(Event::Pause),
@@ -114,7 +138,22 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 fn start(fleet: &mut Fleet, goal: Goal, max: u32) {
-    let mut request = PlanRequest::new(goal, admin());
+    advance(fleet, PlanRequest::new(goal, admin()), max);
+}
+
+/// A release, or the way back, with waves of every sort.
+fn install(fleet: &mut Fleet, change: Change, number: u8) {
+    let mut request = PlanRequest::new(Goal::Rollout { group: group("ledger"), change }, admin());
+    request.on_failure = if number.is_multiple_of(2) { OnFailure::Rollback } else { OnFailure::Pause };
+    request.waves.canary = u32::from(number % 3);
+    request.waves.hold = quorate_model::DurationMs::from_secs(u64::from(number % 4));
+    request.waves.ramp = vec![Share::Count(1), Share::Percent(60)];
+    let person = if number % 3 == 0 { Promotion::Automatic } else { Promotion::Canary };
+    request.waves.promotion = person;
+    advance(fleet, request, 0);
+}
+
+fn advance(fleet: &mut Fleet, mut request: PlanRequest, max: u32) {
     request.max_unavailable = max;
     request.gate_deadline = Some(quorate_model::DurationMs::from_secs(20));
     let world = &mut fleet.world;
@@ -144,6 +183,19 @@ fn happen(fleet: &mut Fleet, event: Event, count: u8) {
         Event::Rollout(max) => {
             start(fleet, Goal::Rollout { group: group("ledger"), change: Change::Restart }, max.into());
         }
+        Event::Release(number) => {
+            let wanted = release(&format!("1.{number}.0"));
+            install(fleet, Change::Release(Box::new(wanted)), number);
+        }
+        Event::Undo => install(fleet, Change::Undo, 1),
+        Event::Promote(all) => {
+            let open = fleet.world.state.operations.values().find(|o| !o.state.is_terminal());
+            let Some(id) = open.map(|o| o.id.clone()) else { return };
+            fleet.world.user(Command::Operation(Box::new(OperationCommand::Promote { id, all })));
+        }
+        Event::Full(n) => drop(mischief.full.insert(node(&name(n)))),
+        Event::Strict(n) => drop(mischief.strict.insert(node(&name(n)))),
+        Event::Lenient => mischief.strict.clear(),
         Event::Restart(n) => start(fleet, one(n, quorate_core::plan::Verb::Restart), 1),
         Event::Stop(n) => start(fleet, one(n, quorate_core::plan::Verb::Stop), 1),
         Event::Pause | Event::Resume | Event::Cancel => {
@@ -194,7 +246,9 @@ proptest! {
     ) {
         let mut fleet = Fleet::new();
         fleet.world.fleet(count.into());
-        fleet.world.declare(spec("ledger"));
+        let mut declared = spec("ledger");
+        declared.install = Some(quorate_model::Install::Archive { dir: "/opt/ledger".into() });
+        fleet.world.declare(declared);
         fleet.bring_up("ledger");
         let names: Vec<String> = (1..=count).map(|n| format!("node{n}")).collect();
         let voters: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -219,6 +273,8 @@ proptest! {
         let paused: Vec<OperationId> =
             fleet.world.state.operations.values().filter(|o| !o.state.is_terminal()).map(|o| o.id.clone()).collect();
         for id in paused {
+            // One that rolls back is not canceled in passing.
+            fleet.world.user(Command::Operation(Box::new(OperationCommand::Resume { id: id.clone() })));
             fleet.world.user(Command::Operation(Box::new(OperationCommand::Cancel { id })));
         }
         for _ in 0..400 {
@@ -244,7 +300,11 @@ proptest! {
         fleet.bring_up("ledger");
         fleet.world.group("ledger", "ledger", policy("majority"), &["node1", "node2", "node3"]);
         fleet.tick();
-        start(&mut fleet, Goal::Rollout { group: group("ledger"), change: Change::Restart }, 1);
+        let goal = Goal::Rollout { group: group("ledger"), change: Change::Restart };
+        let mut request = PlanRequest::new(goal, admin());
+        request.on_failure = OnFailure::Pause;
+        request.waves.promotion = Promotion::Every;
+        advance(&mut fleet, request, 1);
         let mut epoch = Epoch(0);
         let mut last = NodeId(0);
         for (kind, a, b, c) in codes {
@@ -363,8 +423,14 @@ fn decode(fleet: &Fleet, kind: u8, a: u8, b: u8, c: u8) -> Command {
         .chain([ExecutionState::TimedOut, ExecutionState::Canceled]);
     let said = states.clone().nth(usize::from(b) % states.count()).unwrap();
     let boxed = |command| Command::Operation(Box::new(command));
-    let ended =
-        [OperationState::Paused, OperationState::Succeeded, OperationState::Failed, OperationState::Canceled];
+    let ended = [
+        OperationState::Paused,
+        OperationState::Succeeded,
+        OperationState::Failed,
+        OperationState::Canceled,
+        OperationState::RollingBack,
+        OperationState::RolledBack,
+    ];
     match kind {
         0 => Command::Node(NodeCommand::SetStatus { node: name, status: NodeStatus::Ready }),
         1 => Command::Node(NodeCommand::SetStatus { node: name, status: NodeStatus::Down }),
@@ -385,7 +451,7 @@ fn decode(fleet: &Fleet, kind: u8, a: u8, b: u8, c: u8) -> Command {
         14 => boxed(OperationCommand::Pause { id: operation }),
         15 => boxed(OperationCommand::Resume { id: operation }),
         16 => boxed(OperationCommand::Cancel { id: operation }),
-        17 | 18 => boxed(OperationCommand::Settle { id: operation, state: ended[usize::from(b % 4)] }),
+        17 | 18 => boxed(OperationCommand::Settle { id: operation, state: ended[usize::from(b % 6)] }),
         19..=21 => {
             let epoch = state.executions.get(&execution).map_or(Epoch(b.into()), |e| e.epoch);
             let node = state.executions.get(&execution).map_or(name, |e| e.node.clone());
@@ -405,6 +471,18 @@ fn decode(fleet: &Fleet, kind: u8, a: u8, b: u8, c: u8) -> Command {
             node: name,
             state: ObligationState::Discharged,
         }),
+        25 => boxed(OperationCommand::Promote { id: operation, all: b & 1 == 0 }),
+        26 => {
+            let instance = InstanceId { node: name, service: service("ledger") };
+            let reading = fleet
+                .world
+                .obs
+                .instances
+                .get(&instance)
+                .cloned()
+                .unwrap_or_else(|| fleet.world.obs.instances.values().next().unwrap().clone());
+            Command::Step(StepCommand::FailGate { operation, step, reading })
+        }
         _ => Command::Instance(InstanceCommand::SetDesired {
             instance: InstanceId { node: name, service: service("ledger") },
             desired: if b & 1 == 0 { DesiredState::Stopped } else { DesiredState::Running },

@@ -11,11 +11,12 @@ use quorate_core::state::plan::{Change, Goal, Plan, PlanRequest, Verb};
 use quorate_core::{Answer, explain};
 use quorate_model::backup::BackupPolicy;
 use quorate_model::{
-    DurationMs, FreezeName, FreezeSpec, HookName, OperationId, Refusal, RequestId, Selector, WorkloadName,
+    DurationMs, FreezeName, FreezeSpec, HookName, Install, OnFailure, OperationId, Promotion, Refusal,
+    RequestId, Selector, Share, WorkloadName,
 };
 
 use crate::agents::{Fleet, TICK_MS};
-use crate::world::{admin, group, node, policy, service, spec};
+use crate::world::{admin, group, node, policy, release, service, spec};
 
 struct Run {
     fleet: Fleet,
@@ -42,6 +43,10 @@ impl Run {
                         level: 3,
                     });
                 }
+                if options.contains(&"installed") {
+                    let (dir, file) = ("/opt/${service}".into(), name.to_string());
+                    declared.install = Some(Install::Binary { dir, file });
+                }
                 self.fleet.world.declare(declared);
                 self.fleet.bring_up(name);
                 self.fleet.world.hush();
@@ -67,7 +72,9 @@ impl Run {
                 self.fleet.world.say(format!("  at least {least} served at every moment"));
             }
             ["starts", name] => self.starts(name),
-            [verb @ ("pause" | "resume" | "cancel"), id] => self.control(verb, id),
+            [verb @ ("pause" | "resume" | "cancel" | "promote"), id] => self.control(verb, id),
+            ["promote", id, "all"] => self.control("promote all", id),
+            ["history", name] => self.history(name),
             [verb @ ("cordon" | "uncordon" | "remove" | "drain" | "undrain"), name] => self.node(verb, name),
             ["resolve", id] => {
                 let command = ExecutionCommand::Resolve {
@@ -109,6 +116,11 @@ impl Run {
             "slow" => drop(mischief.slow.insert(node(name))),
             "quick" => drop(mischief.slow.remove(&node(name))),
             "amnesia" => drop(mischief.amnesia.insert(node(name))),
+            "well" => drop(mischief.sick.remove(&node(name))),
+            "full" => drop(mischief.full.insert(node(name))),
+            "strict" => drop(mischief.strict.insert(node(name))),
+            "lenient" => drop(mischief.strict.remove(&node(name))),
+            "stuck" => drop(mischief.stuck.insert(node(name))),
             _ => panic!("unknown mischief: {what}"),
         }
     }
@@ -151,7 +163,7 @@ impl Run {
             rest.iter().skip(1).filter(|w| w.starts_with("node")).map(|w| (*w).into()).collect();
         let nodes = Selector { all: names.is_empty(), names, labels: vec![] };
         let goal = match kind {
-            "rollout" => Goal::Rollout { group: group(rest[0]), change: Change::Restart },
+            "rollout" => Goal::Rollout { group: group(rest[0]), change: change(rest) },
             "backup" => Goal::Backup { service: service(rest[0]), nodes },
             _ => Goal::Run { service: service(rest[0]), nodes, verb: verb(rest.last().unwrap()) },
         };
@@ -159,6 +171,8 @@ impl Run {
         request.max_unavailable = option("max=").unwrap_or(0);
         request.max_failures = option("failures=").unwrap_or(0);
         request.gate_deadline = Some(DurationMs::from_secs(20));
+        request.deadline = option("deadline=").map(|s: u32| DurationMs::from_secs(s.into()));
+        advance(&mut request, rest);
         let world = &mut self.fleet.world;
         let mut minted = world.minted;
         let made = plan(&world.state, &world.obs, &request, world.now, &mut || {
@@ -188,6 +202,9 @@ impl Run {
             for step in &wave.steps {
                 let mut text =
                     format!("  wave {} {:<11} {:<8} {}", number + 1, wave.label, step.kind, step.node);
+                if !step.note.is_empty() {
+                    text += &format!("   {}", step.note);
+                }
                 for line in &step.quorum {
                     text += &format!(
                         "   {}: {} voters, needs {}, up {} -> {}, spare {}",
@@ -195,6 +212,10 @@ impl Run {
                     );
                 }
                 world.say(text.trim_end());
+            }
+            if wave.hold != DurationMs::ZERO || wave.promote {
+                let promoted = if wave.promote { ", then promoted" } else { "" };
+                world.say(format!("    looked at for {}{promoted}", wave.hold));
             }
         }
         for warning in &plan.warnings {
@@ -208,6 +229,8 @@ impl Run {
         let command = match verb {
             "pause" => OperationCommand::Pause { id },
             "resume" => OperationCommand::Resume { id },
+            "promote" => OperationCommand::Promote { id, all: false },
+            "promote all" => OperationCommand::Promote { id, all: true },
             _ => OperationCommand::Cancel { id },
         };
         let answer = self.fleet.world.user(Command::Operation(Box::new(command)));
@@ -258,6 +281,12 @@ impl Run {
         for condition in &operation.conditions {
             lines.push(format!("  blocked {}: {}", condition.reason, condition.message));
         }
+        let told = |w: &&quorate_core::state::Wave| w.promote || w.hold != DurationMs::ZERO;
+        if operation.waves.iter().any(|w| told(&w)) {
+            let waves: Vec<String> =
+                operation.waves.iter().map(|w| format!("{} {}", w.label, w.state).trim().into()).collect();
+            lines.push(format!("  waves: {}", waves.join(", ")));
+        }
         for (index, step) in operation.indexed() {
             lines.push(format!("  {index} {:<8} {} {}", step.kind, step.node, step.state));
         }
@@ -274,6 +303,20 @@ impl Run {
         for (subject, text) in why.facts {
             world.say(format!("    {subject:<22} {text}"));
         }
+    }
+
+    /// What is recorded of a service's releases, and what each instance really uses.
+    fn history(&mut self, name: &str) {
+        let known = &self.fleet.world.state.services[&service(name)].releases;
+        let mut lines: Vec<String> =
+            known.iter().map(|r| format!("  release {} by {}", r.release.version, r.operation)).collect();
+        for (id, truth) in self.fleet.truth.iter().filter(|(id, _)| id.service == service(name)) {
+            let used = truth.used.as_ref().map_or("?", |(version, _)| version.as_str());
+            let told = self.fleet.world.state.instances.get(id).and_then(|i| i.release.as_ref());
+            let told = told.map_or("?", |r| r.version.as_str());
+            lines.push(format!("  {} uses {used}, recorded {told}", id.node));
+        }
+        self.fleet.world.lines.extend(lines);
     }
 
     fn starts(&mut self, name: &str) {
@@ -296,6 +339,29 @@ fn verb(word: &str) -> Verb {
         "reload" => Verb::Reload,
         other => panic!("unknown verb: {other}"),
     }
+}
+
+/// What a rollout changes: `release=1.1.0`, `undo`, or a restart.
+fn change(words: &[&str]) -> Change {
+    if words.contains(&"undo") {
+        return Change::Undo;
+    }
+    match words.iter().find_map(|w| w.strip_prefix("release=")) {
+        Some(version) => Change::Release(Box::new(release(version))),
+        None => Change::Restart,
+    }
+}
+
+/// How it advances: `canary=1 ramp=1,5,20% hold=10s promotion=every then=rollback`.
+fn advance(request: &mut PlanRequest, words: &[&str]) {
+    let option = |name: &str| words.iter().find_map(|w| w.strip_prefix(name));
+    let waves = &mut request.waves;
+    waves.canary = option("canary=").map_or(0, |n| n.parse().unwrap());
+    waves.ramp = option("ramp=").map_or(vec![], |r| r.split(',').map(|s| Share::parse(s).unwrap()).collect());
+    waves.hold = option("hold=").map_or(DurationMs::ZERO, seconds);
+    let word = option("promotion=").unwrap_or("automatic").to_uppercase();
+    waves.promotion = Promotion::parse(&word).unwrap();
+    request.on_failure = OnFailure::parse(&option("then=").unwrap_or("abort").to_uppercase()).unwrap();
 }
 
 fn seconds(text: &str) -> DurationMs {

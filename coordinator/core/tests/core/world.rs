@@ -6,13 +6,13 @@ use std::fmt::Write as _;
 use quorate_core::command::{
     ClusterCommand, Command, DeclaredCommand, Entry, Join, NewCertificate, TokenCommand,
 };
-use quorate_core::state::TokenPurpose;
+use quorate_core::state::{ReleaseRequest, TokenPurpose};
 use quorate_core::{Answer, Hash, Observations, State, apply};
 use quorate_model::probe::MembershipPaths;
 use quorate_model::{
-    AccessRole, BftRounding, ClusterId, Driver, DurationMs, GroupName, GroupSpec, MemberName, NodeName,
-    Principal, ProbeKind, ProbeName, ProbeSpec, QuorumPolicy, Selector, Serial, ServiceName, ServiceSpec,
-    Timestamp, TokenId, UserName,
+    AccessRole, BftRounding, ClusterId, Digest, Driver, DurationMs, GroupName, GroupSpec, MemberName,
+    NodeName, Principal, ProbeKind, ProbeName, ProbeSpec, QuorumPolicy, Selector, Serial, ServiceName,
+    ServiceSpec, Timestamp, TokenId, UserName, Version,
 };
 
 pub(crate) const START: Timestamp = Timestamp(1_795_000_000_000);
@@ -27,6 +27,18 @@ pub(crate) fn service(name: &str) -> ServiceName {
 
 pub(crate) fn group(name: &str) -> GroupName {
     GroupName::new(name).unwrap()
+}
+
+/// A release of that version; its digest is made of it.
+pub(crate) fn release(version: &str) -> ReleaseRequest {
+    let mut artifact: String = version.bytes().map(|b| format!("{b:02x}")).collect();
+    artifact.extend(std::iter::repeat_n('0', 64 - artifact.len()));
+    ReleaseRequest {
+        version: Version::new(version).unwrap(),
+        artifact: Digest::new(artifact).unwrap(),
+        size: 4_096,
+        signature: "untrusted comment: test".into(),
+    }
 }
 
 pub(crate) fn admin() -> Principal {

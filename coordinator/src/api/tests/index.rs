@@ -66,7 +66,8 @@ fn labels(name: &str, set: &[(&str, &str)], request_id: &str) -> v1::UpdateNodeL
 }
 
 fn restart() -> Option<v1::WorkSpec> {
-    let rolling = v1::RollingSpec { group: "ledger".into(), ..Default::default() };
+    let waves = v1::WavePolicy { promotion: v1::Promotion::Every as i32, ..Default::default() };
+    let rolling = v1::RollingSpec { group: "ledger".into(), waves: Some(waves), ..Default::default() };
     Some(v1::WorkSpec { kind: Some(v1::work_spec::Kind::Rolling(rolling)), max_failures: 0 })
 }
 
@@ -137,6 +138,7 @@ async fn operation_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
             RULES.iter().find(|rule| rule.path.ends_with(&format!("OperationService/{path}"))).unwrap().path,
         );
     }
+    let promote = v1::PromoteOperationRequest { name: name.clone(), all: true, options: None };
     let get = || v1::GetOperationRequest { name: name.clone(), ..Default::default() };
     asked!(seen, world, OperationServiceClient, "OperationService" {
         "GetPlan" get_plan(v1::GetPlanRequest { plan_id: plan_id.clone(), ..Default::default() }),
@@ -145,6 +147,8 @@ async fn operation_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
         "ListOperations" list_operations(v1::ListOperationsRequest::default()),
         "ExplainOperation" explain_operation(v1::ExplainOperationRequest { name: name.clone() }),
         "PauseOperation" pause_operation(v1::PauseOperationRequest { name: name.clone(), ..Default::default() }),
+        "PromoteOperation" promote_operation(promote),
+        "ListReleases" list_releases(v1::ListReleasesRequest { group: "ledger".into(), ..Default::default() }),
         "ResumeOperation" resume_operation(v1::ResumeOperationRequest { name: name.clone(), ..Default::default() }),
         "CancelOperation" cancel_operation(v1::CancelOperationRequest { name: name.clone(), ..Default::default() }),
     });

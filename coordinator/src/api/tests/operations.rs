@@ -182,3 +182,80 @@ async fn only_a_leader_plans() {
     let refused = problem(&client.create_operation(create(None)).await.unwrap_err());
     assert_eq!((refused.code, refused.reason.as_str()), (Code::Unavailable, "NO_LEADER"));
 }
+
+fn advanced(waves: v1::WavePolicy, kind: v1::RollingKind, on_failure: v1::OnFailure) -> v1::WorkSpec {
+    let rolling = v1::RollingSpec {
+        group: "ledger".into(),
+        kind: kind.into(),
+        waves: Some(waves),
+        on_failure: on_failure.into(),
+        ..Default::default()
+    };
+    v1::WorkSpec { kind: Some(v1::work_spec::Kind::Rolling(rolling)), max_failures: 0 }
+}
+
+fn every() -> v1::WavePolicy {
+    v1::WavePolicy {
+        canary: 1,
+        hold: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
+        promotion: v1::Promotion::Every.into(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn waves_are_shown_and_promoted_and_a_dry_run_promotes_nothing() {
+    let world = World::new().with_ledger().await;
+    let mut client = OperationServiceClient::new(world.as_role("operator"));
+    let work = Some(advanced(every(), v1::RollingKind::Restart, v1::OnFailure::Pause));
+    let request = v1::CreatePlanRequest { work: work.clone(), options: None };
+    let plan = client.create_plan(request).await.unwrap().into_inner().plan.unwrap();
+    assert_eq!(plan.work, work, "what was asked comes back");
+    let between: Vec<_> = plan.waves.iter().map(|w| (w.promote, w.hold.map_or(0, |h| h.seconds))).collect();
+    assert_eq!(between, [(true, 600), (true, 600), (false, 0)], "nothing comes after the last wave");
+    assert_eq!(plan.waves[0].label, "canary");
+    assert!(plan.waves[0].steps[2].message.contains("healthy for 10m"), "{:?}", plan.waves[0].steps);
+    let source = Some(v1::create_operation_request::Source::PlanId(plan.plan_id));
+    let request = v1::CreateOperationRequest { source, options: None };
+    let name = client.create_operation(request).await.unwrap().into_inner().operation.unwrap().name;
+    let promote = |all, options| v1::PromoteOperationRequest { name: name.clone(), all, options };
+    let refused = problem(&client.promote_operation(promote(false, None)).await.unwrap_err());
+    assert_eq!((refused.reason.as_str(), refused.exit_code()), ("WRONG_STATE", 3), "nothing waits yet");
+    client.promote_operation(promote(true, dry())).await.unwrap();
+    let promoted =
+        |operation: &v1::Operation| operation.wave_states.iter().filter(|w| w.promoted.is_some()).count();
+    let get = v1::GetOperationRequest { name: name.clone(), consistency: 0 };
+    let seen = client.get_operation(get).await.unwrap().into_inner().operation.unwrap();
+    assert_eq!((seen.wave_states.len(), promoted(&seen)), (3, 0), "a dry run leaves no trace");
+    let done = client.promote_operation(promote(true, None)).await.unwrap().into_inner().operation.unwrap();
+    assert_eq!(promoted(&done), 2);
+    assert_eq!(done.wave_states[0].state(), v1::WaveState::Pending);
+    let list = client.list_operations(v1::ListOperationsRequest::default()).await.unwrap().into_inner();
+    assert!(list.operations[0].wave_states.is_empty(), "lists are short");
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_back_or_found_is_refused() {
+    let world = World::new().with_ledger().await;
+    let mut client = OperationServiceClient::new(world.as_role("operator"));
+    let mut plan = async |work| {
+        let request = v1::CreatePlanRequest { work: Some(work), options: None };
+        problem(&client.create_plan(request).await.unwrap_err())
+    };
+    let plain = v1::WavePolicy::default;
+    let restart = plan(advanced(plain(), v1::RollingKind::Restart, v1::OnFailure::Rollback)).await;
+    assert_eq!(restart.reason, "INVALID_ARGUMENT");
+    assert!(restart.what.contains("on_failure"), "{restart:?}");
+    let undo = plan(advanced(plain(), v1::RollingKind::Undo, v1::OnFailure::Abort)).await;
+    assert_eq!((undo.reason.as_str(), undo.exit_code()), ("NOT_FOUND", 6), "{undo:?}");
+    let mut release = advanced(plain(), v1::RollingKind::Release, v1::OnFailure::Abort);
+    if let Some(v1::work_spec::Kind::Rolling(rolling)) = &mut release.kind {
+        rolling.version = "1.1.0".into();
+        rolling.artifact = "ab".repeat(32);
+    }
+    assert_eq!(plan(release).await.reason, "NOT_FOUND", "no artifact of that digest");
+    let releases = v1::ListReleasesRequest { group: "nobody".into(), ..Default::default() };
+    assert_eq!(client.list_releases(releases).await.unwrap_err().code(), Code::NotFound);
+    let releases = v1::ListReleasesRequest { group: "ledger".into(), ..Default::default() };
+    assert!(client.list_releases(releases).await.unwrap().into_inner().releases.is_empty());
+}

@@ -1,13 +1,13 @@
 //! Operations and their steps.
 
 use quorate_common::wire::enums::{
-    write_operation_kind, write_operation_state, write_step_kind, write_step_state,
+    write_operation_kind, write_operation_state, write_step_kind, write_step_state, write_wave_state,
 };
 use quorate_common::wire::outcome::write_outcome;
 use quorate_common::wire::time::{write_duration, write_timestamp};
 use quorate_core::State;
 use quorate_core::state::plan::Goal;
-use quorate_core::state::{Condition, Obligation, Operation, Step};
+use quorate_core::state::{Condition, Obligation, Operation, ReleaseRequest, ServiceRelease, Step, Wave};
 use quorate_model::{ObligationState, OperationState, ProbeReading, StepState};
 use quorate_proto::v1;
 
@@ -53,7 +53,38 @@ pub(crate) fn operation(state: &State, operation: &Operation, with_steps: bool) 
         current_wave: current_wave(operation),
         revision: operation.revision.0,
         open_grants: count(grants),
+        wave_states: if with_steps { wave_states(operation) } else { Vec::new() },
+        failed_steps: operation.failures.saturating_add(operation.unreachable),
+        unreachable_steps: operation.unreachable,
     }
+}
+
+/// A release that a rollout brought.
+pub(crate) fn release(release: &ServiceRelease) -> v1::ServiceRelease {
+    let ServiceRelease { release, at, operation } = release;
+    let ReleaseRequest { version, artifact, size, signature: _ } = release;
+    v1::ServiceRelease {
+        version: version.as_str().to_owned(),
+        artifact: artifact.as_str().to_owned(),
+        size_bytes: *size,
+        at: write_timestamp(*at),
+        operation: format!("{COLLECTION}{operation}"),
+    }
+}
+
+fn wave_states(operation: &Operation) -> Vec<v1::WaveStatus> {
+    let one = |(number, wave): (u32, &Wave)| {
+        let Wave { label, state, hold, promote, promoted_at, parallel: _ } = wave;
+        v1::WaveStatus {
+            number,
+            label: label.clone(),
+            state: write_wave_state(*state) as i32,
+            hold: (!hold.is_zero()).then(|| write_duration(*hold)),
+            promote: *promote,
+            promoted: promoted_at.and_then(write_timestamp),
+        }
+    };
+    (1_u32..).zip(&operation.waves).map(one).collect()
 }
 
 fn count(length: usize) -> u32 {
@@ -72,7 +103,11 @@ fn message(operation: &Operation) -> String {
         return failure.message.clone();
     }
     let done = operation.steps.iter().filter(|s| s.state == StepState::Succeeded).count();
+    let failed = operation.failures.saturating_add(operation.unreachable);
     match operation.state {
+        OperationState::Succeeded if failed > 0 => {
+            format!("{done} of {} steps done, {failed} failed", operation.steps.len())
+        }
         OperationState::Succeeded => format!("{done} of {} steps done", operation.steps.len()),
         OperationState::Canceled => format!("canceled after {done} of {} steps", operation.steps.len()),
         OperationState::RolledBack => "rolled back".to_owned(),

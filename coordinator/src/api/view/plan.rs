@@ -27,7 +27,9 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         warnings,
         summary,
     } = plan;
-    let actions = waves.iter().flat_map(|w| &w.steps).filter(|s| s.kind != StepKind::Gate);
+    // A host that is only given an artifact is not changed by that.
+    let actions =
+        waves.iter().flat_map(|w| &w.steps).filter(|s| !matches!(s.kind, StepKind::Gate | StepKind::Stage));
     let mut notes = warnings.clone();
     notes.push(summary.clone());
     let mut index = 0;
@@ -52,7 +54,7 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
 }
 
 fn wave(number: u32, wave: &PlanWave, index: &mut u32) -> v1::Wave {
-    let PlanWave { label, steps } = wave;
+    let PlanWave { label, steps, hold, promote, parallel: _ } = wave;
     // The least spare of any step is what the wave does to the group.
     let mut lines: BTreeMap<&str, &QuorumLine> = BTreeMap::new();
     for line in steps.iter().flat_map(|step| &step.quorum) {
@@ -77,6 +79,8 @@ fn wave(number: u32, wave: &PlanWave, index: &mut u32) -> v1::Wave {
             .collect(),
         quorum: lines.into_values().map(quorum).collect(),
         label: label.clone(),
+        hold: (!hold.is_zero()).then(|| write_duration(*hold)),
+        promote: *promote,
     }
 }
 
@@ -88,15 +92,18 @@ fn step(wave: u32, index: u32, step: &PlanStep) -> v1::Step {
         wave,
         index,
         deadline: Some(write_duration(step.deadline)),
-        message: step.gate.as_ref().map(gate).unwrap_or_default(),
+        message: step.gate.as_ref().map_or_else(|| step.note.clone(), gate),
         ..Default::default()
     }
 }
 
 /// What a gate asks for, one line.
 fn gate(gate: &GateSpec) -> String {
-    let GateSpec { instance: _, soak, probes, caught_up } = gate;
+    let GateSpec { instance: _, soak, probes, caught_up, hold } = gate;
     let mut parts = Vec::new();
+    if !hold.is_zero() {
+        parts.push(format!("healthy for {hold}"));
+    }
     if soak.0 > 0 {
         parts.push(format!("up {soak} without a restart"));
     }
@@ -148,6 +155,7 @@ mod tests {
             soak: DurationMs(1_000),
             probes: vec![probe("health", true), probe("soak", false)],
             caught_up: true,
+            hold: DurationMs::ZERO,
         };
         let wanted = "up 1s without a restart; health 3x, a peer agrees; soak 3x; caught up";
         assert_eq!(gate(&spec), wanted);

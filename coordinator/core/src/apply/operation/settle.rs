@@ -2,12 +2,14 @@
 
 use alloc::format;
 
-use quorate_model::{ExecutionState, OperationId, OperationState, Reason, Refusal, StepState};
+use quorate_model::{
+    ConditionReason, ExecutionState, OperationId, OperationState, Reason, Refusal, StepState,
+};
 
-use super::{changed, open, owes, skip};
-use crate::apply::{Context, Effect, step};
+use super::{changed, open, owes, rollback, skip};
+use crate::apply::{Context, Effect, release, step};
 use crate::state::State;
-use crate::state::operation::{Operation, is_over};
+use crate::state::operation::{Condition, Operation, is_over};
 
 pub(super) fn apply(
     state: &mut State,
@@ -20,9 +22,16 @@ pub(super) fn apply(
     if due != Some(reached) {
         return Err(Refusal::new(Reason::WrongState, format!("{id} cannot be {reached} yet")));
     }
+    if reached == OperationState::RollingBack {
+        rollback::begin(state, id);
+    }
     let operation = open(state, id)?;
     operation.state = reached;
     operation.conditions.clear();
+    if let (OperationState::Paused, Some(halted)) = (reached, &operation.halted) {
+        let (reason, message) = (ConditionReason::Failure, halted.message.clone());
+        operation.conditions.push(Condition { reason, message, since: context.now });
+    }
     if reached.is_terminal() {
         operation.ended_at = Some(context.now);
         for step in &mut operation.steps {
@@ -31,6 +40,9 @@ pub(super) fn apply(
     }
     step::tidy(operation, context);
     step::release_lanes(state, id);
+    if reached == OperationState::Succeeded {
+        release::settled(state, context, id);
+    }
     Ok(changed(context, id, reached.as_str()))
 }
 
@@ -42,26 +54,29 @@ pub(crate) fn due(state: &State, id: &OperationId) -> Option<OperationState> {
     }
     let reached = match operation.state {
         OperationState::Canceling => OperationState::Canceled,
-        OperationState::Queued | OperationState::Running | OperationState::Pausing => {
-            if operation.steps.iter().all(|s| is_over(s.state)) {
-                ended(operation)
-            } else if operation.has_open_lane() {
-                return None;
-            } else if operation.failure.is_some() {
-                OperationState::Failed
-            } else if operation.state == OperationState::Pausing {
-                return Some(OperationState::Paused);
-            } else {
-                return None;
+        OperationState::Queued | OperationState::Running => at_rest(state, operation)?,
+        OperationState::Pausing => {
+            // Work that waits for a person to go on, or a failure that one has to look at, is not settled over their head.
+            let decides = operation.halted.is_some() || operation.wants_rollback();
+            match at_rest(state, operation) {
+                Some(reached) if reached.is_terminal() && !decides => reached,
+                _ if operation.has_open_lane() => return None,
+                Some(_) | None => return Some(OperationState::Paused),
             }
         }
+        OperationState::RollingBack => back(operation)?,
         // A deadline can pass, or a node be removed, while nothing is at work.
-        OperationState::Paused if operation.failure.is_some() => OperationState::Failed,
+        OperationState::Paused
+            if operation.failure.is_some()
+                && operation.rollback_from.is_none()
+                && !operation.wants_rollback() =>
+        {
+            OperationState::Failed
+        }
         OperationState::Paused
         | OperationState::Pending
         | OperationState::Planned
         | OperationState::AwaitingApproval
-        | OperationState::RollingBack
         | OperationState::Succeeded
         | OperationState::Failed
         | OperationState::Canceled
@@ -70,6 +85,31 @@ pub(crate) fn due(state: &State, id: &OperationId) -> Option<OperationState> {
     let at_work =
         state.all_open_executions().any(|e| e.operation == *id && e.state != ExecutionState::Unknown);
     (!at_work && !owes(state, id)).then_some(reached)
+}
+
+/// Where an operation goes when no step runs: nowhere while it has work that may begin.
+fn at_rest(state: &State, operation: &Operation) -> Option<OperationState> {
+    if operation.rollback_from.is_some() {
+        return back(operation);
+    }
+    if operation.wants_rollback() && !rollback::owed(state, operation).is_empty() {
+        return Some(OperationState::RollingBack);
+    }
+    if operation.steps.iter().all(|s| is_over(s.state)) {
+        return Some(ended(operation));
+    }
+    (!operation.has_open_lane() && operation.failure.is_some()).then_some(OperationState::Failed)
+}
+
+/// The end of a rollback: all taken back, or stopped where one step of it failed.
+fn back(operation: &Operation) -> Option<OperationState> {
+    let from = operation.rollback_from?;
+    let mut steps = operation.steps.iter().filter(|s| s.wave >= from);
+    if !steps.clone().all(|s| is_over(s.state)) {
+        return None;
+    }
+    let stuck = steps.any(|s| s.state == StepState::Failed);
+    Some(if stuck { OperationState::Failed } else { OperationState::RolledBack })
 }
 
 /// All steps are over: well, unless more failed than was tolerated or nothing succeeded.

@@ -9,12 +9,12 @@ use quorate_model::{
     WaveState,
 };
 
-use super::ATTEMPTS_MAX;
+use super::{ATTEMPTS_MAX, failing};
 use crate::apply::Context;
 use crate::state::operation::{Failure, Operation, is_over};
 use crate::state::{Execution, State};
 
-/// Ends a step. After a failure the rest of its lane is skipped, and beyond the failure budget the operation fails.
+/// Ends a step. After a failure the rest of its lane is skipped; what that leads to beyond the failure budget is weighed apart.
 pub(in crate::apply) fn end(
     state: &mut State,
     context: &Context<'_>,
@@ -23,28 +23,30 @@ pub(in crate::apply) fn end(
     reached: StepState,
     failure: Option<Failure>,
 ) {
+    let nothing_left = failing::is_gone_back(state, id, index);
+    let (reached, failure) = if nothing_left { (StepState::Skipped, None) } else { (reached, failure) };
+    let tells_nothing = failure.is_some() && failing::tells_nothing(state, id, index);
     let Some(operation) = state.operations.get_mut(id) else { return };
     let Some(step) = operation.step_mut(index) else { return };
     step.state = reached;
     step.ended_at = Some(context.now);
     step.failure.clone_from(&failure);
-    let (wave, node) = (step.wave, step.node.clone());
+    let (wave, node, kind) = (step.wave, step.node.clone(), step.kind);
     if reached != StepState::Succeeded {
-        skip_lane(operation, context, wave, &node);
+        skip_lane(operation, context, wave, &node, kind);
     }
     if let Some(failure) = failure {
-        operation.failures = operation.failures.saturating_add(1);
-        if operation.failures > operation.request.max_failures && operation.failure.is_none() {
-            let message = format!("step {index} on {node}: {}", failure.message);
-            operation.failure = Some(Failure { reason: failure.reason, message });
-        }
+        let message = format!("step {index} on {node}: {}", failure.message);
+        failing::weigh(operation, context, Failure { reason: failure.reason, message }, tells_nothing);
     }
     tidy(operation, context);
     release_lanes(state, id);
 }
 
-fn skip_lane(operation: &mut Operation, context: &Context<'_>, wave: u32, node: &NodeName) {
-    for step in operation.steps.iter_mut().filter(|s| s.wave == wave && s.node == *node) {
+/// What is left of a lane does not happen. A host without the artifact has no later lane either.
+fn skip_lane(operation: &mut Operation, context: &Context<'_>, wave: u32, node: &NodeName, kind: StepKind) {
+    let every_wave = kind == StepKind::Stage;
+    for step in operation.steps.iter_mut().filter(|s| (every_wave || s.wave == wave) && s.node == *node) {
         if !is_over(step.state) {
             step.state = StepState::Skipped;
             step.ended_at = Some(context.now);
@@ -52,11 +54,11 @@ fn skip_lane(operation: &mut Operation, context: &Context<'_>, wave: u32, node: 
     }
 }
 
-/// Gives back the grants of every lane that is over.
+/// Gives back the grants of every lane that disturbs no more.
 pub(in crate::apply) fn release_lanes(state: &mut State, id: &OperationId) {
     let Some(operation) = state.operations.get(id) else { return };
     let open = |node: &NodeName, index: u32| {
-        operation.step(index).is_some_and(|step| operation.lane_is_open(step.wave, node))
+        operation.step(index).is_some_and(|step| operation.lane_disturbs(step.wave, node))
     };
     state.grants.retain(|_, grant| grant.operation != *id || open(&grant.instance.node, grant.step));
 }
@@ -95,8 +97,10 @@ fn waves(operation: &mut Operation) {
         tally.all_skipped &= step.state == StepState::Skipped;
         tally.all_over &= is_over(step.state);
     }
-    for (wave, tally) in operation.waves.iter_mut().zip(tallies) {
+    let promotable = operation.promotable();
+    for (index, (wave, tally)) in (0_u32..).zip(operation.waves.iter_mut().zip(tallies)) {
         wave.state = match tally {
+            Tally { .. } if promotable == Some(index) => WaveState::Promotable,
             Tally { acting: true, .. } => WaveState::Running,
             Tally { gating: true, .. } => WaveState::Soaking,
             Tally { all_skipped: true, .. } => WaveState::Skipped,

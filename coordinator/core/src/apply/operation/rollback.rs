@@ -1,0 +1,123 @@
+//! Rollback: what was put to use is taken back, in reverse order, one instance after the other.
+//!
+//! The waves are made here and not planned: they follow from the steps that were begun, the same on every replica. Each of
+//! them asks the quorum when it begins, as every disruptive step does. There is no canary, no hold and no promotion on the way
+//! back. What may take long (nobody is heard on the host, or nobody knows what its action did) goes last, so that it does not
+//! keep the others waiting.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+use quorate_model::{
+    ActionKind, ExecutionState, OnFailure, OperationId, Refusal, StepKind, StepState, WaveState,
+};
+
+use crate::apply::validate;
+use crate::safety::fence;
+use crate::state::State;
+use crate::state::operation::{Operation, Step, Wave};
+use crate::state::plan::{Goal, Plan};
+
+/// What a wave of a rollback is called.
+const LABEL: &str = "rollback";
+
+/// The guards of a plan that says how it advances: what it asks for can be meant, and what takes a step back works on the same
+/// service.
+pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
+    if let Some((field, text)) = plan.request.waves.flaw() {
+        return Err(validate::bad(alloc::format!("waves.{field}: {text}")));
+    }
+    let odd = plan.steps().filter_map(|(_, s)| Some((s, s.undo.as_ref()?))).any(|(s, undo)| {
+        let service = s.action.as_ref().and_then(|action| action.service());
+        s.kind != StepKind::Activate || undo.kind() != ActionKind::ArtifactRevert || undo.service() != service
+    });
+    if odd {
+        return Err(validate::bad("waves: what takes a step back does not belong to it"));
+    }
+    let installs = match &plan.request.goal {
+        Goal::Rollout { change, .. } => change.installs(),
+        Goal::Run { .. }
+        | Goal::Backup { .. }
+        | Goal::Rotate { .. }
+        | Goal::Verify { .. }
+        | Goal::Host { .. } => false,
+    };
+    let lacks = plan.steps().any(|(_, s)| s.kind == StepKind::Activate && s.undo.is_none());
+    if plan.request.on_failure == OnFailure::Rollback && (!installs || lacks) {
+        return Err(validate::bad("on_failure: nothing takes the change back"));
+    }
+    // Lanes of their own are for waves that disturb nobody: the others share one budget.
+    let wide = plan
+        .waves
+        .iter()
+        .any(|w| w.parallel.is_some_and(|lanes| lanes == 0 || w.steps.iter().any(|s| s.disruptive)));
+    if wide {
+        return Err(validate::bad("waves: a wave that disturbs has lanes of its own"));
+    }
+    Ok(())
+}
+
+/// The steps that are to be taken back, in the order of that. One that its agent refused before doing anything is not, nor one
+/// whose node is gone.
+pub(super) fn owed(state: &State, operation: &Operation) -> Vec<u32> {
+    let state_of = |step: &Step| Some(state.executions.get(step.execution.as_ref()?)?.state);
+    let mut owed: Vec<(bool, Reverse<_>, u32)> = operation
+        .indexed()
+        .filter(|(_, s)| s.undo.is_some() && s.started_at.is_some())
+        .filter(|(_, s)| state_of(s) != Some(ExecutionState::Rejected))
+        .filter(|(_, s)| state.nodes.present(&s.node).is_some())
+        .map(|(index, s)| {
+            let slow =
+                state_of(s) == Some(ExecutionState::Unknown) || fence::reachable(state, &s.node).is_some();
+            (slow, Reverse(s.grant), index)
+        })
+        .collect();
+    owed.sort_unstable();
+    owed.into_iter().map(|(_, _, index)| index).collect()
+}
+
+/// Appends its waves.
+pub(super) fn begin(state: &mut State, id: &OperationId) {
+    let Some(operation) = state.operations.get(id) else { return };
+    let owed = owed(state, operation);
+    let Some(operation) = state.operations.get_mut(id) else { return };
+    let from = u32::try_from(operation.waves.len()).unwrap_or(u32::MAX);
+    operation.rollback_from = Some(from);
+    for (wave, index) in (from..).zip(owed) {
+        let Some(done) = operation.step(index).cloned() else { continue };
+        let gate = operation
+            .steps
+            .iter()
+            .find(|s| s.wave == done.wave && s.node == done.node && s.gate.is_some() && !s.is_hold())
+            .cloned();
+        let back = Step { kind: StepKind::Revert, action: done.undo.clone(), ..fresh(&done, wave) };
+        operation.steps.push(back);
+        operation.steps.extend(gate.map(|gate| fresh(&gate, wave)));
+        operation.waves.push(Wave {
+            label: String::from(LABEL),
+            state: WaveState::Pending,
+            hold: quorate_model::DurationMs::ZERO,
+            promote: false,
+            promoted_at: None,
+            parallel: None,
+        });
+    }
+}
+
+/// The same step, not begun.
+fn fresh(step: &Step, wave: u32) -> Step {
+    Step {
+        wave,
+        state: StepState::Pending,
+        attempts: 0,
+        started_at: None,
+        ended_at: None,
+        execution: None,
+        grant: None,
+        readings: Vec::new(),
+        failure: None,
+        undo: None,
+        ..step.clone()
+    }
+}

@@ -1,0 +1,98 @@
+//! Releases: what each instance was given, as its agent tells, and what a service had before.
+
+use quorate_model::{ActionOutcome, ActionSpec, Digest, ExecutionState, OperationId, Release, Version};
+
+use super::Context;
+use crate::state::plan::{Change, Goal};
+use crate::state::release::{InstanceRelease, RELEASES_MAX, ReleaseRequest, ServiceRelease};
+use crate::state::{Execution, Operation, State};
+
+/// An action has ended: what it put to use, or went back to, is remembered. When its agent cannot tell how it ended, what is
+/// in use is not known any more.
+pub(super) fn ended(
+    state: &mut State,
+    context: &Context<'_>,
+    done: &Execution,
+    reached: ExecutionState,
+    outcome: Option<&ActionOutcome>,
+) {
+    let found = match (&done.action, reached) {
+        (_, ExecutionState::Rejected | ExecutionState::Canceled) => return,
+        (ActionSpec::ArtifactActivate { release, .. }, ExecutionState::Succeeded) => {
+            Some((release.version.clone(), release.artifact.clone()))
+        }
+        (ActionSpec::ArtifactRevert { .. }, ExecutionState::Succeeded) => told(outcome),
+        (ActionSpec::ArtifactActivate { .. } | ActionSpec::ArtifactRevert { .. }, _) => None,
+        (
+            ActionSpec::ServiceStatus { .. }
+            | ActionSpec::ServiceStart { .. }
+            | ActionSpec::ServiceStop { .. }
+            | ActionSpec::ServiceRestart { .. }
+            | ActionSpec::ServiceReload { .. }
+            | ActionSpec::BackupCreate { .. }
+            | ActionSpec::BackupVerify { .. }
+            | ActionSpec::LogRotate { .. }
+            | ActionSpec::ArtifactStage { .. }
+            | ActionSpec::HostFacts
+            | ActionSpec::HostDiagnose,
+            _,
+        ) => return,
+    };
+    let Some(instance) = &done.instance else { return };
+    let (since, operation) = (context.now, done.operation.clone());
+    state.instances.entry(instance).release =
+        found.map(|(version, artifact)| InstanceRelease { version, artifact, since, operation });
+}
+
+/// What an agent says is in use; none when it is none of ours.
+fn told(outcome: Option<&ActionOutcome>) -> Option<(Version, Digest)> {
+    let receipt = outcome?.release.as_ref()?;
+    Some((Version::new(receipt.version.as_str()).ok()?, Digest::new(receipt.artifact.as_str()).ok()?))
+}
+
+/// A rollout has succeeded: its release is the newest of its service. The oldest is forgotten.
+pub(super) fn settled(state: &mut State, context: &Context<'_>, id: &OperationId) {
+    let Some(operation) = state.operations.get(id) else { return };
+    let Some((service, release)) = brought(operation) else { return };
+    let release = ReleaseRequest {
+        version: release.version.clone(),
+        artifact: release.artifact.clone(),
+        size: release.size,
+        signature: release.signature.clone(),
+    };
+    let Some(service) = state.services.get_mut(service) else { return };
+    if service.releases.last().is_some_and(|newest| newest.release == release) {
+        return;
+    }
+    service.releases.push(ServiceRelease { release, at: context.now, operation: id.clone() });
+    let surplus = service.releases.len().saturating_sub(RELEASES_MAX);
+    service.releases.drain(..surplus);
+}
+
+/// The release that an operation brought, and to which service.
+fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Release)> {
+    match &operation.request.goal {
+        Goal::Rollout { change: Change::Release(_) | Change::Undo, .. } => {}
+        Goal::Rollout { change: Change::Restart | Change::Reload, .. }
+        | Goal::Run { .. }
+        | Goal::Backup { .. }
+        | Goal::Rotate { .. }
+        | Goal::Verify { .. }
+        | Goal::Host { .. } => return None,
+    }
+    operation.steps.iter().find_map(|step| match step.action.as_ref()? {
+        ActionSpec::ArtifactActivate { service, release } => Some((service, release)),
+        ActionSpec::ServiceStatus { .. }
+        | ActionSpec::ServiceStart { .. }
+        | ActionSpec::ServiceStop { .. }
+        | ActionSpec::ServiceRestart { .. }
+        | ActionSpec::ServiceReload { .. }
+        | ActionSpec::BackupCreate { .. }
+        | ActionSpec::BackupVerify { .. }
+        | ActionSpec::LogRotate { .. }
+        | ActionSpec::ArtifactStage { .. }
+        | ActionSpec::ArtifactRevert { .. }
+        | ActionSpec::HostFacts
+        | ActionSpec::HostDiagnose => None,
+    })
+}

@@ -1,0 +1,106 @@
+//! Releases in a plan: how one is installed, which one was before, who has it already.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use quorate_model::{
+    ActionKind, ActionSpec, InstanceId, InstanceState, NodeName, OnFailure, Reason, Refusal, Release,
+    ServiceName, StepKind,
+};
+
+use super::targets::lacks;
+use super::{Target, actions};
+use crate::observations::Observations;
+use crate::state::plan::{PlanRequest, PlanStep};
+use crate::state::{Group, ReleaseRequest, Service, State};
+
+/// The release with how its service is installed.
+pub(super) fn installed(service: &Service, wanted: &ReleaseRequest) -> Result<Release, Refusal> {
+    let install = service.spec.install.clone().ok_or_else(|| {
+        lacks(&service.spec.name, "install")
+            .with_hint("declare under `install` how its program comes onto a host, then plan again")
+    })?;
+    Ok(wanted.with(install))
+}
+
+/// The release to go back to: the newest that a rollout has brought, while a member was given another one since then; else the
+/// one before it. A member that never got the newest is no reason to bring it there.
+pub(super) fn before(state: &State, group: &Group, service: &Service) -> Result<Release, Refusal> {
+    let name = &service.spec.name;
+    let none = |what: String| {
+        Refusal::new(Reason::NotFound, what).with_hint(format!("quorate rollout history {}", group.spec.name))
+    };
+    let Some(known) = service.releases.last() else {
+        return Err(none(format!("no release of {name} is recorded")));
+    };
+    let newest = &known.release;
+    let members = group.spec.voters.iter().chain(&group.spec.learners);
+    let strays = members
+        .filter_map(|node| in_use(state, name, node))
+        .any(|used| used.artifact != newest.artifact && used.since > known.at);
+    if strays {
+        return installed(service, newest);
+    }
+    let earlier = service.releases.iter().rev().map(|known| &known.release);
+    match earlier.into_iter().find(|release| release.artifact != newest.artifact) {
+        Some(release) => installed(service, release),
+        None => Err(none(format!("no release of {name} before {} is recorded", newest.version))),
+    }
+}
+
+fn in_use<'a>(
+    state: &'a State,
+    service: &ServiceName,
+    node: &NodeName,
+) -> Option<&'a crate::state::InstanceRelease> {
+    let id = InstanceId { node: node.clone(), service: service.clone() };
+    state.instances.get(&id)?.release.as_ref()
+}
+
+/// Whether the instance has the release already, and is healthy with it.
+pub(super) fn has(state: &State, obs: &Observations, target: &Target, release: &Release) -> bool {
+    let Some(service) = target.action.service() else { return false };
+    let id = InstanceId { node: target.node.clone(), service: service.clone() };
+    let serves = obs.instances.get(&id).is_some_and(|seen| seen.observed == InstanceState::Healthy);
+    serves && in_use(state, service, &target.node).is_some_and(|used| used.artifact == release.artifact)
+}
+
+/// `1.0.0 -> 1.1.0`; `?` for what is not known.
+pub(super) fn note(state: &State, target: &Target) -> String {
+    let ActionSpec::ArtifactActivate { service, release } = &target.action else { return String::new() };
+    let used = in_use(state, service, &target.node).map_or("?", |used| used.version.as_str());
+    format!("{used} -> {}", release.version)
+}
+
+/// What takes the action of a target back, where something does.
+pub(super) fn undo(target: &Target) -> Option<ActionSpec> {
+    let ActionSpec::ArtifactActivate { service, release } = &target.action else { return None };
+    Some(ActionSpec::ArtifactRevert { service: service.clone(), release: release.clone() })
+}
+
+/// Every kind of action that the agent of a target must have.
+pub(super) fn needed(request: &PlanRequest, target: &Target) -> alloc::vec::Vec<ActionKind> {
+    let mut kinds = alloc::vec![target.action.kind()];
+    if target.kind == StepKind::Activate {
+        kinds.push(ActionKind::ArtifactStage);
+        if request.on_failure == OnFailure::Rollback {
+            kinds.push(ActionKind::ArtifactRevert);
+        }
+    }
+    kinds
+}
+
+/// The step that brings the artifact of a target onto its host.
+pub(super) fn stage(state: &State, request: &PlanRequest, target: &Target) -> Option<PlanStep> {
+    let ActionSpec::ArtifactActivate { service, release } = &target.action else { return None };
+    let action = ActionSpec::ArtifactStage { service: service.clone(), release: release.clone() };
+    let stage = Target { node: target.node.clone(), kind: StepKind::Stage, action };
+    // The longest time of a step is meant for what disturbs; an artifact may take longer to arrive.
+    let patient = PlanRequest { step_deadline: None, ..request.clone() };
+    Some(actions::action(state, &patient, &stage))
+}
+
+/// What is said of an instance that is left alone.
+pub(super) fn skipped(target: &Target, release: &Release) -> String {
+    format!("{} is skipped: it runs {} already", target.node, release.version.as_str().to_string())
+}

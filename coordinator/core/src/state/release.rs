@@ -1,0 +1,65 @@
+//! Releases: what a rollout is asked to install, what each instance was last given, and what a service had before.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use quorate_model::{Digest, Install, OperationId, Release, Timestamp, Version};
+use serde::{Deserialize, Serialize};
+
+/// Releases remembered per service.
+pub const RELEASES_MAX: usize = 10;
+
+/// A release as a rollout asks for it; how it is installed is the service's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseRequest {
+    /// Its name for people; for a package its exact version.
+    pub version: Version,
+    /// The artifact's sha256.
+    pub artifact: Digest,
+    /// The artifact's size in bytes.
+    pub size: u64,
+    /// Its signature as text; empty when it has none. Only the host judges it.
+    #[serde(default)]
+    pub signature: String,
+}
+
+impl ReleaseRequest {
+    /// With how it is installed.
+    #[must_use]
+    pub fn with(&self, install: Install) -> Release {
+        Release {
+            version: self.version.clone(),
+            artifact: self.artifact.clone(),
+            size: self.size,
+            signature: self.signature.clone(),
+            install,
+        }
+    }
+}
+
+/// The release that an instance was last seen to be given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceRelease {
+    /// Its version.
+    pub version: Version,
+    /// Its artifact's sha256.
+    pub artifact: Digest,
+    /// Since when.
+    pub since: Timestamp,
+    /// By which operation.
+    pub operation: OperationId,
+}
+
+/// A release that a rollout has brought to a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRelease {
+    /// What.
+    pub release: ReleaseRequest,
+    /// When the rollout succeeded.
+    pub at: Timestamp,
+    /// Which rollout.
+    pub operation: OperationId,
+}
+
+/// Releases of a service, oldest first.
+pub type Releases = Vec<ServiceRelease>;
