@@ -64,8 +64,12 @@ pub enum Command {
     Token(commands::token::TokenCommand),
     #[command(subcommand)]
     Audit(commands::audit::AuditCommand),
-    /// Declares services, groups and freezes from a fleet file
+    /// Declares what fleet files hold: services, groups, …
     Apply(commands::apply::ApplyArgs),
+    /// What fleet files would change; changes nothing
+    Diff(commands::diff::DiffArgs),
+    /// What a fleet file can hold, as JSON Schema
+    Schema(commands::schema::SchemaArgs),
     /// Why it was refused, why it waits, what to do
     #[command(after_help = "Examples:\n  quorate explain QUORUM_MARGIN\n  quorate explain r-7f3a")]
     Explain {
@@ -108,6 +112,8 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Token(command) => commands::token::run(&ctx, command).await,
         Command::Audit(command) => commands::audit::run(&ctx, command).await,
         Command::Apply(args) => commands::apply::run(&ctx, args, None).await,
+        Command::Diff(args) => commands::diff::run(&ctx, args).await,
+        Command::Schema(args) => commands::schema::run(&ctx, &args),
         Command::Explain { what } => commands::explain::run(&ctx, what).await,
         Command::Context(command) => commands::context::run(&ctx, command),
         Command::Completion { shell } => completion(shell),

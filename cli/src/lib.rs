@@ -10,6 +10,7 @@ pub mod confirm;
 pub mod context;
 pub mod dev;
 pub mod failure;
+pub mod files;
 pub mod render;
 pub mod tls;
 pub mod watch;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
-use quorate_cli::commands::apply::{Declared, declared};
+use quorate_cli::files::{Document, declared};
 use quorate_common::wire::calendar::read_freeze;
 use quorate_common::wire::group::read_group;
 use quorate_common::wire::service::read_service;
@@ -17,6 +17,7 @@ use quorate_core::{Answer, Command, Entry, Hash, State, apply};
 use quorate_model::{
     ClusterId, MemberId, MemberName, NodeName, NodeStatus, Principal, Serial, Timestamp, TokenId,
 };
+use quorate_proto::v1;
 use quorate_tests::workspace::root;
 use regex::Regex;
 
@@ -208,14 +209,25 @@ fn labels(expression: &str) -> BTreeMap<String, String> {
     expression.split(',').map(|text| pair(text).unwrap_or_else(|| panic!("{text} is no key=value"))).collect()
 }
 
+/// The documents of one kind.
+fn specs<M: prost::Message + Default>(documents: &[Document], kind: &str) -> Vec<M> {
+    let of_kind = documents.iter().filter(|document| document.kind.word == kind);
+    of_kind.map(|document| document.spec().expect("its kind")).collect()
+}
+
 #[test]
 fn every_example_fleet_is_accepted_on_hosts_with_its_labels() {
     let examples = files("deploy/examples", ".yaml");
     assert!(examples.len() >= 5, "only {examples:?}");
     for example in examples {
         let path = root().join("deploy/examples").join(&example);
-        let Declared { services, groups, freezes } =
-            declared(&path, None).unwrap_or_else(|failure| panic!("{example}: {}", failure.what));
+        let documents =
+            declared(&[path], None).unwrap_or_else(|failure| panic!("{example}: {}", failure.what));
+        let services: Vec<v1::ServiceSpec> = specs(&documents, "Service");
+        let groups: Vec<v1::GroupSpec> = specs(&documents, "ServiceGroup");
+        let freezes: Vec<v1::FreezeSpec> = specs(&documents, "Freeze");
+        let known = services.len() + groups.len() + freezes.len();
+        assert_eq!(documents.len(), known, "{example} holds another kind");
         assert!(!services.is_empty() && !groups.is_empty(), "{example} declares too little");
         let mut fleet = Fleet::new();
         let mut enrolled = BTreeSet::new();

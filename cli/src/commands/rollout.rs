@@ -5,10 +5,11 @@ use quorate_proto::v1;
 use quorate_proto::v1::operation_service_client::OperationServiceClient;
 use quorate_proto::v1::work_spec::Kind;
 
-use super::{Ctx, Outcome, apply, operation, pages, run};
+use super::{Ctx, Outcome, operation, pages, run};
 use crate::args::{Change, Page, Select, Waiting};
 use crate::call;
 use crate::failure::{Failure, exit};
+use crate::files::{self, Document};
 use crate::render;
 
 /// Rolling changes that cannot break quorum
@@ -232,9 +233,10 @@ impl Advance {
 }
 
 impl What {
-    fn spec(&self) -> Result<v1::WorkSpec, Failure> {
+    /// What to do, and the document that says so, if one does.
+    fn spec(&self) -> Result<(v1::WorkSpec, Option<Document>), Failure> {
         if let (Some(version), Some(group)) = (&self.release, &self.group) {
-            return self.release(group, version);
+            return Ok((self.release(group, version)?, None));
         }
         if self.restart.is_none() && self.reload.is_none() {
             self.advance.none()?;
@@ -244,7 +246,10 @@ impl What {
             (_, Some(group), ..) => self.rolling(group, v1::RollingKind::Reload)?,
             (_, _, Some(service), ..) => run::backup_spec(service, &self.select, self.max_unavailable)?,
             (_, _, _, Some(service), _) => run::rotate_spec(service, &self.select, self.max_unavailable)?,
-            (_, _, _, _, Some(file)) => return apply::rollout_file(file),
+            (_, _, _, _, Some(file)) => {
+                let (spec, document) = files::rollout(file)?;
+                return Ok((spec, Some(document)));
+            }
             (None, None, None, None, None) => {
                 return Err(Failure::usage("nothing to change was named").with_hint(
                     "give GROUP --release VERSION --artifact DIGEST, --restart GROUP, --reload GROUP, --backup SERVICE, --rotate SERVICE or -f FILE",
@@ -252,7 +257,7 @@ impl What {
             }
         };
         spec.max_failures = self.max_failures;
-        Ok(spec)
+        Ok((spec, None))
     }
 
     fn rolling(&self, group: &str, kind: v1::RollingKind) -> Result<v1::WorkSpec, Failure> {
@@ -317,8 +322,10 @@ async fn history(ctx: &Ctx, group: &str, limit: Option<u32>) -> Outcome {
 pub async fn run(ctx: &Ctx, command: RolloutCommand) -> Outcome {
     match command {
         RolloutCommand::Plan { what, change } => {
-            let request = v1::CreatePlanRequest { work: Some(what.spec()?), options: Some(change.options()) };
-            let answer = call!(ctx.client()?, OperationServiceClient, create_plan, request)?;
+            let (work, document) = what.spec()?;
+            let request = v1::CreatePlanRequest { work: Some(work), options: Some(change.options()) };
+            let answer = call!(ctx.client()?, OperationServiceClient, create_plan, request);
+            let answer = answer.map_err(|failure| placed(failure, document.as_ref()))?;
             let plan = answer.plan.unwrap_or_default();
             render::answer(ctx.global.output, &plan, "quorate.v1.Plan", None, |_| render::plan::plan(&plan))?;
             Ok(exit::DONE)
@@ -328,7 +335,9 @@ pub async fn run(ctx: &Ctx, command: RolloutCommand) -> Outcome {
             operation::start_plan(ctx, &plan, change, waiting).await
         }
         RolloutCommand::Start { what, plan: None, change, waiting } => {
-            operation::start(ctx, what.spec()?, change, waiting, "rollout").await
+            let (work, document) = what.spec()?;
+            let ended = operation::start(ctx, work, change, waiting, "rollout").await;
+            ended.map_err(|failure| placed(failure, document.as_ref()))
         }
         RolloutCommand::List { page } => {
             operation::list(ctx, page.limit, v1::OperationKind::Unspecified).await
@@ -346,6 +355,14 @@ pub async fn run(ctx: &Ctx, command: RolloutCommand) -> Outcome {
         RolloutCommand::Pause(verb) => operation::pause(ctx, verb).await,
         RolloutCommand::Resume(verb) => operation::resume(ctx, verb).await,
         RolloutCommand::Abort(verb) => operation::cancel(ctx, verb).await,
+    }
+}
+
+/// A field that the coordinators refuse, at its place in the file; every other failure as it is.
+fn placed(failure: Failure, document: Option<&Document>) -> Failure {
+    match document {
+        Some(document) if failure.code == exit::USAGE => document.placed(failure),
+        Some(_) | None => failure,
     }
 }
 
@@ -367,7 +384,7 @@ mod tests {
 
     fn rolling(line: &str) -> v1::RollingSpec {
         let spec = match parse(line).unwrap() {
-            RolloutCommand::Plan { what, .. } => what.spec().unwrap(),
+            RolloutCommand::Plan { what, .. } => what.spec().unwrap().0,
             RolloutCommand::Undo { group, advance, .. } => undo_spec(&group, &advance).unwrap(),
             other => panic!("neither plan nor undo: {other:?}"),
         };

@@ -1,21 +1,19 @@
-//! Proto to JSON and back, by the descriptor, with the two simplifications that the contract names: enum values without
+//! Proto to JSON, by the descriptor, with the two simplifications that the contract names: enum values without
 //! the prefix of their type, and 64-bit integers as numbers. Every field is shown, so that scripts need no defaults.
 
 use std::sync::OnceLock;
 
 use prost::Message;
 use prost_reflect::{
-    Cardinality, DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey,
-    MessageDescriptor, ReflectMessage, Value as Field,
+    DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor,
+    ReflectMessage, Value as Field,
 };
 use serde_json::{Map, Number, Value};
 
 use crate::failure::Failure;
 
-/// Deepest nesting of a document given by a user.
-const MAX_DEPTH: usize = 32;
-
-fn pool() -> &'static DescriptorPool {
+/// Every type of the protocol, with its comments.
+pub(crate) fn pool() -> &'static DescriptorPool {
     static POOL: OnceLock<DescriptorPool> = OnceLock::new();
     POOL.get_or_init(|| {
         // The descriptor is compiled in beside the code it describes; that it decodes is tested below.
@@ -23,7 +21,8 @@ fn pool() -> &'static DescriptorPool {
     })
 }
 
-fn descriptor(type_name: &str) -> Result<MessageDescriptor, Failure> {
+/// A type of the protocol.
+pub(crate) fn descriptor(type_name: &str) -> Result<MessageDescriptor, Failure> {
     pool().get_message_by_name(type_name).ok_or_else(|| {
         Failure::failed(format!("{type_name} is not in the protocol; this is a defect of quorate"))
     })
@@ -39,7 +38,8 @@ pub fn to_json<M: Message>(message: &M, type_name: &str) -> Result<Value, Failur
     Ok(message_json(&dynamic))
 }
 
-fn message_json(message: &DynamicMessage) -> Value {
+/// A message as JSON; durations and times as texts.
+pub(crate) fn message_json(message: &DynamicMessage) -> Value {
     let descriptor = message.descriptor();
     match descriptor.full_name() {
         "google.protobuf.Timestamp" => return timestamp_json(message),
@@ -97,7 +97,8 @@ fn field_json(field: &FieldDescriptor, value: &Field) -> Value {
     }
 }
 
-fn key_text(key: &MapKey) -> String {
+/// A map's key as text.
+pub(crate) fn key_text(key: &MapKey) -> String {
     match key {
         MapKey::Bool(v) => v.to_string(),
         MapKey::I32(v) => v.to_string(),
@@ -108,7 +109,8 @@ fn key_text(key: &MapKey) -> String {
     }
 }
 
-fn single_json(kind: &Kind, value: &Field) -> Value {
+/// One value as JSON.
+pub(crate) fn single_json(kind: &Kind, value: &Field) -> Value {
     match value {
         Field::Bool(v) => Value::Bool(*v),
         Field::I32(v) => Value::from(*v),
@@ -129,7 +131,7 @@ fn single_json(kind: &Kind, value: &Field) -> Value {
 }
 
 /// `NODE_STATUS_` for `NodeStatus`.
-fn prefix(item: &EnumDescriptor) -> String {
+pub(crate) fn prefix(item: &EnumDescriptor) -> String {
     let mut text = String::new();
     for (i, c) in item.name().chars().enumerate() {
         if c.is_ascii_uppercase() && i > 0 {
@@ -141,115 +143,23 @@ fn prefix(item: &EnumDescriptor) -> String {
     text
 }
 
-fn enum_word(item: &EnumDescriptor, number: i32) -> String {
+/// The word of an enum value.
+pub(crate) fn enum_word(item: &EnumDescriptor, number: i32) -> String {
     item.get_value(number).map_or_else(
         || number.to_string(),
         |value| value.name().strip_prefix(&prefix(item)).unwrap_or(value.name()).to_owned(),
     )
 }
 
+/// The words that may be written for an enum: all but the one for "not set".
+pub(crate) fn enum_words(item: &EnumDescriptor) -> Vec<String> {
+    item.values().map(|value| enum_word(item, value.number())).filter(|word| word != "UNSPECIFIED").collect()
+}
+
 /// The word of an enum value by its type's full name, for tables.
 #[must_use]
 pub fn word(type_name: &str, number: i32) -> String {
     pool().get_enum_by_name(type_name).map_or_else(|| number.to_string(), |item| enum_word(&item, number))
-}
-
-/// A message from JSON written by a user: unknown keys are refused, enum words may leave out their prefix, durations may
-/// be written as people do (`90s`, `5m`).
-///
-/// # Errors
-/// [`Failure`] with exit code 2, naming the field.
-pub fn from_json<M: Message + Default>(value: Value, type_name: &str) -> Result<M, Failure> {
-    let descriptor = descriptor(type_name)?;
-    let value = normalise(&descriptor, value, "", 0)?;
-    let dynamic =
-        DynamicMessage::deserialize(descriptor, value).map_err(|e| Failure::usage(e.to_string()))?;
-    M::decode(dynamic.encode_to_vec().as_slice()).map_err(|e| Failure::usage(e.to_string()))
-}
-
-fn normalise(descriptor: &MessageDescriptor, value: Value, at: &str, depth: usize) -> Result<Value, Failure> {
-    if depth > MAX_DEPTH {
-        return Err(Failure::usage(format!("{at}: nested deeper than {MAX_DEPTH}")));
-    }
-    if descriptor.full_name() == "google.protobuf.Duration" {
-        return normal_duration(&value, at);
-    }
-    let Value::Object(object) = value else { return Ok(value) };
-    let mut normal = Map::new();
-    for (key, item) in object {
-        let place = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
-        let field = descriptor
-            .fields()
-            .find(|f| f.json_name() == key || f.name() == key)
-            .ok_or_else(|| Failure::usage(format!("{place}: unknown field; {}", known(descriptor))))?;
-        let item = normal_field(&field, item, &place, depth)?;
-        normal.insert(field.json_name().to_owned(), item);
-    }
-    Ok(Value::Object(normal))
-}
-
-fn known(descriptor: &MessageDescriptor) -> String {
-    let names: Vec<String> = descriptor.fields().map(|f| f.json_name().to_owned()).collect();
-    format!("known are {}", names.join(", "))
-}
-
-fn normal_field(field: &FieldDescriptor, item: Value, at: &str, depth: usize) -> Result<Value, Failure> {
-    if field.is_map() {
-        let Kind::Message(entry) = field.kind() else { return Ok(item) };
-        let kind = entry.map_entry_value_field().kind();
-        let Value::Object(entries) = item else { return Ok(item) };
-        let mut normal = Map::new();
-        for (key, value) in entries {
-            let place = format!("{at}.{key}");
-            normal.insert(key, normal_single(&kind, value, &place, depth)?);
-        }
-        return Ok(Value::Object(normal));
-    }
-    if field.cardinality() == Cardinality::Repeated {
-        let Value::Array(items) = item else { return Ok(item) };
-        let mut normal = Vec::with_capacity(items.len());
-        for (i, value) in items.into_iter().enumerate() {
-            normal.push(normal_single(&field.kind(), value, &format!("{at}[{i}]"), depth)?);
-        }
-        return Ok(Value::Array(normal));
-    }
-    normal_single(&field.kind(), item, at, depth)
-}
-
-fn normal_single(kind: &Kind, value: Value, at: &str, depth: usize) -> Result<Value, Failure> {
-    match (kind, value) {
-        (Kind::Message(message), value) => normalise(message, value, at, depth.saturating_add(1)),
-        (Kind::Enum(item), Value::String(text)) => {
-            let upper = text.to_ascii_uppercase().replace('-', "_");
-            let full = format!("{}{upper}", prefix(item));
-            if item.get_value_by_name(&full).is_some() {
-                return Ok(Value::String(full));
-            }
-            if item.get_value_by_name(&text).is_some() {
-                return Ok(Value::String(text));
-            }
-            let words: Vec<String> = item.values().map(|v| enum_word(item, v.number())).skip(1).collect();
-            Err(Failure::usage(format!("{at}: {text:?} is not one of {}", words.join(", "))))
-        }
-        // A YAML file writes `port: 4001` where a text is meant; a number or a bool as text is no ambiguity.
-        (Kind::String, Value::Number(number)) => Ok(Value::String(number.to_string())),
-        (_, value) => Ok(value),
-    }
-}
-
-fn normal_duration(value: &Value, at: &str) -> Result<Value, Failure> {
-    let text = value
-        .as_str()
-        .ok_or_else(|| Failure::usage(format!("{at}: a duration is a text such as \"30s\"")))?;
-    let span = humantime::parse_duration(text).map_err(|e| {
-        Failure::usage(format!("{at}: {text:?} is not a duration ({e}); write \"30s\" or \"5m\""))
-    })?;
-    let nanos = format!("{:09}", span.subsec_nanos());
-    let text = match nanos.trim_end_matches('0') {
-        "" => format!("{}s", span.as_secs()),
-        fraction => format!("{}.{fraction}s", span.as_secs()),
-    };
-    Ok(Value::String(text))
 }
 
 #[cfg(test)]
@@ -275,28 +185,6 @@ mod tests {
         assert_eq!(node["drain"], "NONE");
         assert_eq!(node["labels"], json!({"zone": "a"}));
         assert_eq!(node["nodeId"], 7);
-    }
-
-    #[test]
-    fn a_user_document_becomes_a_message() {
-        let spec: v1::GroupSpec = from_json(
-            json!({"name": "ledger", "service": "ledger", "voters": ["node1"], "policy": {"kind": "majority"}}),
-            "quorate.v1.GroupSpec",
-        )
-        .unwrap();
-        assert_eq!(spec.policy.unwrap().kind(), v1::QuorumPolicyKind::Majority);
-        let spec: v1::ServiceSpec =
-            from_json(json!({"name": "x", "stopTimeout": "1m 30s"}), "quorate.v1.ServiceSpec").unwrap();
-        assert_eq!(spec.stop_timeout.unwrap().seconds, 90);
-    }
-
-    #[test]
-    fn a_wrong_document_names_the_field() {
-        let error =
-            |value| from_json::<v1::ServiceSpec>(value, "quorate.v1.ServiceSpec").unwrap_err().to_string();
-        assert!(error(json!({"nmae": "x"})).contains("nmae: unknown field"));
-        assert!(error(json!({"probes": [{"name": "p", "htttp": {}}]})).contains("probes[0].htttp"));
-        assert!(error(json!({"stopTimeout": 5})).contains("stopTimeout"));
     }
 
     #[test]

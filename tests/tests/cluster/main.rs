@@ -15,6 +15,7 @@ mod artifact;
 mod backup;
 mod control;
 mod crashes;
+mod files;
 mod identity;
 mod refusals;
 mod restart;
@@ -26,6 +27,7 @@ mod turns;
 const TESTS: &[Test] = &[
     ("shapes::answers_have_the_fields_of_the_contract", shapes::answers_have_the_fields_of_the_contract),
     ("shapes::exit_codes", shapes::exit_codes),
+    ("files::diffed_applied_and_refused", files::diffed_applied_and_refused),
     ("restart::rolling_restart_keeps_two_of_three", restart::rolling_restart_keeps_two_of_three),
     ("restart::leader_killed_at_a_random_moment", restart::leader_killed_at_a_random_moment),
     ("refusals::a_stopped_voter_blocks_the_others", refusals::a_stopped_voter_blocks_the_others),

@@ -36,8 +36,9 @@ pub(super) fn next(
     let mut round = Round { disturbed: false, nodes: BTreeSet::new() };
     let mut open: Vec<&Operation> = state.operations.values().filter(|o| !o.state.is_terminal()).collect();
     // In turns: whoever was served longest ago gets the budget, so that a backup of a minute does not wait for a rollout of
-    // hours. Who was never served queues since it was made.
-    open.sort_by_key(|o| (o.last_started().unwrap_or(o.created_at), o.created_at, &o.id));
+    // hours. Who was never served queues since it was made. A bad release is taken back before anything else is changed.
+    let forward = |o: &Operation| o.state != OperationState::RollingBack;
+    open.sort_by_key(|o| (forward(o), o.last_started().unwrap_or(o.created_at), o.created_at, &o.id));
     for operation in open {
         one(state, obs, now, mint, operation, &evidence, &mut round, due);
     }
