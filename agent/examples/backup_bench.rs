@@ -13,10 +13,11 @@ use anyhow::{Context, Result, ensure};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use quorate_agent::actions::{
-    ActionContext, Clock, HookReport, HookRunner, HostClock, HostFacts, HostServices, Limits,
+    ActionContext, Clock, HookReport, HookRunner, HostClock, HostFacts, HostPrograms, HostServices, Limits,
     ObligationKeeper, PortError, Undo, execute,
 };
-use quorate_agent::host::RealHost;
+use quorate_agent::host::{Host, RealHost};
+use quorate_agent::policy::InstallRules;
 use quorate_model::backup::BackupPolicy;
 use quorate_model::{
     ActionSpec, BackupId, Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId,
@@ -75,17 +76,21 @@ fn tree(root: &Path, mib: u64) -> Result<()> {
 }
 
 fn context(root: &Path, spec: ServiceSpec) -> Result<ActionContext> {
-    let host = Arc::new(RealHost::new(None, None)?);
+    let host: Arc<dyn Host> = Arc::new(RealHost::new(None, None)?);
     Ok(ActionContext {
         node: NodeName::new("bench")?,
         execution: ExecutionId::new("x-1")?,
-        services: Arc::new(HostServices::new(host, [spec])),
+        services: Arc::new(HostServices::new(Arc::clone(&host), [spec])),
         hooks: Arc::new(Nothing),
         obligations: Arc::new(Nothing),
         facts: Arc::new(HostFacts),
         clock: Arc::new(HostClock),
         allowed_roots: vec![root.to_path_buf()],
         backup_dir: root.join("backups"),
+        install: InstallRules::default(),
+        data_dir: root.join("data"),
+        releases_dir: root.join("releases"),
+        programs: Arc::new(HostPrograms::new(host)),
         limits: Limits { nice: 0, ..Limits::default() },
         deadline: HostClock.monotonic().plus(DurationMs::from_secs(3_600)),
         cancel: CancellationToken::new(),

@@ -26,7 +26,7 @@ Files:
   /etc/quorate/agent.toml           configuration, shared with quorate-helper
   /etc/quorate/agent.toml.d/*.toml  drop-ins, read after it in order of name
   /etc/credstore/quorate-agent.token  the join token (root, 0600), removed once the node is enrolled
-  /var/lib/quorate/agent            certificate, key, known coordinators
+  /var/lib/quorate/agent            certificate, key, known coordinators; spool/artifacts: what the helper is to install
   /run/quorate/helper.sock          where quorate-helper listens
 
 Environment:
@@ -65,7 +65,7 @@ Signals:
 Files:
   /etc/quorate/agent.toml           configuration and [policy], shared with quorate-agent
   /etc/quorate/agent.toml.d/*.toml  drop-ins, read after it in order of name
-  /var/lib/quorate/helper           the journal
+  /var/lib/quorate/helper           the journal; releases: what is staged, and what was in use before
   /var/lib/quorate/backups          backups, unless [policy] backup_dir names another folder
   /run/quorate/helper.sock          where it listens
 

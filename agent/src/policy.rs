@@ -2,13 +2,32 @@
 //!
 //! Must never: allow what is not listed, or be changed by anything that came over the network.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use globset::GlobMatcher;
-use quorate_model::{ActionKind, ActionSpec, Driver, HookName, ServiceName};
+use minisign_verify::PublicKey;
+use quorate_model::{ActionKind, ActionSpec, Driver, HookName, Install, ServiceName};
 
 use crate::config::{Wrong, absolute, wrong};
+
+/// Most keys that are pinned: each is tried against a signature.
+const KEYS_MAX: usize = 32;
+/// Longest name of a key; it is told as the one who signed.
+const KEY_NAME_MAX_BYTES: usize = 64;
+
+/// What may be installed here, and whose word is needed for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InstallRules {
+    /// Folders below which releases are laid out.
+    pub dirs: Vec<PathBuf>,
+    /// Packages that may be installed.
+    pub packages: BTreeSet<String>,
+    /// Trusted minisign public keys by name, as the one line that `minisign -G` prints. Each was read once and is good.
+    pub keys: BTreeMap<String, String>,
+    /// An artifact without any signature may be installed.
+    pub unsigned: bool,
+}
 
 /// What the host lets be done.
 #[derive(Clone, Debug)]
@@ -20,11 +39,24 @@ pub struct Policy {
     hooks: BTreeSet<HookName>,
     probes: Vec<PathBuf>,
     backup_dir: PathBuf,
+    install: InstallRules,
 }
 
 impl Policy {
     pub(crate) fn new(raw: crate::config::RawPolicy, data_dir: &Path) -> Result<Self, Wrong> {
-        let crate::config::RawPolicy { actions, services, units, paths, hooks, probes, backup_dir } = raw;
+        let crate::config::RawPolicy {
+            actions,
+            services,
+            units,
+            paths,
+            hooks,
+            probes,
+            backup_dir,
+            install,
+            packages,
+            keys,
+            unsigned,
+        } = raw;
         let mut allowed = BTreeSet::new();
         for word in &actions {
             let before = allowed.len();
@@ -61,6 +93,12 @@ impl Policy {
                 .collect::<Result<_, _>>()?,
             probes: probes.into_iter().map(|p| absolute("policy.probes", p)).collect::<Result<_, _>>()?,
             backup_dir: backup_dir?,
+            install: InstallRules {
+                dirs: install.into_iter().map(|p| absolute("policy.install", p)).collect::<Result<_, _>>()?,
+                packages: packages.into_iter().map(package_name).collect::<Result<_, _>>()?,
+                keys: trusted(keys)?,
+                unsigned,
+            },
         })
     }
 
@@ -95,11 +133,11 @@ impl Policy {
             | ActionSpec::ServiceRestart { .. }
             | ActionSpec::ServiceReload { .. }
             | ActionSpec::BackupVerify { .. }
-            | ActionSpec::ArtifactStage { .. }
-            | ActionSpec::ArtifactActivate { .. }
-            | ActionSpec::ArtifactRevert { .. }
             | ActionSpec::HostFacts
             | ActionSpec::HostDiagnose => Ok(()),
+            ActionSpec::ArtifactStage { release, .. }
+            | ActionSpec::ArtifactActivate { release, .. }
+            | ActionSpec::ArtifactRevert { release, .. } => self.allows_install(&release.install),
         }
     }
 
@@ -162,11 +200,33 @@ impl Policy {
     /// Whether a path, by its text alone, lies under an allowed root. The action opens it below that root without
     /// following links; this only refuses early.
     fn allows_path(&self, path: &Path) -> Result<(), String> {
-        let plain = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
-        if plain && path.is_absolute() && self.paths.iter().any(|root| path.starts_with(root)) {
+        if is_plain(path) && self.paths.iter().any(|root| path.starts_with(root)) {
             return Ok(());
         }
         Err(format!("[policy] paths of this host has no root for {}", path.display()))
+    }
+
+    /// Whether something may be installed there. Who must have signed it is looked at with its bytes.
+    fn allows_install(&self, install: &Install) -> Result<(), String> {
+        match install {
+            Install::Binary { dir, file: _ } | Install::Archive { dir } => {
+                let path = Path::new(dir);
+                if is_plain(path) && self.install.dirs.iter().any(|root| path.starts_with(root)) {
+                    return Ok(());
+                }
+                Err(format!("[policy] install of this host has no folder for {dir}"))
+            }
+            Install::Package { package } if self.install.packages.contains(package) => Ok(()),
+            Install::Package { package } => {
+                Err(format!("[policy] packages of this host does not list {package}"))
+            }
+        }
+    }
+
+    /// What may be installed here.
+    #[must_use]
+    pub fn install(&self) -> &InstallRules {
+        &self.install
     }
 
     /// Roots of backups and logs.
@@ -180,6 +240,40 @@ impl Policy {
     pub fn backup_dir(&self) -> &Path {
         &self.backup_dir
     }
+}
+
+/// Absolute, and without a step back.
+fn is_plain(path: &Path) -> bool {
+    path.is_absolute() && path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)))
+}
+
+/// As Debian's policy 5.6.7 has it, so that none is ever taken for an option or a version.
+fn package_name(name: String) -> Result<String, Wrong> {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.');
+    let begins = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if (2..=128).contains(&name.len()) && begins && name.bytes().all(fits) {
+        return Ok(name);
+    }
+    Err(wrong("policy.packages", format!("{name:?} is no name of a package")))
+}
+
+/// Keys that can be used; a mistake in one is found when the file is read, not when a release is refused.
+fn trusted(keys: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Wrong> {
+    if keys.len() > KEYS_MAX {
+        return Err(wrong("policy.keys", format!("{} keys, {KEYS_MAX} is the limit", keys.len())));
+    }
+    for (name, key) in &keys {
+        let field = format!("policy.keys.{name}");
+        if name.is_empty() || name.len() > KEY_NAME_MAX_BYTES || !name.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(wrong(
+                "policy.keys",
+                format!("{name:?} is no name of 1 to {KEY_NAME_MAX_BYTES} letters"),
+            ));
+        }
+        PublicKey::from_base64(key)
+            .map_err(|_| wrong(field, "it is no minisign public key, the line that begins with RW"))?;
+    }
+    Ok(keys)
 }
 
 fn matches_action(word: &str, kind: ActionKind) -> bool {
@@ -234,5 +328,37 @@ mod tests {
         for bad in ["/srv/ledger2", "/srv/ledger/../x", "/", "srv/ledger", ""] {
             assert!(some.allows_path(Path::new(bad)).is_err(), "{bad}");
         }
+    }
+
+    fn stage(install: Install) -> ActionSpec {
+        let release = quorate_model::Release {
+            version: quorate_model::Version::new("1.0").unwrap(),
+            artifact: quorate_model::Digest::new("a".repeat(64)).unwrap(),
+            size: 1,
+            signature: String::new(),
+            install,
+        };
+        ActionSpec::ArtifactStage { service: ServiceName::new("ledger").unwrap(), release }
+    }
+
+    #[test]
+    fn releases_go_only_where_the_host_says() {
+        let some = policy(
+            "actions = ['artifact.*']\nservices = ['ledger']\ninstall = ['/opt/ledger']\npackages = ['ledger']",
+        );
+        let binary = |dir: &str| stage(Install::Binary { dir: dir.into(), file: "ledger".into() });
+        let archive = |dir: &str| stage(Install::Archive { dir: dir.into() });
+        let package = |name: &str| stage(Install::Package { package: name.into() });
+        for good in [binary("/opt/ledger"), archive("/opt/ledger/a"), package("ledger")] {
+            assert!(some.allows(&good).is_ok(), "{good:?}");
+        }
+        for bad in [binary("/opt"), archive("/opt/ledger2"), binary("/opt/ledger/../x"), package("sshd")] {
+            assert!(some.allows(&bad).is_err(), "{bad:?}");
+        }
+        let nothing = policy("actions = ['*']\nservices = ['*']");
+        assert!(
+            nothing.allows(&binary("/opt/ledger")).is_err() && nothing.allows(&package("ledger")).is_err()
+        );
+        assert!(!nothing.install().unsigned, "unsigned is asked for, never assumed");
     }
 }

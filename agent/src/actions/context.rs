@@ -3,7 +3,7 @@
 //! The ports are traits so that an action can be tested against a fake host, and so that it cannot reach further than the
 //! host's policy lets it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use quorate_model::{
 use tokio_util::sync::CancellationToken;
 
 use super::error::{ActionError, PortError};
+use crate::host::{ExecOutcome, ExecSpec};
+use crate::policy::InstallRules;
 
 /// What a driver did to stop a unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,6 +110,14 @@ pub trait FactsSource: Send + Sync {
     fn facts(&self) -> BoxFuture<'_, Result<quorate_model::node::Facts, PortError>>;
 }
 
+/// Runs the host's own package tools; which and with what arguments is written in `release/package.rs` alone.
+pub trait Programs: Send + Sync {
+    /// Runs one to its end or its deadline. A bad exit is an outcome.
+    fn run<'a>(&'a self, spec: &'a ExecSpec) -> BoxFuture<'a, Result<ExecOutcome, PortError>>;
+    /// Whether somebody holds a lock on this file.
+    fn is_locked<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, Result<bool, PortError>>;
+}
+
 /// The two clocks an action needs; a fake one in tests.
 pub trait Clock: Send + Sync {
     /// Wall clock.
@@ -138,11 +148,13 @@ pub struct Limits {
     pub workers: u32,
     /// Bytes that must stay free on the file system after a worst-case write.
     pub reserve_bytes: u64,
+    /// Bytes of artifacts that may lie in the spool.
+    pub spool_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { backup_bytes_per_sec: 0, nice: 10, workers: 2, reserve_bytes: 64 * 1024 * 1024 }
+        Self { backup_bytes_per_sec: 0, nice: 10, workers: 2, reserve_bytes: 64 << 20, spool_bytes: 8 << 30 }
     }
 }
 
@@ -167,6 +179,14 @@ pub struct ActionContext {
     pub allowed_roots: Vec<PathBuf>,
     /// Where backups are kept; absolute, made if it is missing.
     pub backup_dir: PathBuf,
+    /// What may be installed, and whose word is needed for it.
+    pub install: InstallRules,
+    /// The network half's folder: artifacts arrive below it.
+    pub data_dir: PathBuf,
+    /// The helper's own folder of what it has staged and switched; made if it is missing.
+    pub releases_dir: PathBuf,
+    /// The host's package tools.
+    pub programs: Arc<dyn Programs>,
     /// Bounds.
     pub limits: Limits,
     /// Reading of `clock.monotonic()` at which it must be over.

@@ -81,6 +81,50 @@ pub enum ActionError {
         /// Why it was not taken as our own.
         why: String,
     },
+    /// The host's own keys do not vouch for an artifact.
+    #[error("the artifact is not trusted: {why}")]
+    Untrusted {
+        /// What is missing.
+        why: String,
+    },
+    /// An artifact is not what it was declared to be.
+    #[error("the artifact is refused: {why}")]
+    BadArtifact {
+        /// What does not fit.
+        why: String,
+    },
+    /// An artifact's bytes did not come within the deadline.
+    #[error("the artifact did not come: {why}")]
+    Unavailable {
+        /// What the network half met.
+        why: String,
+    },
+    /// A release is to be used that is not here, or not as it was staged.
+    #[error("release {release} is not staged here, or was changed since")]
+    NotStaged {
+        /// Its name.
+        release: String,
+    },
+    /// A release can not be left.
+    #[error("there is no way back: {why}")]
+    NoWayBack {
+        /// What is missing.
+        why: String,
+    },
+    /// A package can not be installed alone.
+    #[error("the package can not be installed: {why}")]
+    Blocked {
+        /// What is in the way.
+        why: String,
+    },
+    /// This host's own memory of releases can not be read.
+    #[error("the record {} can not be read: {why}", .path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A hook ended badly.
     #[error("hook {hook} failed: {why}")]
     Hook {
@@ -145,11 +189,17 @@ impl ActionError {
             Self::LowSpace { .. } => Reason::LowSpace,
             Self::Occupied { .. } => Reason::AlreadyExists,
             Self::DeadlineExceeded(_) => Reason::DeadlineExceeded,
+            Self::Untrusted { .. } => Reason::SignatureInvalid,
+            Self::BadArtifact { .. } => Reason::ArtifactInvalid,
+            Self::Unavailable { .. } => Reason::ArtifactUnavailable,
+            Self::NotStaged { .. } | Self::NoWayBack { .. } => Reason::WrongState,
+            Self::Blocked { .. } => Reason::PackageBlocked,
             Self::Port { source, .. } => source.reason,
             Self::Changed { .. }
             | Self::Damaged { .. }
             | Self::Hook { .. }
             | Self::StillPaused { .. }
+            | Self::Record { .. }
             | Self::Io { .. }
             | Self::Canceled(_)
             | Self::Failed { .. } => Reason::ActionFailed,
@@ -161,14 +211,22 @@ impl ActionError {
     pub fn state(&self) -> ExecutionState {
         match self {
             Self::Canceled(_) => ExecutionState::Canceled,
-            Self::DeadlineExceeded(_) => ExecutionState::TimedOut,
-            Self::PathNotAllowed(_) | Self::Unsupported(_) | Self::Invalid { .. } => ExecutionState::Rejected,
+            Self::DeadlineExceeded(_) | Self::Unavailable { .. } => ExecutionState::TimedOut,
+            Self::PathNotAllowed(_)
+            | Self::Unsupported(_)
+            | Self::Invalid { .. }
+            | Self::Untrusted { .. } => ExecutionState::Rejected,
             Self::UnknownService(_)
             | Self::LowSpace { .. }
             | Self::Changed { .. }
             | Self::Damaged { .. }
             | Self::NotFound(_)
             | Self::Occupied { .. }
+            | Self::BadArtifact { .. }
+            | Self::NotStaged { .. }
+            | Self::NoWayBack { .. }
+            | Self::Blocked { .. }
+            | Self::Record { .. }
             | Self::Hook { .. }
             | Self::StillPaused { .. }
             | Self::Port { .. }
@@ -201,6 +259,13 @@ impl ActionError {
             | Self::Damaged { .. }
             | Self::NotFound(_)
             | Self::Occupied { .. }
+            | Self::Untrusted { .. }
+            | Self::BadArtifact { .. }
+            | Self::Unavailable { .. }
+            | Self::NotStaged { .. }
+            | Self::NoWayBack { .. }
+            | Self::Blocked { .. }
+            | Self::Record { .. }
             | Self::StillPaused { .. }
             | Self::Port { .. }
             | Self::Io { .. }

@@ -13,17 +13,19 @@ mod diagnose;
 mod error;
 mod job;
 mod ports;
+mod release;
 mod rotate;
 mod service;
 #[cfg(test)]
 mod testing;
 
+use self::release::exec::Goal;
 pub use context::{
-    ActionContext, Clock, FactsSource, HookReport, HookRunner, Limits, ObligationKeeper, Progress,
+    ActionContext, Clock, FactsSource, HookReport, HookRunner, Limits, ObligationKeeper, Programs, Progress,
     ServiceDriver, ServiceHandle, Services, Stopped, Undo,
 };
 pub use error::{ActionError, PortError};
-pub use ports::{HostClock, HostFacts, HostServices};
+pub use ports::{HostClock, HostFacts, HostPrograms, HostServices};
 use quorate_model::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
 
 /// One line of the catalogue that an agent advertises.
@@ -116,6 +118,33 @@ pub async fn execute(context: &ActionContext, spec: &ActionSpec) -> Result<Actio
     Ok(outcome)
 }
 
+/// Brings a release to its end that this very execution began before a crash, when its time is over: the service may be down by
+/// our hand. What it had not begun is late and stays undone.
+///
+/// # Errors
+/// As [`execute`].
+pub async fn finish(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOutcome, ActionError> {
+    match spec {
+        ActionSpec::ArtifactActivate { service, release } => {
+            release::exec::change(context, service, release, Goal::Activate, true).await
+        }
+        ActionSpec::ArtifactRevert { service, release } => {
+            release::exec::change(context, service, release, Goal::Revert, true).await
+        }
+        ActionSpec::ServiceStatus { .. }
+        | ActionSpec::ServiceStart { .. }
+        | ActionSpec::ServiceStop { .. }
+        | ActionSpec::ServiceRestart { .. }
+        | ActionSpec::ServiceReload { .. }
+        | ActionSpec::BackupCreate { .. }
+        | ActionSpec::BackupVerify { .. }
+        | ActionSpec::LogRotate { .. }
+        | ActionSpec::ArtifactStage { .. }
+        | ActionSpec::HostFacts
+        | ActionSpec::HostDiagnose => Err(ActionError::Unsupported(spec.kind())),
+    }
+}
+
 async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOutcome, ActionError> {
     match spec {
         ActionSpec::ServiceStatus { service } => service::exec::status(context, service).await,
@@ -128,9 +157,15 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         }
         ActionSpec::BackupVerify { backup, sha256 } => backup::exec::check(context, backup, sha256).await,
         ActionSpec::LogRotate { service, policy } => rotate::exec::rotate(context, service, policy).await,
-        ActionSpec::ArtifactStage { .. }
-        | ActionSpec::ArtifactActivate { .. }
-        | ActionSpec::ArtifactRevert { .. } => Err(ActionError::Unsupported(spec.kind())),
+        ActionSpec::ArtifactStage { service, release } => {
+            release::stage::stage(context, service, release).await
+        }
+        ActionSpec::ArtifactActivate { service, release } => {
+            release::exec::change(context, service, release, Goal::Activate, false).await
+        }
+        ActionSpec::ArtifactRevert { service, release } => {
+            release::exec::change(context, service, release, Goal::Revert, false).await
+        }
         ActionSpec::HostFacts => diagnose::exec::facts(context).await,
         ActionSpec::HostDiagnose => diagnose::exec::diagnose(context).await,
     }

@@ -11,10 +11,10 @@ use quorate_model::node::Facts;
 use quorate_model::service::UnitStatus;
 use quorate_model::{Driver, DurationMs, Reason, ServiceName, ServiceSpec, Timestamp};
 
-use super::context::{Clock, FactsSource, ServiceDriver, ServiceHandle, Services, Stopped};
+use super::context::{Clock, FactsSource, Programs, ServiceDriver, ServiceHandle, Services, Stopped};
 use super::error::PortError;
 use crate::facts::host_facts;
-use crate::host::{Host, HostError, clock};
+use crate::host::{ExecOutcome, ExecSpec, Host, HostError, clock, locks};
 
 impl From<HostError> for PortError {
     fn from(error: HostError) -> Self {
@@ -89,6 +89,33 @@ impl ServiceDriver for HostDriver {
             let (driver, unit) = self.host.service(&self.driver)?;
             driver.reload(unit, limit).await?;
             Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// The programs of this host.
+pub struct HostPrograms {
+    host: Arc<dyn Host>,
+}
+
+impl HostPrograms {
+    /// Behind the host's door.
+    #[must_use]
+    pub const fn new(host: Arc<dyn Host>) -> Self {
+        Self { host }
+    }
+}
+
+impl Programs for HostPrograms {
+    fn run<'a>(&'a self, spec: &'a ExecSpec) -> BoxFuture<'a, Result<ExecOutcome, PortError>> {
+        async move { Ok(self.host.exec(spec).await?) }.boxed()
+    }
+
+    fn is_locked<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, Result<bool, PortError>> {
+        async move {
+            let looked = locks::is_locked(path);
+            looked.map_err(|e| PortError::new(Reason::ActionFailed, format!("{}: {e}", path.display())))
         }
         .boxed()
     }

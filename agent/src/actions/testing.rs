@@ -17,9 +17,11 @@ use quorate_model::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ActionContext, Clock, FactsSource, HookReport, HookRunner, Limits, ObligationKeeper, PortError,
+    ActionContext, Clock, FactsSource, HookReport, HookRunner, Limits, ObligationKeeper, PortError, Programs,
     ServiceDriver, ServiceHandle, Services, Stopped, Undo,
 };
+use crate::host::{ExecOutcome, ExecSpec};
+use crate::policy::InstallRules;
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -75,6 +77,11 @@ impl FakeUnit {
         state.sub = "running".to_owned();
         state.main_pid = 100;
         state.invocation_id = format!("run{run}");
+    }
+
+    /// As if it had ended by itself.
+    pub(super) fn end_now(&self) {
+        self.end("inactive");
     }
 
     fn end(&self, active: &str) {
@@ -233,6 +240,19 @@ impl ObligationKeeper for Recorder {
     }
 }
 
+/// A host without package tools.
+struct NoPrograms;
+
+impl Programs for NoPrograms {
+    fn run<'a>(&'a self, spec: &'a ExecSpec) -> BoxFuture<'a, Result<ExecOutcome, PortError>> {
+        async move { Err(PortError::new(Reason::NotFound, format!("{:?} is not here", spec.argv))) }.boxed()
+    }
+
+    fn is_locked<'a>(&'a self, _path: &'a Path) -> BoxFuture<'a, Result<bool, PortError>> {
+        async { Ok(false) }.boxed()
+    }
+}
+
 struct FixedFacts;
 
 impl FactsSource for FixedFacts {
@@ -299,6 +319,10 @@ pub(super) fn bench(root: &Path, running: bool) -> Bench {
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         allowed_roots: vec![root.to_path_buf()],
         backup_dir: root.join("backups"),
+        install: InstallRules { dirs: vec![root.join("opt")], unsigned: true, ..InstallRules::default() },
+        data_dir: root.join("data"),
+        releases_dir: root.join("releases"),
+        programs: Arc::new(NoPrograms),
         limits: Limits { reserve_bytes: 0, nice: 0, ..Limits::default() },
         deadline: DurationMs(600_000),
         cancel: CancellationToken::new(),

@@ -25,11 +25,16 @@
 //! hooks = ["ledger-pause"]
 //! probes = ["/usr/lib/check_ledger"]        # programs of exec probes
 //! backup_dir = "/var/backups/quorate"
+//! install = ["/opt/ledger"]                 # folders below which releases are laid out; they must exist
+//! packages = ["ledger"]                     # Debian packages that may be installed
+//! keys = { builds = "RW…" }                 # minisign public keys; what none of them signed is refused
+//! unsigned = false                          # true: an artifact without a signature may be installed, too
 //! [limits]
 //! backup_bytes_per_sec = "50MiB"            # default: no limit
 //! nice = 10
 //! workers = 2
-//! reserve = "64MiB"                         # must stay free after a backup
+//! reserve = "64MiB"                         # must stay free after a backup, a fetch or a release
+//! spool = "8GiB"                            # artifacts on their way, in all
 //! [journal]
 //! cache = "2MiB"
 //! min_free = "16MiB"                        # below this no new work is taken on
@@ -95,6 +100,9 @@ pub enum LoadError {
         why: String,
     },
 }
+
+/// Where artifacts arrive, below `data_dir`.
+pub const SPOOL: &str = "spool/artifacts";
 
 /// How a hook is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,6 +217,18 @@ impl Config {
         self.helper_dir.join("run")
     }
 
+    /// The folder of the network half in which artifacts arrive; nobody believes what is in it.
+    #[must_use]
+    pub fn spool_dir(&self) -> PathBuf {
+        self.data_dir.join(SPOOL)
+    }
+
+    /// The helper's own folder of what it has staged and switched.
+    #[must_use]
+    pub fn releases_dir(&self) -> PathBuf {
+        self.helper_dir.join("releases")
+    }
+
     /// The folder of certificate and key.
     #[must_use]
     pub fn tls_dir(&self) -> PathBuf {
@@ -269,6 +289,7 @@ fn check(raw: Raw) -> Result<Config, Wrong> {
             nice: raw.limits.nice.unwrap_or(defaults.nice).clamp(0, 19),
             workers: raw.limits.workers.unwrap_or(defaults.workers).clamp(1, 64),
             reserve_bytes: raw.limits.reserve.map_or(defaults.reserve_bytes, |s| s.0),
+            spool_bytes: raw.limits.spool.map_or(defaults.spool_bytes, |s| s.0),
         },
         journal: JournalConfig {
             cache_bytes: raw.journal.cache.map_or(JOURNAL_CACHE_BYTES, |s| s.0).max(1 << 20),

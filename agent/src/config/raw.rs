@@ -63,6 +63,14 @@ pub(crate) struct RawPolicy {
     #[serde(default)]
     pub(crate) probes: Vec<PathBuf>,
     pub(crate) backup_dir: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) install: Vec<PathBuf>,
+    #[serde(default)]
+    pub(crate) packages: Vec<String>,
+    #[serde(default)]
+    pub(crate) keys: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) unsigned: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -72,6 +80,7 @@ pub(super) struct RawLimits {
     pub(super) nice: Option<i32>,
     pub(super) workers: Option<u32>,
     pub(super) reserve: Option<Size>,
+    pub(super) spool: Option<Size>,
 }
 
 #[derive(Debug, Default, Deserialize)]

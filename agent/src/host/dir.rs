@@ -4,6 +4,8 @@
 //! A path that a caller names is opened with `openat2` beneath a root that the host itself declares, without following a
 //! symbolic link at any component. Single names are then opened, renamed and removed relative to their folder.
 
+mod make;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;

@@ -17,6 +17,7 @@ pub mod exec;
 pub mod fake;
 pub mod fs;
 mod held;
+pub mod locks;
 pub mod proc;
 pub mod process;
 pub mod real;

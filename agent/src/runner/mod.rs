@@ -10,7 +10,7 @@
 
 mod engine;
 mod entry;
-mod failpoint;
+pub(crate) mod failpoint;
 mod hooks;
 pub mod journal;
 mod log;

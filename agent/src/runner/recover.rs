@@ -18,6 +18,8 @@ use crate::host::{Recovered, Verb};
 pub(super) enum Resume {
     /// Do the whole action: it had no effect, or doing it again is the same.
     Run,
+    /// Its time is over: go on only with what it began, so that no service is left down.
+    Finish,
     /// Only start the unit: the stop of the restart is done.
     StartOnly(ServiceName),
     /// Ask for a finished result without disturbing anything.
@@ -72,6 +74,7 @@ pub(super) fn resume(action: &ActionSpec, found: Option<Recovered>, late: bool) 
         ActionSpec::BackupCreate { .. } | ActionSpec::BackupVerify { .. } => Resume::Run,
         // Each looks first at what is there already: done again, they end where the first would have.
         ActionSpec::ArtifactStage { .. } if late => Resume::Late,
+        ActionSpec::ArtifactActivate { .. } | ActionSpec::ArtifactRevert { .. } if late => Resume::Finish,
         ActionSpec::ArtifactStage { .. }
         | ActionSpec::ArtifactActivate { .. }
         | ActionSpec::ArtifactRevert { .. } => Resume::Run,

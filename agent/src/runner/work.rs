@@ -19,7 +19,8 @@ use super::obligations::Book;
 use super::recover::{self, Resume};
 use super::settings::Settings;
 use crate::actions::{
-    self, ActionContext, ActionError, FactsSource, HostClock, HostServices, ObligationKeeper, PortError, Undo,
+    self, ActionContext, ActionError, FactsSource, HostClock, HostPrograms, HostServices, ObligationKeeper,
+    PortError, Undo,
 };
 use crate::host::{Host, HostError, Recovered, RunEvidence, UnitReading, clock, judge};
 
@@ -27,6 +28,8 @@ use crate::host::{Host, HostError, Recovered, RunEvidence, UnitReading, clock, j
 const SETTLE_LOOK: Duration = Duration::from_millis(100);
 /// How long a backup's owed resume is waited for before its end is told.
 const UNDO_WAIT: Duration = Duration::from_secs(60);
+/// For a package's own scripts, on top of stop and start, when a release is brought to its end late.
+const FINISH_SLACK: DurationMs = DurationMs::from_secs(300);
 
 /// What every execution shares.
 #[derive(Clone)]
@@ -99,6 +102,10 @@ impl Shop {
             clock: Arc::new(HostClock),
             allowed_roots: config.policy.roots().to_vec(),
             backup_dir: config.policy.backup_dir().to_path_buf(),
+            install: config.policy.install().clone(),
+            data_dir: config.data_dir.clone(),
+            releases_dir: config.releases_dir(),
+            programs: Arc::new(HostPrograms::new(Arc::clone(&self.host))),
             limits: config.limits,
             deadline: DurationMs(clock::uptime_ms()).plus(left),
             cancel,
@@ -124,6 +131,7 @@ impl Shop {
         tracing::warn!(execution = %id, action = %action.kind(), verdict = ?found, next = ?next, "found an execution that an earlier helper began");
         match next {
             Resume::Run => self.run(id, entry.clone(), cancel, left).await,
+            Resume::Finish => self.finish(id, &entry).await,
             Resume::StartOnly(service) => self.start_only(id, &entry, service).await,
             Resume::AskOnly => self.ask_only(id, &entry, cancel).await,
             Resume::Done => {
@@ -179,6 +187,14 @@ impl Shop {
             outcome.message = format!("restart finished after a restart of the helper: {}", outcome.message);
         }
         done
+    }
+
+    /// Nobody cancels this either, for the same reason.
+    async fn finish(&self, id: ExecutionId, entry: &Entry) -> End {
+        let cancel = CancellationToken::new();
+        let span = entry.instance.as_ref().map_or(DurationMs::ZERO, |i| i.stop_timeout.plus(i.start_timeout));
+        let context = self.context(&id, entry.instance.as_ref(), cancel, span.plus(FINISH_SLACK));
+        finish(actions::finish(&context, &entry.assignment.action).await)
     }
 
     /// A backup with a pause: reports the archive if it is finished, without pausing anything.

@@ -56,6 +56,8 @@ pub(super) struct Hub {
     pub(super) reports: Notify,
     /// Work is there that the helper does not have yet.
     pub(super) work: Notify,
+    /// Work may name artifacts that are not here.
+    pub(super) artifacts: Notify,
     /// Instances changed visibly.
     pub(super) instances: Notify,
     /// How the helper stands.
@@ -71,6 +73,7 @@ impl Hub {
             inner: Mutex::default(),
             reports: Notify::new(),
             work: Notify::new(),
+            artifacts: Notify::new(),
             instances: Notify::new(),
             helper: watch::Sender::new(HelperState::Away("it was not asked yet".to_owned())),
             confirmations,
@@ -133,6 +136,7 @@ impl Hub {
         inner.desired = work;
         drop(inner);
         self.work.notify_one();
+        self.artifacts.notify_one();
     }
 
     /// The work for the helper, if a coordinator ever sent some.

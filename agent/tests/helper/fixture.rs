@@ -26,6 +26,8 @@ pub(crate) struct Host {
     pub(crate) resume_then: &'static str,
     /// What the service does when it is asked to stop.
     pub(crate) on_stop: &'static str,
+    /// Who must have signed a release, as a line of `[policy]`.
+    pub(crate) trust: String,
 }
 
 pub(crate) fn service() -> ServiceName {
@@ -40,8 +42,11 @@ impl Host {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(dir.path().join("data")).expect("a folder");
+        std::fs::create_dir_all(dir.path().join("state/spool/artifacts")).expect("a folder");
+        std::fs::create_dir(dir.path().join("opt")).expect("a folder");
         std::fs::write(dir.path().join("data/records"), b"what is backed up").expect("a file");
-        Self { dir, helper: None, pause_then: "", resume_then: "", on_stop: "exit 0" }
+        let trust = "unsigned = true".to_owned();
+        Self { dir, helper: None, pause_then: "", resume_then: "", on_stop: "exit 0", trust }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -50,24 +55,26 @@ impl Host {
 
     pub(crate) fn write_config(&self) {
         let root = self.dir.path().display();
-        let Self { pause_then, resume_then, on_stop, .. } = self;
+        let Self { pause_then, resume_then, on_stop, trust, .. } = self;
         let text = format!(
             r#"
 node = "node1"
 data_dir = "{root}/state"
 helper_socket = "{root}/helper.sock"
 [policy]
-actions = ["service.*", "backup.create"]
+actions = ["service.*", "backup.create", "artifact.*"]
 services = ["ledger"]
 paths = ["{root}/data"]
 hooks = ["pause", "resume"]
 backup_dir = "{root}/backups"
+install = ["{root}/opt"]
+{trust}
 [limits]
 reserve = "0B"
 [journal]
 min_free = "0B"
 [process.ledger]
-argv = ["/bin/sh", "-c", "trap '{on_stop}' TERM; echo start >> {root}/starts.log; while :; do sleep 0.05; done"]
+argv = ["/bin/sh", "-c", "trap '{on_stop}' TERM; echo start $(readlink {root}/opt/current) >> {root}/starts.log; while :; do sleep 0.05; done"]
 cwd = "{root}"
 log = "{root}/ledger.log"
 settle_ms = 100

@@ -198,7 +198,7 @@ impl BringUp<'_> {
     }
 
     async fn agents(&self, api: &Api, fleet: &Fleet) -> anyhow::Result<()> {
-        sample::write_instances(self.layout, fleet)?;
+        sample::write_instances(self.layout, fleet, &self.programs.quorate)?;
         let known: Vec<String> = until("the list of nodes", self.deadline, || api.nodes())
             .await?
             .into_iter()
@@ -255,7 +255,7 @@ impl BringUp<'_> {
         let dir = self.layout.agent(node);
         let backups = dir.join("backups");
         make_private(&backups)?;
-        let actions = ["service.*", "backup.create", "backup.verify", "log.rotate", "host.*"];
+        let actions = ["service.*", "backup.create", "backup.verify", "log.rotate", "artifact.*", "host.*"];
         let mut config = AgentConfig {
             node: node.to_owned(),
             data_dir: dir.join("data"),
@@ -271,6 +271,8 @@ impl BringUp<'_> {
                 paths: Vec::new(),
                 hooks: Vec::new(),
                 backup_dir: backups,
+                install: Vec::new(),
+                unsigned: true,
             },
             process: BTreeMap::new(),
             hook: BTreeMap::new(),
@@ -286,7 +288,7 @@ impl BringUp<'_> {
             return Ok(());
         }
         until("the sample group is declared", self.deadline, || {
-            api.apply(sample::service(fleet), sample::group(fleet))
+            api.apply(sample::service(self.layout, fleet), sample::group(fleet))
         })
         .await?;
         let started = until("the instances are started", self.deadline, || {

@@ -46,13 +46,15 @@
 //! metrics_listen = "127.0.0.1:7481"
 //! [labels]
 //! [policy]                               # the host has the last word
-//! actions = ["service.*", "backup.*", "log.rotate", "host.*"]
+//! actions = ["service.*", "backup.*", "log.rotate", "artifact.*", "host.*"]
 //! services = ["ledger"]
 //! paths = ["…"]
 //! hooks = ["ledger-pause", "ledger-resume"]
 //! backup_dir = "…/node1/backups"
+//! install = ["…/apps/ledger/node1"]      # releases of the sample; `current` is the one in use
+//! unsigned = true                        # a fleet on one's own machine; production pins keys
 //! [process.ledger]                       # the process driver's declaration
-//! argv = ["…/quorate", "dev", "ledger", "--config", "…"]
+//! argv = ["…/apps/ledger/node1/current/ledger", "dev", "ledger", "--config", "…"]
 //! cwd = "…"
 //! log = "…"
 //! [hook.ledger-pause]
@@ -168,6 +170,9 @@ pub(super) struct Policy {
     pub(super) paths: Vec<PathBuf>,
     pub(super) hooks: Vec<String>,
     pub(super) backup_dir: PathBuf,
+    pub(super) install: Vec<PathBuf>,
+    /// A fleet on one's own machine trusts what one gives it.
+    pub(super) unsigned: bool,
 }
 
 /// A program of the process driver.

@@ -70,6 +70,11 @@ impl Layout {
         self.dir.join("services").join(service).join(node)
     }
 
+    /// Where the releases of an instance's program lie, one folder each, and the link `current` to the one in use.
+    pub(super) fn instance_app(&self, service: &str, node: &str) -> PathBuf {
+        self.dir.join("apps").join(service).join(node)
+    }
+
     pub(super) fn instance_config(&self, service: &str, node: &str) -> PathBuf {
         self.dir.join("services").join(service).join(format!("{node}.toml"))
     }

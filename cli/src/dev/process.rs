@@ -111,6 +111,10 @@ fn runs_with_config_under(pid: u32, dir: &Path) -> bool {
     }
     let Ok(exe) = process.exe() else { return false };
     let name = exe.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    // A release of the sample that was installed lies in the fleet's own folder.
+    if exe.starts_with(dir) {
+        return true;
+    }
     // After a rebuild the running program's file is gone and the kernel says so in its name.
     PROGRAMS.contains(&name.trim_end_matches(" (deleted)"))
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use quorate_proto::v1::{
-    BackupPolicy, Driver, GroupSpec, HttpProbe, InstanceVars, LogRotation, MembershipProbe, ProbeSpec,
-    QuorumPolicy, QuorumPolicyKind, RunSpec, Selector, ServiceSpec, UnitSoakProbe, WorkSpec, driver,
-    probe_spec, work_spec,
+    BackupPolicy, BinaryInstall, Driver, GroupSpec, HttpProbe, Install, InstanceVars, LogRotation,
+    MembershipProbe, ProbeSpec, QuorumPolicy, QuorumPolicyKind, RunSpec, Selector, ServiceSpec,
+    UnitSoakProbe, WorkSpec, driver, install, probe_spec, work_spec,
 };
 
 use super::config::{AgentConfig, Hook, Process, write_toml};
@@ -30,13 +30,36 @@ fn duration(ms: u64) -> Option<prost_types::Duration> {
     })
 }
 
+/// The release that is in use before anybody installs one: a link to the program that runs this.
+const BUILT_IN: &str = "releases/1.0.0-dev";
+
+/// Puts the built-in release in its place, and in use when nothing is.
+fn lay_out(app: &Path, quorate: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::symlink;
+    let folder = app.join(BUILT_IN);
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let (program, next) = (folder.join(LEDGER), folder.join(".next"));
+    // Anew each time: the program may have been built elsewhere since.
+    let _ = std::fs::remove_file(&next); // a leftover, or nothing
+    symlink(quorate, &next)
+        .and_then(|()| std::fs::rename(&next, &program))
+        .with_context(|| format!("cannot link {}", program.display()))?;
+    match symlink(BUILT_IN, app.join("current")) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(e).with_context(|| format!("cannot link {}/current", app.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Writes the instances' own files and makes their folders.
-pub(super) fn write_instances(layout: &Layout, fleet: &Fleet) -> anyhow::Result<()> {
+pub(super) fn write_instances(layout: &Layout, fleet: &Fleet, quorate: &Path) -> anyhow::Result<()> {
     for (instance, id) in fleet.instances.iter().zip(1..) {
         let logs = instance.log.parent().context("a log has a folder")?;
         for dir in [instance.dir.as_path(), logs] {
             std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         }
+        lay_out(&layout.instance_app(LEDGER, &instance.node), quorate)?;
         let peers = fleet.instances.iter().zip(1..).map(|(peer, id)| PeerConfig {
             id,
             node: peer.node.clone(),
@@ -68,11 +91,13 @@ pub(super) fn declare(layout: &Layout, instance: &Instance, quorate: &Path, agen
         std::iter::once(program.clone()).chain(rest.iter().map(|part| (*part).to_owned())).collect::<Vec<_>>()
     };
     let config = layout.instance_config(LEDGER, &instance.node);
-    let process = Process {
-        argv: argv(&["dev", "ledger", "--config", &config.to_string_lossy()]),
-        cwd: instance.dir.clone(),
-        log: instance.log.with_file_name("output.log"),
-    };
+    let app = layout.instance_app(LEDGER, &instance.node);
+    let mut run = argv(&["dev", "ledger", "--config", &config.to_string_lossy()]);
+    if let Some(program) = run.first_mut() {
+        *program = app.join("current").join(LEDGER).to_string_lossy().into_owned();
+    }
+    let process =
+        Process { argv: run, cwd: instance.dir.clone(), log: instance.log.with_file_name("output.log") };
     agent.process.insert(LEDGER.to_owned(), process);
     let port = instance.port.to_string();
     for (hook, verb) in [("ledger-pause", "pause-writes"), ("ledger-resume", "resume-writes")] {
@@ -80,6 +105,7 @@ pub(super) fn declare(layout: &Layout, instance: &Instance, quorate: &Path, agen
         agent.hook.insert(hook.to_owned(), Hook { argv });
         agent.policy.hooks.push(hook.to_owned());
     }
+    agent.policy.install.push(app);
     agent.policy.services.push(LEDGER.to_owned());
     let logs = instance.log.parent().map(Path::to_owned);
     agent.policy.paths.extend(std::iter::once(instance.dir.clone()).chain(logs));
@@ -93,10 +119,11 @@ fn selector(fleet: &Fleet) -> Option<Selector> {
     Some(Selector { names: voters(fleet), ..Default::default() })
 }
 
-/// The Service: three probes, backup under a pause, log rotation.
-pub(super) fn service(fleet: &Fleet) -> ServiceSpec {
+/// The Service: three probes, backup under a pause, log rotation, releases of one executable.
+pub(super) fn service(layout: &Layout, fleet: &Fleet) -> ServiceSpec {
     let vars = fleet.instances.iter().map(|instance| {
         let vars = BTreeMap::from([
+            ("app".to_owned(), layout.instance_app(LEDGER, &instance.node).to_string_lossy().into_owned()),
             ("port".to_owned(), instance.port.to_string()),
             ("data".to_owned(), instance.dir.to_string_lossy().into_owned()),
             ("log".to_owned(), instance.log.to_string_lossy().into_owned()),
@@ -118,7 +145,12 @@ pub(super) fn service(fleet: &Fleet) -> ServiceSpec {
             pause_limit: duration(20_000),
             ..Default::default()
         }),
-        install: None,
+        install: Some(Install {
+            kind: Some(install::Kind::Binary(BinaryInstall {
+                dir: "${app}".to_owned(),
+                file: LEDGER.to_owned(),
+            })),
+        }),
         log_rotation: Some(LogRotation {
             paths: vec!["${log}".to_owned()],
             size_bytes: 1024 * 1024,

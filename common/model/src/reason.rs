@@ -92,6 +92,18 @@ reasons! {
         "The disk has too little free space for the work.",
         "The host's data and our own journal.",
         "Free space; it goes on by itself.";
+    SignatureInvalid = "SIGNATURE_INVALID", retry false,
+        "An artifact is not signed, or not by a key that the host's own agent.toml pins.",
+        "The host from software that nobody vouched for, whoever asks for it.",
+        "Sign it with `minisign -S`, or pin its key in `[policy] keys` on the host, and start a new operation.";
+    ArtifactInvalid = "ARTIFACT_INVALID", retry false,
+        "An artifact is not what it was declared to be: its size, its digest, its entries, or its package's fields.",
+        "The host from a damaged or hostile file; nothing of it was laid out.",
+        "Build or upload it again; the message names what does not fit.";
+    PackageBlocked = "PACKAGE_BLOCKED", retry false,
+        "The package could not be installed alone, or there would be no way back from it.",
+        "Every other package of the host, and the release in use.",
+        "Do what the message names: install the dependency by hand, or stage the version that is installed now.";
     ExecutionUnknown = "EXECUTION_UNKNOWN", retry false,
         "Nobody can tell whether the action had its effect.",
         "Actions from running twice.",
@@ -161,9 +173,9 @@ reasons! {
         "The hosts from an artifact that was damaged or exchanged on its way.",
         "Push the file again; if it lasts, look for what changes it meanwhile.";
     ArtifactUnavailable = "ARTIFACT_UNAVAILABLE", retry true,
-        "No member that answers has all bytes of the artifact.",
-        "The hosts from half an artifact.",
-        "`quorate artifact show` names the members that have it; if there are none, push it again.";
+        "No member that answers has all bytes of the artifact, or they did not reach the host within the deadline.",
+        "The hosts from half an artifact; the running release was not touched.",
+        "`quorate artifact show` names the members that have it; if there are none, push it again. The message says what the host met.";
     RateLimited = "RATE_LIMITED", retry true,
         "Too many calls in too short a time.",
         "Everybody else.",

@@ -141,6 +141,9 @@ pub const fn code(reason: Reason) -> Code {
         | Reason::PolicyDenied
         | Reason::ActionUnsupported
         | Reason::JournalLost
+        | Reason::SignatureInvalid
+        | Reason::ArtifactInvalid
+        | Reason::PackageBlocked
         | Reason::ExecutionUnknown
         | Reason::GateFailed
         | Reason::ActionFailed

@@ -8,16 +8,16 @@ use quorate_model::{ActionOutcome, DurationMs, Reason, ServiceName};
 use super::plan::{self, Decision};
 use crate::actions::{ActionContext, ActionError, PortError, ServiceHandle};
 
-fn span(ms: DurationMs) -> Duration {
+pub(in crate::actions) fn span(ms: DurationMs) -> Duration {
     Duration::from_millis(ms.0)
 }
 
-async fn look(service: &ServiceHandle) -> Result<UnitStatus, ActionError> {
+pub(in crate::actions) async fn look(service: &ServiceHandle) -> Result<UnitStatus, ActionError> {
     let name = &service.spec.name;
     service.driver.status().await.map_err(|e| ActionError::port(format!("reading the state of {name}"), e))
 }
 
-fn impossible(verb: &str, name: &ServiceName, why: &str) -> ActionError {
+pub(in crate::actions) fn impossible(verb: &str, name: &ServiceName, why: &str) -> ActionError {
     let reason = if why == "there is no such unit" { Reason::NotFound } else { Reason::ActionFailed };
     ActionError::port(format!("{verb} of {name}"), PortError::new(reason, why))
 }

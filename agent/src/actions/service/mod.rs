@@ -4,7 +4,7 @@
 //! run exists, not when a command returned. Must never: leave a unit stopped because a restart was canceled half way.
 
 pub(super) mod exec;
-mod plan;
+pub(super) mod plan;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use quorate_model::service::UnitStatus;
 
 /// What a wanted verb comes to, given the unit as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
+pub(in crate::actions) enum Decision {
     /// Nothing to do.
     Already(&'static str),
     /// Do it.
@@ -14,12 +14,12 @@ pub(super) enum Decision {
 }
 
 /// Whether the unit runs.
-pub(super) fn is_up(unit: &UnitStatus) -> bool {
+pub(in crate::actions) fn is_up(unit: &UnitStatus) -> bool {
     matches!(unit.active.as_str(), "active" | "reloading")
 }
 
 /// Whether nothing of the unit runs.
-pub(super) fn is_down(unit: &UnitStatus) -> bool {
+pub(in crate::actions) fn is_down(unit: &UnitStatus) -> bool {
     matches!(unit.active.as_str(), "inactive" | "failed")
 }
 
@@ -33,7 +33,7 @@ fn loadable(unit: &UnitStatus) -> Result<(), &'static str> {
 }
 
 /// `service.start`.
-pub(super) fn start(unit: &UnitStatus) -> Decision {
+pub(in crate::actions) fn start(unit: &UnitStatus) -> Decision {
     match loadable(unit) {
         Err(why) => Decision::Impossible(why),
         Ok(()) if is_up(unit) => Decision::Already("it was running already"),
@@ -42,7 +42,7 @@ pub(super) fn start(unit: &UnitStatus) -> Decision {
 }
 
 /// `service.stop`. A unit that is gone or masked can still run and still be stopped.
-pub(super) fn stop(unit: &UnitStatus) -> Decision {
+pub(in crate::actions) fn stop(unit: &UnitStatus) -> Decision {
     if !is_down(unit) {
         return Decision::Act;
     }
@@ -55,7 +55,7 @@ pub(super) fn stop(unit: &UnitStatus) -> Decision {
 /// The stopping half of `service.restart`: [`Decision::Already`] means that only the start is left.
 ///
 /// A unit that could not be started again is not stopped in the first place.
-pub(super) fn restart(unit: &UnitStatus) -> Decision {
+pub(in crate::actions) fn restart(unit: &UnitStatus) -> Decision {
     match loadable(unit) {
         Err(why) => Decision::Impossible(why),
         Ok(()) if is_down(unit) => Decision::Already("it was stopped"),
@@ -64,7 +64,7 @@ pub(super) fn restart(unit: &UnitStatus) -> Decision {
 }
 
 /// `service.reload`.
-pub(super) fn reload(unit: &UnitStatus) -> Decision {
+pub(in crate::actions) fn reload(unit: &UnitStatus) -> Decision {
     match loadable(unit) {
         Err(why) => Decision::Impossible(why),
         Ok(()) if is_up(unit) => Decision::Act,
@@ -73,7 +73,7 @@ pub(super) fn reload(unit: &UnitStatus) -> Decision {
 }
 
 /// Whether the unit runs after a start.
-pub(super) fn started(after: &UnitStatus) -> Result<(), String> {
+pub(in crate::actions) fn started(after: &UnitStatus) -> Result<(), String> {
     if is_up(after) {
         return Ok(());
     }
@@ -87,7 +87,7 @@ pub(super) fn started(after: &UnitStatus) -> Result<(), String> {
 }
 
 /// Whether a restart left another run than before.
-pub(super) fn new_run(before: &UnitStatus, after: &UnitStatus) -> Result<(), String> {
+pub(in crate::actions) fn new_run(before: &UnitStatus, after: &UnitStatus) -> Result<(), String> {
     started(after)?;
     if after.invocation_id.is_empty() {
         return Err("the supervisor gives no invocation id, so a new run can not be proved".to_owned());
@@ -99,7 +99,7 @@ pub(super) fn new_run(before: &UnitStatus, after: &UnitStatus) -> Result<(), Str
 }
 
 /// Whether a reload left the same run going.
-pub(super) fn same_run(before: &UnitStatus, after: &UnitStatus) -> Result<(), String> {
+pub(in crate::actions) fn same_run(before: &UnitStatus, after: &UnitStatus) -> Result<(), String> {
     started(after)?;
     if after.invocation_id != before.invocation_id {
         return Err(format!(
@@ -112,7 +112,7 @@ pub(super) fn same_run(before: &UnitStatus, after: &UnitStatus) -> Result<(), St
 }
 
 /// One line about a unit.
-pub(super) fn describe(unit: &UnitStatus) -> String {
+pub(in crate::actions) fn describe(unit: &UnitStatus) -> String {
     format!(
         "{} ({}), pid {}, {} restarts, run {}",
         word(&unit.active),
