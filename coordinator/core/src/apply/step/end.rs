@@ -10,7 +10,7 @@ use quorate_model::{
 };
 
 use super::{ATTEMPTS_MAX, failing};
-use crate::apply::Context;
+use crate::apply::{Context, release};
 use crate::state::operation::{Failure, Operation, is_over};
 use crate::state::{Execution, State};
 
@@ -206,8 +206,10 @@ fn again(state: &mut State, context: &Context<'_>, done: &Execution) {
 
 /// Nobody can tell how an execution ended: its step fails, and its instance counts as out until that is resolved.
 pub(in crate::apply) fn lost_track(state: &mut State, context: &Context<'_>, id: &ExecutionId) {
-    let Some(found) = state.executions.get(id) else { return };
-    let (operation, index) = (found.operation.clone(), found.step);
+    let Some(found) = state.executions.get(id).cloned() else { return };
+    // Which release is in use is not known either, until its agent tells after all.
+    release::ended(state, context, &found, ExecutionState::Unknown, None);
+    let (operation, index) = (found.operation, found.step);
     let message = format!("the outcome of {} is not known", found.action.kind());
     if waiting(state, &operation, index, id).is_some() {
         let failure = Failure { reason: Reason::ExecutionUnknown, message };
