@@ -45,7 +45,7 @@ pub enum Command {
     #[command(subcommand)]
     Quorum(commands::quorum::QuorumCommand),
     #[command(subcommand, alias = "rollouts")]
-    Rollout(commands::rollout::RolloutCommand),
+    Rollout(Box<commands::rollout::RolloutCommand>),
     #[command(subcommand, alias = "operations")]
     Operation(commands::operation::OperationCommand),
     #[command(subcommand, alias = "actions")]
@@ -101,7 +101,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Service(command) => commands::service::run(&ctx, command).await,
         Command::Group(command) => commands::group::run(&ctx, command).await,
         Command::Quorum(command) => commands::quorum::run(&ctx, command).await,
-        Command::Rollout(command) => commands::rollout::run(&ctx, command).await,
+        Command::Rollout(command) => commands::rollout::run(&ctx, *command).await,
         Command::Operation(command) => commands::operation::run(&ctx, command).await,
         Command::Action(command) => commands::action::run(&ctx, command).await,
         Command::Backup(command) => commands::backup::run(&ctx, command).await,

@@ -8,7 +8,7 @@ use quorate_common::wire::time::{read_duration, write_duration};
 use quorate_core::PlanRequest;
 use quorate_core::state::ReleaseRequest;
 use quorate_core::state::plan::{Change, Goal, HostVerb, Verb};
-use quorate_model::{ActionKind, DurationMs, Principal, Refusal, Selector};
+use quorate_model::{ActionKind, DurationMs, GroupName, Principal, Refusal, Selector};
 use quorate_proto::v1;
 use v1::work_spec::Kind;
 
@@ -175,6 +175,26 @@ fn read_run(run: v1::RunSpec) -> Result<(Goal, u32), Invalid> {
     Ok((Goal::Run { service: read_name("service", service)?, nodes, verb }, parallelism))
 }
 
+fn write_rolling(request: &PlanRequest, group: &GroupName, change: &Change) -> v1::RollingSpec {
+    let (kind, release) = match change {
+        Change::Restart => (v1::RollingKind::Restart, None),
+        Change::Reload => (v1::RollingKind::Reload, None),
+        Change::Release(release) => (v1::RollingKind::Release, Some(release)),
+        Change::Undo => (v1::RollingKind::Undo, None),
+    };
+    v1::RollingSpec {
+        group: group.as_str().to_owned(),
+        kind: kind as i32,
+        max_unavailable: request.max_unavailable,
+        selector: None,
+        gate_timeout: request.gate_deadline.map(write_duration),
+        version: release.map(|r| r.version.as_str().to_owned()).unwrap_or_default(),
+        artifact: release.map(|r| r.artifact.as_str().to_owned()).unwrap_or_default(),
+        waves: write_waves(&request.waves),
+        on_failure: write_policy(request.on_failure) as i32,
+    }
+}
+
 /// As a message.
 pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
     let PlanRequest {
@@ -184,17 +204,11 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
         step_deadline: _,
         gate_deadline,
         deadline: _,
-        waves,
-        on_failure,
+        waves: _,
+        on_failure: _,
         principal: _,
         reason: _,
     } = request;
-    let release = |change: &Change| match change {
-        Change::Release(release) => {
-            (release.version.as_str().to_owned(), release.artifact.as_str().to_owned())
-        }
-        Change::Restart | Change::Reload | Change::Undo => (String::new(), String::new()),
-    };
     let run = |nodes: &Selector, action: ActionKind, service: String| {
         Kind::Run(v1::RunSpec {
             selector: Some(write_selector(nodes)),
@@ -205,22 +219,7 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
         })
     };
     let kind = match goal {
-        Goal::Rollout { group, change } => Kind::Rolling(v1::RollingSpec {
-            group: group.as_str().to_owned(),
-            kind: match change {
-                Change::Restart => v1::RollingKind::Restart,
-                Change::Reload => v1::RollingKind::Reload,
-                Change::Release(_) => v1::RollingKind::Release,
-                Change::Undo => v1::RollingKind::Undo,
-            } as i32,
-            max_unavailable: *max_unavailable,
-            selector: None,
-            gate_timeout: gate_deadline.map(write_duration),
-            version: release(change).0,
-            artifact: release(change).1,
-            waves: write_waves(waves),
-            on_failure: write_policy(*on_failure) as i32,
-        }),
+        Goal::Rollout { group, change } => Kind::Rolling(write_rolling(request, group, change)),
         Goal::Run { service, nodes, verb } => {
             let action = match verb {
                 Verb::Status => ActionKind::ServiceStatus,

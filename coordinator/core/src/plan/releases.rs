@@ -1,7 +1,7 @@
 //! Releases in a plan: how one is installed, which one was before, who has it already.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 
 use quorate_model::{
     ActionKind, ActionSpec, InstanceId, InstanceState, NodeName, OnFailure, Reason, Refusal, Release,
@@ -102,5 +102,5 @@ pub(super) fn stage(state: &State, request: &PlanRequest, target: &Target) -> Op
 
 /// What is said of an instance that is left alone.
 pub(super) fn skipped(target: &Target, release: &Release) -> String {
-    format!("{} is skipped: it runs {} already", target.node, release.version.as_str().to_string())
+    format!("{} is skipped: it runs {} already", target.node, release.version)
 }

@@ -227,10 +227,10 @@ impl Fleet {
                 let new = (release.version.to_string(), release.artifact.to_string());
                 truth.before = truth.used.replace(new);
             }
-            ActionSpec::ArtifactRevert { release, .. } => {
-                if truth.used.as_ref().is_some_and(|(_, digest)| *digest == release.artifact.to_string()) {
-                    truth.used = truth.before.take();
-                }
+            ActionSpec::ArtifactRevert { release, .. }
+                if truth.used.as_ref().is_some_and(|(_, digest)| *digest == release.artifact.as_str()) =>
+            {
+                truth.used = truth.before.take();
             }
             _ => {}
         }

@@ -146,7 +146,7 @@ fn install(fleet: &mut Fleet, change: Change, number: u8) {
     request.waves.canary = u32::from(number % 3);
     request.waves.hold = quorate_model::DurationMs::from_secs(u64::from(number % 4));
     request.waves.ramp = vec![Share::Count(1), Share::Percent(60)];
-    let person = if number % 3 == 0 { Promotion::Automatic } else { Promotion::Canary };
+    let person = if number.is_multiple_of(3) { Promotion::Automatic } else { Promotion::Canary };
     request.waves.promotion = person;
     advance(fleet, request, 0);
 }
@@ -397,6 +397,32 @@ fn calendar(freezes: bool, node: NodeName, b: u8) -> Command {
     Command::Calendar(Box::new(command))
 }
 
+/// What somebody, or the ticker, does with an operation.
+fn steer(kind: u8, id: OperationId, b: u8) -> OperationCommand {
+    let ended = [
+        OperationState::Paused,
+        OperationState::Succeeded,
+        OperationState::Failed,
+        OperationState::Canceled,
+        OperationState::RollingBack,
+        OperationState::RolledBack,
+    ];
+    match kind {
+        14 => OperationCommand::Pause { id },
+        15 => OperationCommand::Resume { id },
+        16 => OperationCommand::Cancel { id },
+        25 => OperationCommand::Promote { id, all: b & 1 == 0 },
+        _ => OperationCommand::Settle { id, state: ended[usize::from(b % 6)] },
+    }
+}
+
+/// What is seen of the ledger on a node, or of any instance where there is none.
+fn reading_of(fleet: &Fleet, name: &NodeName) -> quorate_model::InstanceReading {
+    let instance = InstanceId { node: name.clone(), service: service("ledger") };
+    let seen = &fleet.world.obs.instances;
+    seen.get(&instance).or_else(|| seen.values().next()).cloned().unwrap()
+}
+
 fn decode(fleet: &Fleet, kind: u8, a: u8, b: u8, c: u8) -> Command {
     let state = &fleet.world.state;
     let name = node(&format!("node{}", a % 4 + 1));
@@ -420,15 +446,6 @@ fn decode(fleet: &Fleet, kind: u8, a: u8, b: u8, c: u8) -> Command {
         .chain([ExecutionState::Succeeded, ExecutionState::Failed, ExecutionState::Rejected])
         .chain([ExecutionState::TimedOut, ExecutionState::Canceled]);
     let said = states.clone().nth(usize::from(b) % states.count()).unwrap();
-    let boxed = |command| Command::Operation(Box::new(command));
-    let ended = [
-        OperationState::Paused,
-        OperationState::Succeeded,
-        OperationState::Failed,
-        OperationState::Canceled,
-        OperationState::RollingBack,
-        OperationState::RolledBack,
-    ];
     match kind {
         0 => Command::Node(NodeCommand::SetStatus { node: name, status: NodeStatus::Ready }),
         1 => Command::Node(NodeCommand::SetStatus { node: name, status: NodeStatus::Down }),
@@ -446,10 +463,7 @@ fn decode(fleet: &Fleet, kind: u8, a: u8, b: u8, c: u8) -> Command {
         13 => {
             Command::Step(StepCommand::DeadlinePassed { operation, step, readings: vec![], message: reason })
         }
-        14 => boxed(OperationCommand::Pause { id: operation }),
-        15 => boxed(OperationCommand::Resume { id: operation }),
-        16 => boxed(OperationCommand::Cancel { id: operation }),
-        17 | 18 => boxed(OperationCommand::Settle { id: operation, state: ended[usize::from(b % 6)] }),
+        14..=18 | 25 => Command::Operation(Box::new(steer(kind, operation, b))),
         19..=21 => {
             let epoch = state.executions.get(&execution).map_or(Epoch(b.into()), |e| e.epoch);
             let node = state.executions.get(&execution).map_or(name, |e| e.node.clone());
@@ -469,16 +483,8 @@ fn decode(fleet: &Fleet, kind: u8, a: u8, b: u8, c: u8) -> Command {
             node: name,
             state: ObligationState::Discharged,
         }),
-        25 => boxed(OperationCommand::Promote { id: operation, all: b & 1 == 0 }),
         26 => {
-            let instance = InstanceId { node: name, service: service("ledger") };
-            let reading = fleet
-                .world
-                .obs
-                .instances
-                .get(&instance)
-                .cloned()
-                .unwrap_or_else(|| fleet.world.obs.instances.values().next().unwrap().clone());
+            let reading = reading_of(fleet, &name);
             Command::Step(StepCommand::FailGate { operation, step, reading })
         }
         _ => Command::Instance(InstanceCommand::SetDesired {
