@@ -8,6 +8,7 @@
 //! is found, verified and returned and an unfinished one has another name. With a pause it is *not* paused a second time,
 //! since the grant may be over: a finished archive is reported, anything else has failed, and the obligation has resumed
 //! the writes by then. A log rotation can not be told from one more rotation, so it is unknown.
+//! A release has a record of its own, written before the service was stopped: it goes on from there.
 
 use quorate_model::{ActionSpec, ServiceName};
 
@@ -18,8 +19,12 @@ use crate::host::{Recovered, Verb};
 pub(super) enum Resume {
     /// Do the whole action: it had no effect, or doing it again is the same.
     Run,
-    /// Its time is over: go on only with what it began, so that no service is left down.
-    Finish,
+    /// Bring what it began to its end, whoever cancels it meanwhile, so that no service is left down. What it had not begun is
+    /// begun now, unless its time is over.
+    Finish {
+        /// Its time is over.
+        late: bool,
+    },
     /// Only start the unit: the stop of the restart is done.
     StartOnly(ServiceName),
     /// Ask for a finished result without disturbing anything.
@@ -74,10 +79,8 @@ pub(super) fn resume(action: &ActionSpec, found: Option<Recovered>, late: bool) 
         ActionSpec::BackupCreate { .. } | ActionSpec::BackupVerify { .. } => Resume::Run,
         // Each looks first at what is there already: done again, they end where the first would have.
         ActionSpec::ArtifactStage { .. } if late => Resume::Late,
-        ActionSpec::ArtifactActivate { .. } | ActionSpec::ArtifactRevert { .. } if late => Resume::Finish,
-        ActionSpec::ArtifactStage { .. }
-        | ActionSpec::ArtifactActivate { .. }
-        | ActionSpec::ArtifactRevert { .. } => Resume::Run,
+        ActionSpec::ArtifactStage { .. } => Resume::Run,
+        ActionSpec::ArtifactActivate { .. } | ActionSpec::ArtifactRevert { .. } => Resume::Finish { late },
         ActionSpec::LogRotate { .. } => {
             Resume::Unknown("the helper ended while logs were rotated; nothing of them is lost")
         }
@@ -109,12 +112,23 @@ mod tests {
         ActionSpec::BackupCreate { service: service(), backup: BackupId::new("b").unwrap(), policy }
     }
 
+    fn release() -> quorate_model::Release {
+        quorate_model::Release {
+            version: quorate_model::Version::new("1.0").unwrap(),
+            artifact: quorate_model::Digest::new("a".repeat(64)).unwrap(),
+            size: 1,
+            signature: String::new(),
+            install: quorate_model::Install::Package { package: "ledger".to_owned() },
+        }
+    }
+
     #[test]
     fn the_table() {
         use Recovered::{Done, HalfDone, NotDone, Unknown};
         let restart = ActionSpec::ServiceRestart { service: service() };
         let stop = ActionSpec::ServiceStop { service: service() };
         let reload = ActionSpec::ServiceReload { service: service() };
+        let activate = ActionSpec::ArtifactActivate { service: service(), release: release() };
         for (action, found, late, want) in [
             (&restart, Some(Done), true, Resume::Done),
             (&restart, Some(NotDone), false, Resume::Run),
@@ -126,6 +140,10 @@ mod tests {
             (&backup(false), None, false, Resume::Run),
             (&backup(false), None, true, Resume::Late),
             (&ActionSpec::HostFacts, None, false, Resume::Run),
+            (&ActionSpec::ArtifactStage { service: service(), release: release() }, None, false, Resume::Run),
+            (&ActionSpec::ArtifactStage { service: service(), release: release() }, None, true, Resume::Late),
+            (&activate, None, false, Resume::Finish { late: false }),
+            (&activate, None, true, Resume::Finish { late: true }),
         ] {
             assert_eq!(resume(action, found, late), want, "{:?} {found:?} {late}", action.kind());
         }

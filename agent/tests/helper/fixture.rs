@@ -42,7 +42,6 @@ impl Host {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(dir.path().join("data")).expect("a folder");
-        std::fs::create_dir_all(dir.path().join("state/spool/artifacts")).expect("a folder");
         std::fs::create_dir(dir.path().join("opt")).expect("a folder");
         std::fs::write(dir.path().join("data/records"), b"what is backed up").expect("a file");
         let trust = "unsigned = true".to_owned();

@@ -12,7 +12,9 @@ use crate::fixture::{Host, service, until, work};
 fn arrived(host: &Host, version: &str) -> Release {
     let bytes = format!("program {version}").into_bytes();
     let artifact: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    fs::write(host.path("state/spool/artifacts").join(&artifact), &bytes).expect("the spool");
+    let spool = host.path("state/spool/artifacts");
+    fs::create_dir_all(&spool).expect("a folder");
+    fs::write(spool.join(&artifact), &bytes).expect("the spool");
     Release {
         version: Version::new(version).expect("a version"),
         artifact: Digest::new(artifact).expect("a digest"),
