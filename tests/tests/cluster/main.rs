@@ -22,6 +22,7 @@ mod restart;
 mod shapes;
 mod transport;
 mod turns;
+mod upgrade;
 
 /// In this order: the last one takes a node away, and without it the fleet would not come up again.
 const TESTS: &[Test] = &[
@@ -44,6 +45,14 @@ const TESTS: &[Test] = &[
     ("turns::three_operations_take_turns", turns::three_operations_take_turns),
     ("control::frozen_and_thawed", control::frozen_and_thawed),
     ("control::freezes_are_declared", control::freezes_are_declared),
+    (
+        "upgrade::a_new_version_everywhere_and_no_write_fails",
+        upgrade::a_new_version_everywhere_and_no_write_fails,
+    ),
+    ("upgrade::one_that_turns_unhealthy_is_taken_back", upgrade::one_that_turns_unhealthy_is_taken_back),
+    ("upgrade::one_that_crashes_at_once_is_taken_back", upgrade::one_that_crashes_at_once_is_taken_back),
+    ("upgrade::one_that_fades_is_taken_back", upgrade::one_that_fades_is_taken_back),
+    ("upgrade::back_to_the_release_before", upgrade::back_to_the_release_before),
     ("transport::nothing_without_a_certificate", transport::nothing_without_a_certificate),
     ("transport::only_tls_1_3", transport::only_tls_1_3),
     ("transport::strangers_and_expired_are_refused", transport::strangers_and_expired_are_refused),

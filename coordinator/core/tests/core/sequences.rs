@@ -15,7 +15,9 @@ use quorate_core::state::audit;
 use quorate_core::state::plan::{Change, Goal, PlanRequest};
 use quorate_model::service::DesiredState;
 use quorate_model::{
-    Epoch, ExecutionId, ExecutionState, FreezeName, FreezeSpec, InstanceId, InstanceState, NodeId, NodeName, NodeStatus, ObligationId, ObligationState, OnFailure, OperationId, OperationState, Promotion, Reason, RequestId, Selector, Share, StepKind, StepState,
+    Epoch, ExecutionId, ExecutionState, FreezeName, FreezeSpec, InstanceId, InstanceState, NodeId, NodeName,
+    NodeStatus, ObligationId, ObligationState, OnFailure, OperationId, OperationState, Promotion, Reason,
+    RequestId, Selector, Share, StepKind, StepState,
 };
 
 use crate::agents::Fleet;
