@@ -13,8 +13,8 @@ use anyhow::{Context, Result, ensure};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use quorate_agent::actions::{
-    ActionContext, Clock, HookReport, HookRunner, HostClock, HostFacts, HostPrograms, HostServices, Limits,
-    ObligationKeeper, PortError, Undo, execute,
+    ActionContext, Balancers, Clock, HookReport, HookRunner, HostClock, HostFacts, HostPrograms,
+    HostServices, Limits, ObligationKeeper, PortError, Undo, execute,
 };
 use quorate_agent::host::{Host, RealHost};
 use quorate_agent::policy::InstallRules;
@@ -49,6 +49,14 @@ impl ObligationKeeper for Nothing {
         async { Ok(()) }.boxed()
     }
 
+    fn hold<'a>(&'a self, _: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn settle<'a>(&'a self, _: &'a InstanceId) -> BoxFuture<'a, Result<(), PortError>> {
+        async { Ok(()) }.boxed()
+    }
+
     fn discharge<'a>(&'a self, _: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>> {
         async { Ok(()) }.boxed()
     }
@@ -76,13 +84,16 @@ fn tree(root: &Path, mib: u64) -> Result<()> {
 }
 
 fn context(root: &Path, spec: ServiceSpec) -> Result<ActionContext> {
-    let host: Arc<dyn Host> = Arc::new(RealHost::new(None, None)?);
+    let real = Arc::new(RealHost::new(None, None)?);
+    let balancers = Balancers::new(real.clone(), std::collections::BTreeMap::new());
+    let host: Arc<dyn Host> = real;
     Ok(ActionContext {
         node: NodeName::new("bench")?,
         execution: ExecutionId::new("x-1")?,
         services: Arc::new(HostServices::new(Arc::clone(&host), [spec])),
         hooks: Arc::new(Nothing),
         obligations: Arc::new(Nothing),
+        balancers,
         facts: Arc::new(HostFacts),
         clock: Arc::new(HostClock),
         allowed_roots: vec![root.to_path_buf()],
@@ -108,6 +119,7 @@ fn spec(service: &ServiceName) -> ServiceSpec {
         start_timeout: DurationMs::ZERO,
         backup: None,
         install: None,
+        traffic: None,
         log_rotation: None,
         vars: std::collections::BTreeMap::new(),
         labels: std::collections::BTreeMap::new(),

@@ -133,6 +133,8 @@ impl Policy {
             | ActionSpec::ServiceRestart { .. }
             | ActionSpec::ServiceReload { .. }
             | ActionSpec::BackupVerify { .. }
+            | ActionSpec::TrafficDrain { .. }
+            | ActionSpec::TrafficRestore { .. }
             | ActionSpec::HostFacts
             | ActionSpec::HostDiagnose => Ok(()),
             ActionSpec::ArtifactStage { release, .. }

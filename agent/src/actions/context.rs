@@ -10,12 +10,13 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use quorate_model::service::UnitStatus;
 use quorate_model::{
-    DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId, ServiceName, ServiceSpec,
-    Timestamp,
+    Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId, ServiceName, ServiceSpec,
+    Timestamp, TrafficSpec,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::error::{ActionError, PortError};
+use super::traffic::Balancers;
 use crate::host::{ExecOutcome, ExecSpec};
 use crate::policy::InstallRules;
 
@@ -89,6 +90,15 @@ pub enum Undo {
         /// For whom.
         instance: InstanceId,
     },
+    /// Put an instance back into its load balancer's pool, once it is healthy.
+    Traffic {
+        /// Which.
+        instance: InstanceId,
+        /// What runs it: it must run.
+        driver: Driver,
+        /// Where it belongs.
+        traffic: TrafficSpec,
+    },
 }
 
 /// Keeps undos that are owed: the agent pays them by itself when their deadline passes, also after a crash.
@@ -100,6 +110,10 @@ pub trait ObligationKeeper: Send + Sync {
         undo: Undo,
         due_in: DurationMs,
     ) -> BoxFuture<'a, Result<(), PortError>>;
+    /// The state is meant to outlast its execution: the undo waits for its deadline, or for the coordinators' word.
+    fn hold<'a>(&'a self, id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>>;
+    /// An instance is back in its pool: every undo that would put it there is done, whoever owed it.
+    fn settle<'a>(&'a self, instance: &'a InstanceId) -> BoxFuture<'a, Result<(), PortError>>;
     /// The undo was done: nothing is owed any more. Discharging twice is no error.
     fn discharge<'a>(&'a self, id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>>;
 }
@@ -171,6 +185,8 @@ pub struct ActionContext {
     pub hooks: Arc<dyn HookRunner>,
     /// Obligations.
     pub obligations: Arc<dyn ObligationKeeper>,
+    /// Load balancers.
+    pub balancers: Balancers,
     /// Facts.
     pub facts: Arc<dyn FactsSource>,
     /// Clocks.

@@ -41,6 +41,14 @@ pub enum ActionError {
         /// What is wrong with it.
         why: String,
     },
+    /// What the request rests on does not hold; nothing was touched.
+    #[error("{why}")]
+    Refused {
+        /// The code that fits best.
+        reason: Reason,
+        /// One sentence.
+        why: String,
+    },
     /// The host's policy has the last word.
     #[error("{} is not under a folder that this host's [policy] allows", .0.display())]
     PathNotAllowed(PathBuf),
@@ -195,6 +203,7 @@ impl ActionError {
             Self::NotStaged { .. } | Self::NoWayBack { .. } => Reason::WrongState,
             Self::Blocked { .. } => Reason::PackageBlocked,
             Self::Port { source, .. } => source.reason,
+            Self::Refused { reason, .. } => *reason,
             Self::Changed { .. }
             | Self::Damaged { .. }
             | Self::Hook { .. }
@@ -215,6 +224,7 @@ impl ActionError {
             Self::PathNotAllowed(_)
             | Self::Unsupported(_)
             | Self::Invalid { .. }
+            | Self::Refused { .. }
             | Self::Untrusted { .. } => ExecutionState::Rejected,
             Self::UnknownService(_)
             | Self::LowSpace { .. }
@@ -253,6 +263,7 @@ impl ActionError {
             Self::UnknownService(_)
             | Self::Unsupported(_)
             | Self::Invalid { .. }
+            | Self::Refused { .. }
             | Self::PathNotAllowed(_)
             | Self::LowSpace { .. }
             | Self::Changed { .. }

@@ -18,6 +18,7 @@ mod rotate;
 mod service;
 #[cfg(test)]
 mod testing;
+pub(crate) mod traffic;
 
 use self::release::exec::Goal;
 pub use context::{
@@ -25,8 +26,10 @@ pub use context::{
     ServiceDriver, ServiceHandle, Services, Stopped, Undo,
 };
 pub use error::{ActionError, PortError};
+pub(crate) use ports::host_driver;
 pub use ports::{HostClock, HostFacts, HostPrograms, HostServices};
 use quorate_model::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
+pub use traffic::Balancers;
 
 /// One line of the catalogue that an agent advertises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +100,16 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
             "service, release",
             "Install a staged Debian package at its exact version, and nothing else.",
         ),
+        ActionKind::TrafficDrain => (
+            RiskClass::Disruptive,
+            "service, traffic (balancer, pool, server, timeout, minimum), time until it is put back",
+            "Take an instance out of its load balancer and wait until it has no connection.",
+        ),
+        ActionKind::TrafficRestore => (
+            RiskClass::Disruptive,
+            "service, traffic",
+            "Put a healthy instance back into its load balancer and wait until it serves there.",
+        ),
         ActionKind::HostFacts => (RiskClass::Read, "nothing", "Facts about the host."),
         ActionKind::HostDiagnose => (RiskClass::Read, "nothing", "Walk the host and tell what looks wrong."),
     };
@@ -140,6 +153,8 @@ pub async fn finish(context: &ActionContext, spec: &ActionSpec) -> Result<Action
         | ActionSpec::BackupVerify { .. }
         | ActionSpec::LogRotate { .. }
         | ActionSpec::ArtifactStage { .. }
+        | ActionSpec::TrafficDrain { .. }
+        | ActionSpec::TrafficRestore { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => Err(ActionError::Unsupported(spec.kind())),
     }
@@ -165,6 +180,12 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         }
         ActionSpec::ArtifactRevert { service, release } => {
             release::exec::change(context, service, release, Goal::Revert, false).await
+        }
+        ActionSpec::TrafficDrain { service, traffic, restore_within } => {
+            traffic::exec::drain(context, service, traffic, *restore_within).await
+        }
+        ActionSpec::TrafficRestore { service, traffic } => {
+            traffic::exec::restore(context, service, traffic).await
         }
         ActionSpec::HostFacts => diagnose::exec::facts(context).await,
         ActionSpec::HostDiagnose => diagnose::exec::diagnose(context).await,

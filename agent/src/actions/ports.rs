@@ -52,6 +52,11 @@ impl Services for HostServices {
     }
 }
 
+/// The driver of one unit, for work that no assignment stands behind.
+pub(crate) fn host_driver(host: Arc<dyn Host>, driver: Driver) -> Arc<dyn ServiceDriver> {
+    Arc::new(HostDriver { host, driver })
+}
+
 /// One unit behind the host's door.
 struct HostDriver {
     host: Arc<dyn Host>,

@@ -16,9 +16,11 @@ use quorate_model::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::host::fake::FakeHost;
+
 use super::{
-    ActionContext, Clock, FactsSource, HookReport, HookRunner, Limits, ObligationKeeper, PortError, Programs,
-    ServiceDriver, ServiceHandle, Services, Stopped, Undo,
+    ActionContext, Balancers, Clock, FactsSource, HookReport, HookRunner, Limits, ObligationKeeper,
+    PortError, Programs, ServiceDriver, ServiceHandle, Services, Stopped, Undo,
 };
 use crate::host::{ExecOutcome, ExecSpec};
 use crate::policy::InstallRules;
@@ -221,11 +223,30 @@ impl ObligationKeeper for Recorder {
         due_in: DurationMs,
     ) -> BoxFuture<'a, Result<(), PortError>> {
         async move {
-            let Undo::Hook { hook, .. } = undo;
+            let what = match undo {
+                Undo::Hook { hook, .. } => hook.to_string(),
+                Undo::Traffic { traffic, .. } => traffic.server,
+            };
             if *locked(&self.refuse_open) {
                 return Err(PortError::new(Reason::LowSpace, "the journal is full"));
             }
-            self.note(format!("open {hook} {}", due_in.0));
+            self.note(format!("open {what} {}", due_in.0));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn hold<'a>(&'a self, _id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>> {
+        async move {
+            self.note("hold");
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn settle<'a>(&'a self, instance: &'a InstanceId) -> BoxFuture<'a, Result<(), PortError>> {
+        async move {
+            self.note(format!("settle {instance}"));
             Ok(())
         }
         .boxed()
@@ -297,6 +318,7 @@ pub(super) fn spec() -> ServiceSpec {
         start_timeout: DurationMs(1_000),
         backup: None,
         install: None,
+        traffic: None,
         log_rotation: None,
         vars: BTreeMap::new(),
         labels: BTreeMap::new(),
@@ -315,6 +337,10 @@ pub(super) fn bench(root: &Path, running: bool) -> Bench {
         services: Arc::new(FakeServices([(service_name(), handle)].into())),
         hooks: Arc::clone(&recorder) as Arc<dyn HookRunner>,
         obligations: Arc::clone(&recorder) as Arc<dyn ObligationKeeper>,
+        balancers: Balancers::new(
+            Arc::new(FakeHost::with_clock(BTreeMap::new(), Arc::new(|| 0))),
+            BTreeMap::new(),
+        ),
         facts: Arc::new(FixedFacts),
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         allowed_roots: vec![root.to_path_buf()],

@@ -43,8 +43,27 @@
 //! [hook.ledger-pause]                       # argv = […] or http_post = "http://127.0.0.1:PORT/…"
 //! timeout = "30s"                           # longest run, whatever is asked for
 //! expect_status = [200]                     # of http_post; default: any 2xx
+//! [balancer.edge]                           # a load balancer that services of this host stand behind
+//! kind = "haproxy"                          # its runtime API; level admin
+//! sockets = ["/run/haproxy/admin.sock", "10.0.0.5:9999"]   # every one is told; TCP needs a helper with a network
+//! settle = "5s"                             # healthy this long before this host alone puts an instance back
+//! health = "ledger-healthy"                 # a hook: 0 is healthy; needed for nginx, hook, and servers without a check
+//! [balancer.front]
+//! kind = "nginx"
+//! upstream_file = "/etc/nginx/upstreams/app.conf"          # one server on one line; ours is marked `down` in place
+//! check = ["/usr/sbin/nginx", "-t"]         # before each load; what it refuses is not loaded
+//! reload = ["/usr/sbin/nginx", "-s", "reload"]
+//! health = "ledger-healthy"
+//! [balancer.other]
+//! kind = "hook"                             # names of hooks, each listed in [policy] hooks
+//! drain = "lb-drain"
+//! restore = "lb-restore"
+//! connections = "lb-connections"            # prints the connections of the instance
+//! others = "lb-others"                      # prints how many other servers of the pool serve
+//! health = "ledger-healthy"
 //! ```
 
+mod balancer;
 mod raw;
 
 #[cfg(test)]
@@ -58,8 +77,9 @@ use std::time::Duration;
 use quorate_common::config::ConfigError;
 use quorate_common::telemetry::Format;
 use quorate_common::tls::Address;
-use quorate_model::{HookName, NodeName};
+use quorate_model::{BalancerName, HookName, NodeName};
 
+pub use self::balancer::{Balancer, BalancerKind};
 pub(crate) use self::raw::RawPolicy;
 use self::raw::{Raw, RawHook};
 use crate::actions::Limits;
@@ -184,6 +204,8 @@ pub struct Config {
     pub processes: BTreeMap<String, ProcessSpec>,
     /// Declared hooks.
     pub hooks: BTreeMap<HookName, Hook>,
+    /// Declared load balancers.
+    pub balancers: BTreeMap<BalancerName, Balancer>,
 }
 
 impl Config {
@@ -257,17 +279,22 @@ fn check(raw: Raw) -> Result<Config, Wrong> {
         return Err(wrong("helper_socket", why));
     }
     let token_file = raw.token_file.map(|path| absolute("token_file", path)).transpose()?;
-    for (what, count) in
-        [("process", raw.process.len()), ("hook", raw.hook.len()), ("labels", raw.labels.len())]
-    {
+    for (what, count) in [
+        ("process", raw.process.len()),
+        ("hook", raw.hook.len()),
+        ("balancer", raw.balancer.len()),
+        ("labels", raw.labels.len()),
+    ] {
         if count > ENTRIES_MAX {
             return Err(wrong(what, format!("{count} entries, {ENTRIES_MAX} is the limit")));
         }
     }
     let metrics_listen = raw.metrics_listen.map(|text| loopback("metrics_listen", &text)).transpose()?;
     let hooks = raw.hook.into_iter().map(|(name, hook)| read_hook(name, hook)).collect::<Result<_, _>>()?;
+    let balancers = raw.balancer.into_iter().map(|(name, raw)| balancer::read_balancer(name, raw));
     let defaults = Limits::default();
     Ok(Config {
+        balancers: balancers.collect::<Result<_, _>>()?,
         policy: Policy::new(raw.policy, &data_dir)?,
         coordinators: addresses("coordinators", &raw.coordinators)?,
         enroll: addresses("enroll", &raw.enroll)?,

@@ -7,6 +7,7 @@ use quorate_common::config::{Size, Span};
 use quorate_common::telemetry::Format;
 use serde::Deserialize;
 
+use super::balancer::RawBalancer;
 use crate::host::process::ProcessSpec;
 
 #[derive(Debug, Deserialize)]
@@ -37,6 +38,8 @@ pub(super) struct Raw {
     pub(super) process: BTreeMap<String, ProcessSpec>,
     #[serde(default)]
     pub(super) hook: BTreeMap<String, RawHook>,
+    #[serde(default)]
+    pub(super) balancer: BTreeMap<String, RawBalancer>,
 }
 
 #[derive(Debug, Default, Deserialize)]

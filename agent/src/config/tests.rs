@@ -25,6 +25,10 @@ backup_dir = "/d/backups"
 argv = ["/bin/quorate", "dev", "ledger"]
 cwd = "/d"
 log = "/d/log"
+[balancer.edge]
+kind = "haproxy"
+sockets = ["/run/haproxy/admin.sock", "127.0.0.1:9999"]
+settle = "2s"
 [hook.ledger-pause]
 argv = ["/bin/quorate", "dev"]
 [hook.ledger-resume]
@@ -35,6 +39,8 @@ http_post = "http://127.0.0.1:8080/admin/resume-writes"
     assert_eq!(config.processes["ledger"].settle_ms, 500);
     let resume = &config.hooks[&HookName::new("ledger-resume").unwrap()];
     assert!(matches!(&resume.call, HookCall::HttpPost { path, .. } if path == "/admin/resume-writes"));
+    let edge = &config.balancers[&quorate_model::BalancerName::new("edge").unwrap()];
+    assert!(matches!(&edge.kind, BalancerKind::Haproxy { sockets } if sockets.len() == 2), "{edge:?}");
     assert_eq!(config.policy.backup_dir(), Path::new("/d/backups"));
 }
 
@@ -54,6 +60,20 @@ fn what_is_wrong_is_named() {
         ("[hook.x]\nhttp_post = 'http://10.0.0.1:80/x'", "hook.x.http_post"),
         ("[hook.x]\nhttp_post = 'http://127.0.0.1:80/a b'", "hook.x.http_post"),
         ("[hook.'a b']\nargv = ['/x']", "hook.a b"),
+        ("[balancer.x]\nkind = 'f5'", "balancer.x.kind"),
+        ("[balancer.x]\nkind = 'haproxy'", "balancer.x.sockets"),
+        ("[balancer.x]\nkind = 'haproxy'\nsockets = ['edge:9999']", "balancer.x.sockets"),
+        ("[balancer.x]\nkind = 'haproxy'\nsockets = ['/s']\nsetle = '1s'", "setle"),
+        ("[balancer.x]\nkind = 'haproxy'\nsockets = ['/s']\nreload = ['/x']", "balancer.x.reload"),
+        ("[balancer.x]\nkind = 'haproxy'\nsockets = ['/s']\nsettle = '0s'", "balancer.x.settle"),
+        ("[balancer.x]\nkind = 'nginx'\nupstream_file = 'u'", "balancer.x.upstream_file"),
+        ("[balancer.x]\nkind = 'nginx'\nupstream_file = '/u'\ncheck = ['nginx']", "balancer.x.check"),
+        (
+            "[balancer.x]\nkind = 'nginx'\nupstream_file = '/u'\ncheck = ['/n']\nreload = ['/n']",
+            "balancer.x.health",
+        ),
+        ("[balancer.x]\nkind = 'hook'\ndrain = 'd'\nrestore = 'r'\nconnections = 'c'", "others"),
+        ("[balancer.'a b']\nkind = 'haproxy'\nsockets = ['/s']", "balancer.a b"),
         ("metrics_listen = '0.0.0.0:1'", "metrics_listen"),
         ("coordinators = ['nope']", "coordinators"),
     ] {

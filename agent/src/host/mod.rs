@@ -8,6 +8,7 @@
 //! **Architecture Invariant:** every other room reaches processes, units and paths through this one; `plan.rs` and
 //! `machine.rs` files never import it.
 
+pub mod admin;
 pub mod clock;
 pub mod dir;
 pub mod error;

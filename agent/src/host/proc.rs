@@ -11,6 +11,8 @@ pub const PIDS_MAX: usize = 100_000;
 const ENVIRON_MAX_BYTES: u64 = 2 * 1024 * 1024;
 /// Longest `/proc/PID/stat`: 52 numbers and a 64-byte name.
 const STAT_MAX_BYTES: u64 = 4096;
+/// Largest table of connections: 100,000 of some 150 bytes each.
+const TCP_MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The fields of `/proc/PID/stat` in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +151,31 @@ pub fn handles_signal(pid: u32, signal: i32) -> io::Result<Option<bool>> {
     let handled = mask("SigCgt:").unwrap_or(0) | mask("SigIgn:").unwrap_or(0);
     let bit = u32::try_from(signal.saturating_sub(1)).unwrap_or(0);
     Ok(Some(handled.checked_shr(bit).unwrap_or(0) & 1 == 1))
+}
+
+/// The host's tables of TCP connections, of both address families. The helper may have a network of its own with nothing in
+/// it; the host's is that of its first process.
+///
+/// # Errors
+/// As the system calls: what can not be read is not empty.
+pub fn tcp_tables() -> io::Result<Vec<String>> {
+    let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/net"));
+    let elsewhere = match (namespace("1"), namespace("self")) {
+        (Ok(first), Ok(own)) => first != own,
+        // Without the right to look, this is no helper that was put into a network of its own.
+        (Err(_), _) | (_, Err(_)) => false,
+    };
+    let of = if elsewhere { "1" } else { "self" };
+    let read = |name: &str| {
+        let path = PathBuf::from(format!("/proc/{of}/net/{name}"));
+        match super::fs::read_limited(&path, TCP_MAX_BYTES) {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            // A kernel without IPv6 has no such table.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && name == "tcp6" => Ok(String::new()),
+            Err(error) => Err(error),
+        }
+    };
+    Ok(vec![read("tcp")?, read("tcp6")?])
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use std::time::Duration;
 use quorate_common::task::Shutdown;
 use quorate_model::session::{Assignment, ExecutionReport, NodeInstance};
 use quorate_model::{
-    DurationMs, ExecutionId, ExecutionState, ObligationId, ObligationState, Reason, RiskClass, ServiceName,
+    ActionSpec, DurationMs, ExecutionId, ExecutionState, ObligationId, ObligationState, Reason, RiskClass,
+    ServiceName,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -225,7 +226,7 @@ impl Engine {
 
     /// The whole work of the node, again or anew.
     async fn take(&mut self, work: Incoming) -> Result<(), JournalError> {
-        let Incoming { generation, assignments, instances, cancels, discharges, confirmed } = work;
+        let Incoming { generation, assignments, instances, cancels, discharges, left_out, confirmed } = work;
         self.generation = generation;
         self.instances = instances.into_iter().map(|i| (i.service.clone(), i)).collect();
         for id in confirmed {
@@ -235,6 +236,7 @@ impl Engine {
             self.apply(Event::Cancel(id)).await?;
         }
         self.shop.book.want(&discharges);
+        self.shop.book.leave_out(&left_out);
         let mut assignments = assignments;
         // By epoch, so that none of one message fences another off.
         assignments.sort_by_key(|(assignment, _)| assignment.epoch);
@@ -432,8 +434,13 @@ impl Engine {
         let cancel = self.token(&id);
         let (shop, sender) = (self.shop.clone(), self.sender.clone());
         let span = log::span(&id, &entry);
+        if matches!(entry.assignment.action, ActionSpec::TrafficDrain { .. }) {
+            // It is done again: what it owes is its own business, as at first.
+            shop.book.begins(&id);
+        }
         let work = async move {
             let end = shop.resume(id.clone(), entry, intent, cancel).await;
+            shop.book.ends(&id);
             let _ = sender.send(Command::Worked(id, Box::new(end))).await; // as in spawn_look
         };
         tokio::spawn(work.instrument(span));

@@ -12,8 +12,8 @@ use std::path::Path;
 use quorate_durable::{Batch, Durable, MemoryDisk, OpenError, Options, Probe, SpaceFloor, StoreError, files};
 use quorate_model::session::{Assignment, NodeInstance};
 use quorate_model::{
-    ActionOutcome, DurationMs, Epoch, ExecutionId, ExecutionState, HookName, InstanceId, ObligationId,
-    ObligationState, Reason, Timestamp,
+    ActionOutcome, Driver, DurationMs, Epoch, ExecutionId, ExecutionState, HookName, InstanceId,
+    ObligationId, ObligationState, Reason, Timestamp, TrafficSpec,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -145,8 +145,15 @@ pub struct Tombstone {
 pub struct Owed {
     /// The execution that owes it.
     pub execution: ExecutionId,
-    /// The hook that undoes.
-    pub hook: HookName,
+    /// The hook that undoes; none when something else does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookName>,
+    /// The pool that the instance belongs into; none when it was never taken out of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<OwedTraffic>,
+    /// It outlasts its execution: it waits for its deadline or for the coordinators' word.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub held: bool,
     /// For whom.
     pub instance: InstanceId,
     /// Its state.
@@ -160,6 +167,20 @@ pub struct Owed {
     /// What happened last, one line.
     #[serde(default)]
     pub message: String,
+}
+
+/// What must be known to put an instance back into its load balancer's pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedTraffic {
+    /// Where it belongs.
+    pub traffic: TrafficSpec,
+    /// What runs it: it must run.
+    pub driver: Driver,
+}
+
+/// serde asks with a reference.
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Everything that was found when opening.

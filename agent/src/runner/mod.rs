@@ -18,6 +18,7 @@ pub mod machine;
 mod obligations;
 mod recover;
 mod settings;
+mod undo;
 mod work;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use self::hooks::{Hooks, end_leftovers};
 use self::journal::{Journal, JournalError};
 use self::obligations::Book;
 pub use self::settings::Settings;
+use self::undo::Undoer;
 use self::work::Shop;
 use crate::actions::FactsSource;
 use crate::host::Host;
@@ -59,6 +61,9 @@ pub struct Incoming {
     pub cancels: Vec<ExecutionId>,
     /// Obligations to discharge now.
     pub discharges: Vec<ObligationId>,
+    /// Obligations to close without their undo.
+    #[serde(default)]
+    pub left_out: Vec<ObligationId>,
     /// Executions whose end the coordinators keep.
     pub confirmed: Vec<ExecutionId>,
 }
@@ -147,7 +152,7 @@ impl Runner {
         let teller = notices.clone();
         let book = Book::new(
             journal.clone(),
-            Arc::new(hooks.clone()),
+            Undoer::new(Arc::clone(&host), settings.clone(), hooks.clone()),
             host.boot_id().to_owned(),
             std::mem::take(&mut contents.owed),
             move |report| {

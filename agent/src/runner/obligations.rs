@@ -3,6 +3,10 @@
 //! An obligation is durable before the disturbance begins. The execution that owes it discharges it in the normal course.
 //! When its deadline passes, when the coordinator asks for it, or when the execution is no longer at work (it ended without
 //! discharging, or died with an earlier helper), the helper does the undo alone, again and again until it works.
+//!
+//! An instance that is out of its load balancer's pool is held out beyond the execution that took it out: the restart, the
+//! gate and the way back are executions of their own. Its undo waits for its deadline or the coordinators' word, and is done
+//! only while the instance is seen to be healthy; the coordinators may also close it undone, when it is not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,16 +17,15 @@ use futures::future::BoxFuture;
 use quorate_common::task::{Backoff, BackoffPolicy, Entropy, Shutdown};
 use quorate_common::with_causes;
 use quorate_model::session::ObligationReport;
-use quorate_model::{DurationMs, ExecutionId, ObligationId, ObligationState, Reason};
+use quorate_model::{DurationMs, ExecutionId, InstanceId, ObligationId, ObligationState, Reason};
 use tokio::sync::Notify;
 
 use super::failpoint;
-use super::journal::{Journal, JournalError, Owed};
-use crate::actions::{HookRunner, ObligationKeeper, PortError, Undo};
+use super::journal::{Journal, JournalError, Owed, OwedTraffic};
+use super::undo::Undoer;
+use crate::actions::{ObligationKeeper, PortError, Undo};
 use crate::host::clock;
 
-/// Longest run of one undo.
-const UNDO_LIMIT: Duration = Duration::from_secs(60);
 /// An undo that fails is tried again after 1 s, then ever more slowly, and never given up.
 const RETRY: BackoffPolicy =
     BackoffPolicy { initial: Duration::from_secs(1), max: Duration::from_secs(60), growth_percent: 200 };
@@ -33,6 +36,7 @@ pub(super) const OWED_MAX: usize = 1_024;
 struct Inner {
     owed: BTreeMap<ObligationId, Owed>,
     wanted: BTreeSet<ObligationId>,
+    left_out: BTreeSet<ObligationId>,
     retries: BTreeMap<ObligationId, (Backoff, u64)>,
     at_work: BTreeSet<ExecutionId>,
 }
@@ -40,7 +44,9 @@ struct Inner {
 /// All obligations of this node.
 pub(super) struct Book {
     journal: Journal,
-    hooks: Arc<dyn HookRunner>,
+    undoer: Undoer,
+    /// One at a time: an undo of traffic, and the drain that takes its place.
+    turn: tokio::sync::Mutex<()>,
     boot_id: String,
     inner: Mutex<Inner>,
     changed: Notify,
@@ -52,14 +58,15 @@ impl Book {
     /// Takes over what the journal holds.
     pub(super) fn new(
         journal: Journal,
-        hooks: Arc<dyn HookRunner>,
+        undoer: Undoer,
         boot_id: String,
         owed: Vec<(ObligationId, Owed)>,
         tell: impl Fn(ObligationReport) + Send + Sync + 'static,
     ) -> Arc<Self> {
         let inner = Inner { owed: owed.into_iter().collect(), ..Inner::default() };
         let tell = Box::new(tell);
-        Arc::new(Self { journal, hooks, boot_id, inner: Mutex::new(inner), changed: Notify::new(), tell })
+        let (inner, changed) = (Mutex::new(inner), Notify::new());
+        Arc::new(Self { journal, undoer, turn: tokio::sync::Mutex::new(()), boot_id, inner, changed, tell })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -83,6 +90,15 @@ impl Book {
         let mut inner = self.inner();
         let known: Vec<_> = ids.iter().filter(|id| inner.owed.contains_key(id)).cloned().collect();
         inner.wanted.extend(known);
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// The coordinator closes these without their undo: what they keep out is not fit to come back.
+    pub(super) fn leave_out(&self, ids: &[ObligationId]) {
+        let mut inner = self.inner();
+        let known: Vec<_> = ids.iter().filter(|id| inner.owed.contains_key(id)).cloned().collect();
+        inner.left_out.extend(known);
         drop(inner);
         self.changed.notify_one();
     }
@@ -122,6 +138,7 @@ impl Book {
             let mut inner = self.inner();
             inner.owed.remove(id);
             inner.wanted.remove(id);
+            inner.left_out.remove(id);
             inner.retries.remove(id);
         }
         Ok(())
@@ -161,8 +178,9 @@ impl Book {
         // Clocks are looked at again at least this often; a wait of days would sleep over a suspended machine.
         let mut next = 60_000;
         for (id, owed) in inner.owed.iter().filter(|(_, owed)| is_open(owed.state)) {
-            let left_alone = inner.at_work.contains(&owed.execution)
+            let left_alone = (owed.held || inner.at_work.contains(&owed.execution))
                 && !inner.wanted.contains(id)
+                && !inner.left_out.contains(id)
                 && owed.boot_id == self.boot_id;
             let mut at = if left_alone { owed.due_uptime.0 } else { 0 };
             if let Some((_, not_before)) = inner.retries.get(id) {
@@ -174,34 +192,40 @@ impl Book {
                 next = next.min(at - now);
             }
         }
+        // The way back into a pool looks for a while; a pause is not to last as long.
+        due.sort_by_key(|id| inner.owed.get(id).is_some_and(|owed| owed.traffic.is_some()));
         let wait = if due.is_empty() { next } else { 0 };
         (due, Duration::from_millis(wait))
     }
 
     async fn pay(&self, id: &ObligationId, entropy: &mut Entropy) -> Result<(), JournalError> {
+        let _turn = self.turn.lock().await;
         let Some(owed) = self.inner().owed.get(id).cloned() else { return Ok(()) };
-        tracing::warn!(obligation = %id, hook = %owed.hook, "doing an undo that is owed");
+        if !is_open(owed.state) {
+            return Ok(());
+        }
+        let what = describe(&owed);
+        if self.inner().left_out.contains(id) {
+            tracing::warn!(obligation = %id, what, "an undo is not done: the coordinators leave it out");
+            let message = "not done, as the coordinators say: it is not fit to come back".to_owned();
+            return self.set(id, ObligationState::Discharged, message).await;
+        }
+        tracing::warn!(obligation = %id, what, "doing an undo that is owed");
         failpoint::hit("obligation-before-undo");
-        let run = self.hooks.run(&owed.hook, &owed.instance, UNDO_LIMIT).await;
-        let failure = match run {
-            Ok(report) if report.ok => None,
-            Ok(report) => Some(format!("hook {}: {}", owed.hook, report.ended)),
-            Err(error) => Some(error.message),
-        };
+        let done = self.undoer.undo(&owed).await;
         failpoint::hit("obligation-after-undo");
         let Some(now) = self.inner().owed.get(id).cloned() else { return Ok(()) };
         if !is_open(now.state) {
             // Its execution was faster; doing it twice is what the hook must bear.
             return Ok(());
         }
-        match failure {
-            None => {
-                let message = format!("hook {} was run by the helper alone", owed.hook);
+        match done {
+            Ok(message) => {
                 self.inner().retries.remove(id);
                 self.set(id, ObligationState::ExpiredDischarged, message).await
             }
-            Some(why) => {
-                tracing::error!(obligation = %id, hook = %owed.hook, why, "an undo that is owed failed; it will be tried again");
+            Err(why) => {
+                tracing::error!(obligation = %id, what, why, "an undo that is owed failed; it will be tried again");
                 self.try_later(id, entropy.next_u64());
                 self.set(id, ObligationState::Failed, why).await
             }
@@ -243,10 +267,20 @@ impl Book {
         if self.open() >= OWED_MAX {
             return Err(PortError::new(Reason::LimitReached, format!("{OWED_MAX} obligations are open")));
         }
-        let Undo::Hook { hook, instance } = undo;
+        let (hook, traffic, instance) = match undo {
+            Undo::Hook { hook, instance } => (Some(hook), None, instance),
+            Undo::Traffic { instance, driver, traffic } => {
+                (None, Some(OwedTraffic { traffic, driver }), instance)
+            }
+        };
+        // An older undo must neither be at work while this one's disturbance begins, nor come after it.
+        let _turn = if traffic.is_some() { Some(self.turn.lock().await) } else { None };
+        let older = if traffic.is_some() { self.of_traffic(&instance) } else { Vec::new() };
         let owed = Owed {
             execution: execution.clone(),
             hook,
+            traffic,
+            held: false,
             instance,
             state: ObligationState::Open,
             boot_id: self.boot_id.clone(),
@@ -258,7 +292,36 @@ impl Book {
         failpoint::hit("obligation-open");
         (self.tell)(report(id, &owed));
         self.inner().owed.insert(id.clone(), owed);
+        for older in older.iter().filter(|older| *older != id) {
+            let message = format!("{id} took its place");
+            self.set(older, ObligationState::Discharged, message).await.map_err(unusable)?;
+        }
         self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Undos of traffic that an instance is owed.
+    fn of_traffic(&self, instance: &InstanceId) -> Vec<ObligationId> {
+        let inner = self.inner();
+        let of = inner
+            .owed
+            .iter()
+            .filter(|(_, owed)| owed.traffic.is_some() && owed.instance == *instance && is_open(owed.state));
+        of.map(|(id, _)| id.clone()).collect()
+    }
+
+    async fn hold(&self, id: &ObligationId) -> Result<(), PortError> {
+        let Some(mut owed) = self.inner().owed.get(id).cloned() else { return Ok(()) };
+        owed.held = true;
+        self.journal.owe(id, &owed).await.map_err(unusable)?;
+        self.inner().owed.insert(id.clone(), owed);
+        Ok(())
+    }
+
+    async fn settle(&self, instance: &InstanceId) -> Result<(), PortError> {
+        for id in self.of_traffic(instance) {
+            self.set(&id, ObligationState::Discharged, String::new()).await.map_err(unusable)?;
+        }
         Ok(())
     }
 
@@ -287,6 +350,14 @@ impl ObligationKeeper for Keeper {
         self.book.open_new(&self.execution, id, undo, due_in).boxed()
     }
 
+    fn hold<'a>(&'a self, id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>> {
+        self.book.hold(id).boxed()
+    }
+
+    fn settle<'a>(&'a self, instance: &'a InstanceId) -> BoxFuture<'a, Result<(), PortError>> {
+        self.book.settle(instance).boxed()
+    }
+
     fn discharge<'a>(&'a self, id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>> {
         self.book.discharge(id).boxed()
     }
@@ -300,12 +371,20 @@ const fn is_open(state: ObligationState) -> bool {
     matches!(state, ObligationState::Open | ObligationState::Failed)
 }
 
+fn describe(owed: &Owed) -> String {
+    match (&owed.hook, &owed.traffic) {
+        (Some(hook), _) => format!("hook {hook} for {}", owed.instance),
+        (None, Some(to)) => format!("put {} back into the pool {}", owed.instance, to.traffic.backend),
+        (None, None) => format!("something for {}", owed.instance),
+    }
+}
+
 fn report(id: &ObligationId, owed: &Owed) -> ObligationReport {
     ObligationReport {
         obligation: id.clone(),
         execution: owed.execution.clone(),
         state: owed.state,
-        description: format!("hook {} for {}", owed.hook, owed.instance),
+        description: describe(owed),
         deadline: owed.due_at,
         message: owed.message.clone(),
     }

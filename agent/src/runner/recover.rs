@@ -52,6 +52,8 @@ pub(super) const fn verb(action: &ActionSpec) -> Option<Verb> {
         | ActionSpec::ArtifactStage { .. }
         | ActionSpec::ArtifactActivate { .. }
         | ActionSpec::ArtifactRevert { .. }
+        | ActionSpec::TrafficDrain { .. }
+        | ActionSpec::TrafficRestore { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,
     }
@@ -81,6 +83,8 @@ pub(super) fn resume(action: &ActionSpec, found: Option<Recovered>, late: bool) 
         ActionSpec::ArtifactStage { .. } if late => Resume::Late,
         ActionSpec::ArtifactStage { .. } => Resume::Run,
         ActionSpec::ArtifactActivate { .. } | ActionSpec::ArtifactRevert { .. } => Resume::Finish { late },
+        // A balancer is asked first and told again; a late one is not begun, and what the drain owes is done.
+        ActionSpec::TrafficDrain { .. } | ActionSpec::TrafficRestore { .. } => Resume::Run,
         ActionSpec::LogRotate { .. } => {
             Resume::Unknown("the helper ended while logs were rotated; nothing of them is lost")
         }

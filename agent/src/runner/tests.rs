@@ -26,7 +26,8 @@ fn shop(host: &FakeHost) -> Shop {
     let settings = Settings::new(Config::parse(text).unwrap());
     let hooks = Hooks::new(Arc::new(host.clone()), settings.clone());
     let journal = Journal::in_memory(&quorate_durable::MemoryDisk::new()).unwrap();
-    let book = Book::new(journal, Arc::new(hooks.clone()), host.boot_id().to_owned(), Vec::new(), |_| {});
+    let undoer = Undoer::new(Arc::new(host.clone()), settings.clone(), hooks.clone());
+    let book = Book::new(journal, undoer, host.boot_id().to_owned(), Vec::new(), |_| {});
     Shop { host: Arc::new(host.clone()), settings, hooks, book, facts: Arc::new(NoFacts) }
 }
 

@@ -9,8 +9,8 @@ use quorate_model::backup::{BackupPolicy, LogRotation};
 use quorate_model::service::UnitStatus;
 use quorate_model::session::NodeInstance;
 use quorate_model::{
-    ActionOutcome, ActionSpec, DurationMs, ExecutionId, ExecutionState, ObligationId, Reason, Selector,
-    ServiceName, ServiceSpec,
+    ActionOutcome, ActionSpec, DurationMs, ExecutionId, ExecutionState, InstanceId, ObligationId, Reason,
+    Selector, ServiceName, ServiceSpec,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -19,8 +19,8 @@ use super::obligations::Book;
 use super::recover::{self, Resume};
 use super::settings::Settings;
 use crate::actions::{
-    self, ActionContext, ActionError, FactsSource, HostClock, HostPrograms, HostServices, ObligationKeeper,
-    PortError, Undo,
+    self, ActionContext, ActionError, Balancers, FactsSource, HostClock, HostPrograms, HostServices,
+    ObligationKeeper, PortError, Undo,
 };
 use crate::host::{Host, HostError, Recovered, RunEvidence, UnitReading, clock, judge};
 
@@ -98,6 +98,7 @@ impl Shop {
             services: Arc::new(HostServices::new(Arc::clone(&self.host), specs)),
             hooks: Arc::new(self.hooks.until(cancel.clone())),
             obligations: self.book.keeper(id.clone()),
+            balancers: Balancers::new(Arc::clone(&self.host), config.balancers.clone()),
             facts: Arc::clone(&self.facts),
             clock: Arc::new(HostClock),
             allowed_roots: config.policy.roots().to_vec(),
@@ -240,6 +241,14 @@ impl ObligationKeeper for NoDisturbance {
         async move { Err(PortError::new(Reason::GrantExpired, text)) }.boxed()
     }
 
+    fn hold<'a>(&'a self, _id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn settle<'a>(&'a self, _instance: &'a InstanceId) -> BoxFuture<'a, Result<(), PortError>> {
+        async { Ok(()) }.boxed()
+    }
+
     fn discharge<'a>(&'a self, _id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>> {
         async { Ok(()) }.boxed()
     }
@@ -276,6 +285,7 @@ fn spec_of(instance: &NodeInstance) -> ServiceSpec {
         start_timeout: instance.start_timeout,
         backup: None::<BackupPolicy>,
         install: None,
+        traffic: None,
         log_rotation: None::<LogRotation>,
         vars: std::collections::BTreeMap::new(),
         labels: std::collections::BTreeMap::new(),

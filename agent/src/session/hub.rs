@@ -163,6 +163,7 @@ fn incoming(work: &NodeWork, received: DurationMs, transit: DurationMs) -> Incom
         instances: work.instances.clone(),
         cancels: work.cancels.clone(),
         discharges: work.discharges.clone(),
+        left_out: work.left_out.clone(),
         confirmed: work.confirmed.clone(),
     }
 }

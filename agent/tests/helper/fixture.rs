@@ -28,6 +28,8 @@ pub(crate) struct Host {
     pub(crate) on_stop: &'static str,
     /// Who must have signed a release, as a line of `[policy]`.
     pub(crate) trust: String,
+    /// More of the configuration, at its end.
+    pub(crate) more: String,
 }
 
 pub(crate) fn service() -> ServiceName {
@@ -44,8 +46,8 @@ impl Host {
         std::fs::create_dir(dir.path().join("data")).expect("a folder");
         std::fs::create_dir(dir.path().join("opt")).expect("a folder");
         std::fs::write(dir.path().join("data/records"), b"what is backed up").expect("a file");
-        let trust = "unsigned = true".to_owned();
-        Self { dir, helper: None, pause_then: "", resume_then: "", on_stop: "exit 0", trust }
+        let (trust, more) = ("unsigned = true".to_owned(), String::new());
+        Self { dir, helper: None, pause_then: "", resume_then: "", on_stop: "exit 0", trust, more }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -54,17 +56,17 @@ impl Host {
 
     pub(crate) fn write_config(&self) {
         let root = self.dir.path().display();
-        let Self { pause_then, resume_then, on_stop, trust, .. } = self;
+        let Self { pause_then, resume_then, on_stop, trust, more, .. } = self;
         let text = format!(
             r#"
 node = "node1"
 data_dir = "{root}/state"
 helper_socket = "{root}/helper.sock"
 [policy]
-actions = ["service.*", "backup.create", "artifact.*"]
+actions = ["service.*", "backup.create", "artifact.*", "traffic.*"]
 services = ["ledger"]
 paths = ["{root}/data"]
-hooks = ["pause", "resume"]
+hooks = ["pause", "resume", "healthy"]
 backup_dir = "{root}/backups"
 install = ["{root}/opt"]
 {trust}
@@ -82,6 +84,7 @@ env = {{ PATH = "/usr/bin:/bin" }}
 argv = ["/bin/sh", "-c", "echo pause >> {root}/hooks.log; {pause_then}"]
 [hook.resume]
 argv = ["/bin/sh", "-c", "echo resume >> {root}/hooks.log; {resume_then}"]
+{more}
 "#
         );
         std::fs::write(self.path("agent.toml"), text).expect("a writable folder");

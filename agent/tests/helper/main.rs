@@ -1,7 +1,9 @@
 //! The real `quorate-helper` process over its socket, with real children of the process driver.
 
 mod crash;
+mod edge;
 mod fixture;
 mod obligations;
 mod refusals;
 mod releases;
+mod traffic;

@@ -255,7 +255,15 @@ impl BringUp<'_> {
         let dir = self.layout.agent(node);
         let backups = dir.join("backups");
         make_private(&backups)?;
-        let actions = ["service.*", "backup.create", "backup.verify", "log.rotate", "artifact.*", "host.*"];
+        let actions = [
+            "service.*",
+            "backup.create",
+            "backup.verify",
+            "log.rotate",
+            "artifact.*",
+            "traffic.*",
+            "host.*",
+        ];
         let mut config = AgentConfig {
             node: node.to_owned(),
             data_dir: dir.join("data"),

@@ -151,6 +151,7 @@ pub(super) fn service(layout: &Layout, fleet: &Fleet) -> ServiceSpec {
                 file: LEDGER.to_owned(),
             })),
         }),
+        traffic: None,
         log_rotation: Some(LogRotation {
             paths: vec!["${log}".to_owned()],
             size_bytes: 1024 * 1024,

@@ -11,6 +11,7 @@ use crate::node::Facts;
 use crate::release::{Install, Release, ReleaseReceipt};
 use crate::service::UnitStatus;
 use crate::time::DurationMs;
+use crate::traffic::{TrafficReceipt, TrafficSpec};
 
 words! {
     /// An action's name, as in the catalogue.
@@ -39,6 +40,10 @@ words! {
         ArtifactRevert = "artifact.revert",
         /// Install a staged package at its exact version.
         PackageInstall = "package.install",
+        /// Take an instance out of its load balancer.
+        TrafficDrain = "traffic.drain",
+        /// Put an instance back into its load balancer.
+        TrafficRestore = "traffic.restore",
         /// Facts about the host.
         HostFacts = "host.facts",
         /// Findings about the host.
@@ -135,6 +140,23 @@ pub enum ActionSpec {
         /// The release to leave.
         release: Release,
     },
+    /// `traffic.drain`: no new connection for the instance, then wait until it has none. Whatever happens afterwards, it is put
+    /// back once it is healthy.
+    TrafficDrain {
+        /// Which instance.
+        service: ServiceName,
+        /// Where and how.
+        traffic: TrafficSpec,
+        /// The host puts it back by itself after this time, when it is healthy and nobody else has.
+        restore_within: DurationMs,
+    },
+    /// `traffic.restore`: new connections again, and wait until the balancer says that it serves.
+    TrafficRestore {
+        /// Which instance.
+        service: ServiceName,
+        /// Where and how.
+        traffic: TrafficSpec,
+    },
     /// `host.facts`.
     HostFacts,
     /// `host.diagnose`.
@@ -160,6 +182,8 @@ impl ActionSpec {
                 Install::Package { .. } => ActionKind::PackageInstall,
             },
             Self::ArtifactRevert { .. } => ActionKind::ArtifactRevert,
+            Self::TrafficDrain { .. } => ActionKind::TrafficDrain,
+            Self::TrafficRestore { .. } => ActionKind::TrafficRestore,
             Self::HostFacts => ActionKind::HostFacts,
             Self::HostDiagnose => ActionKind::HostDiagnose,
         }
@@ -178,7 +202,9 @@ impl ActionSpec {
             | Self::LogRotate { service, .. }
             | Self::ArtifactStage { service, .. }
             | Self::ArtifactActivate { service, .. }
-            | Self::ArtifactRevert { service, .. } => Some(service),
+            | Self::ArtifactRevert { service, .. }
+            | Self::TrafficDrain { service, .. }
+            | Self::TrafficRestore { service, .. } => Some(service),
             Self::BackupVerify { .. } | Self::HostFacts | Self::HostDiagnose => None,
         }
     }
@@ -198,6 +224,8 @@ impl ActionSpec {
             | Self::BackupCreate { .. }
             | Self::BackupVerify { .. }
             | Self::LogRotate { .. }
+            | Self::TrafficDrain { .. }
+            | Self::TrafficRestore { .. }
             | Self::HostFacts
             | Self::HostDiagnose => None,
         }
@@ -215,7 +243,9 @@ impl ActionSpec {
             | Self::ServiceRestart { .. }
             | Self::ServiceReload { .. }
             | Self::ArtifactActivate { .. }
-            | Self::ArtifactRevert { .. } => RiskClass::Disruptive,
+            | Self::ArtifactRevert { .. }
+            | Self::TrafficDrain { .. }
+            | Self::TrafficRestore { .. } => RiskClass::Disruptive,
             Self::BackupCreate { policy, .. } => {
                 if policy.pause.is_some() {
                     RiskClass::Disruptive
@@ -282,6 +312,9 @@ pub struct ActionOutcome {
     /// What is in use afterwards, for `artifact.*` and `package.install`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<ReleaseReceipt>,
+    /// What was measured, for `traffic.*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficReceipt>,
     /// For `host.facts`.
     #[serde(default)]
     pub facts: Option<Facts>,

@@ -32,6 +32,7 @@ pub mod selector;
 pub mod service;
 pub mod session;
 pub mod time;
+pub mod traffic;
 
 pub use action::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
 pub use artifact::{ArtifactSpec, InvalidArtifact};
@@ -53,3 +54,4 @@ pub use rollout::{OnFailure, Promotion, Share, WavePolicy};
 pub use selector::{Selector, SelectorError};
 pub use service::{Driver, InstanceState, ServiceSpec};
 pub use time::{DurationMs, Timestamp};
+pub use traffic::{OnTimeout, TrafficReceipt, TrafficSpec};

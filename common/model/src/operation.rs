@@ -105,6 +105,10 @@ words! {
         Activate = "ACTIVATE",
         /// `artifact.revert`.
         Revert = "REVERT",
+        /// `traffic.drain`.
+        Drain = "DRAIN",
+        /// `traffic.restore`.
+        Restore = "RESTORE",
         /// A condition that must hold before the next step.
         Gate = "GATE",
     }

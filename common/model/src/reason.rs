@@ -116,6 +116,22 @@ reasons! {
         "An action ended badly on its node.",
         "The rest of the group: no further step started.",
         "`quorate operation show ID` holds the outcome and its output.";
+    PoolMinimum = "POOL_MINIMUM", retry true,
+        "Without this server the load balancer's pool would have fewer than min_up servers that serve.",
+        "The users: the servers that are left must carry all of the traffic.",
+        "Bring another server of the pool back first; the message has the count that the balancer gave.";
+    BalancerUnreadable = "BALANCER_UNREADABLE", retry true,
+        "The load balancer could not be asked, or its answer makes no sense.",
+        "The pool: what is not known counts as too few servers.",
+        "Ask it by hand as the helper's user; check [balancer.NAME] of the host's agent.toml.";
+    NotDrained = "NOT_DRAINED", retry true,
+        "The server's connections did not end within drain_timeout; it was put back.",
+        "Requests in flight.",
+        "Find who holds the connections, raise drain_timeout, or say on_timeout: PROCEED.";
+    NotFit = "NOT_FIT", retry true,
+        "The instance does not run, or its balancer's own check does not pass: it stays out of the pool.",
+        "The users from a server that cannot serve them.",
+        "Mend the instance; `quorate service start NAME --node NODE` proves it and puts it back.";
     DeadlineExceeded = "DEADLINE_EXCEEDED", retry true,
         "It took longer than its deadline.",
         "Callers from waiting for ever.",

@@ -12,6 +12,7 @@ use crate::probe::ProbeSpec;
 use crate::release::Install;
 use crate::selector::Selector;
 use crate::time::{DurationMs, Timestamp};
+use crate::traffic::TrafficSpec;
 
 words! {
     /// What is seen of an instance.
@@ -88,6 +89,9 @@ pub struct ServiceSpec {
     /// How its program is installed; none when releases of it come by other ways.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub install: Option<Install>,
+    /// How an instance is taken out of its load balancer while it is worked on; none when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficSpec>,
     /// Variables per node for `${…}` in probes, for example its port.
     #[serde(default)]
     pub vars: BTreeMap<NodeName, BTreeMap<String, String>>,

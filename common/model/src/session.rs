@@ -214,6 +214,8 @@ pub struct NodeWork {
     pub cancels: Vec<ExecutionId>,
     /// Obligations to discharge now.
     pub discharges: Vec<ObligationId>,
+    /// Obligations to close without doing what they owe: what they keep out is not fit to come back.
+    pub left_out: Vec<ObligationId>,
     /// Executions whose end is durable: their journal entries may be compacted.
     pub confirmed: Vec<ExecutionId>,
 }

@@ -23,6 +23,7 @@ pub mod service;
 pub mod status;
 pub mod text;
 pub mod time;
+pub mod traffic;
 
 pub use invalid::Invalid;
 pub use status::Problem;

@@ -10,7 +10,7 @@ use super::invalid::{at_most, each};
 use super::limits::{OUTCOME_LIST_MAX, OUTCOME_TEXT_MAX_BYTES};
 use super::text::{printable, read_text};
 use super::time::{read_duration_or, read_timestamp, write_duration, write_timestamp};
-use super::{Invalid, backup, release};
+use super::{Invalid, backup, release, traffic as balanced};
 
 fn line(field: &str, text: String) -> Result<String, Invalid> {
     read_text(field, text, OUTCOME_TEXT_MAX_BYTES)
@@ -35,6 +35,7 @@ pub fn read_outcome(message: v1::ActionOutcome) -> Result<ActionOutcome, Invalid
         facts,
         findings,
         release,
+        traffic,
     } = message;
     if output_tail.len() > OUTPUT_TAIL_MAX_BYTES {
         return Err(Invalid::new("output_tail", "it is longer than 4 KiB"));
@@ -52,6 +53,7 @@ pub fn read_outcome(message: v1::ActionOutcome) -> Result<ActionOutcome, Invalid
         facts: facts.map(read_facts).transpose().map_err(|i| i.within("facts"))?,
         findings: each("findings", findings, OUTCOME_LIST_MAX, read_finding)?,
         release: release.map(release::read_receipt).transpose().map_err(|i| i.within("release"))?,
+        traffic: traffic.map(balanced::read_receipt).transpose().map_err(|i| i.within("traffic"))?,
     })
 }
 
@@ -81,6 +83,7 @@ pub fn write_outcome(outcome: &ActionOutcome) -> v1::ActionOutcome {
         facts,
         findings,
         release,
+        traffic,
     } = outcome;
     v1::ActionOutcome {
         message: message.clone(),
@@ -95,6 +98,7 @@ pub fn write_outcome(outcome: &ActionOutcome) -> v1::ActionOutcome {
         facts: facts.as_ref().map(write_facts),
         findings: findings.iter().map(write_finding).collect(),
         release: release.as_ref().map(release::write_receipt),
+        traffic: traffic.as_ref().map(balanced::write_receipt),
     }
 }
 
@@ -300,6 +304,7 @@ mod tests {
             unit: Some(UnitStatus { active: "active".into(), since: Timestamp(5), ..Default::default() }),
             backup: Some(quorate_model::backup::BackupReceipt { path: "/b".into(), ..Default::default() }),
             rotated: vec!["/var/log/a.log.1".into()],
+            traffic: Some(quorate_model::TrafficReceipt { balancers: 2, ..Default::default() }),
             facts: Some(Facts {
                 hostname: "node1".into(),
                 disks: vec![Disk { mount: "/".into(), ..Default::default() }],

@@ -9,7 +9,7 @@ use super::invalid::{at_most, each};
 use super::limits::{PROBES_MAX, SPEC_TEXT_MAX_BYTES, VARS_MAX, VARS_NODES_MAX};
 use super::text::{read_label_key, read_labels, read_name, read_text};
 use super::time::{read_duration_or, write_duration};
-use super::{Invalid, backup, probe, release, selector};
+use super::{Invalid, backup, probe, release, selector, traffic as balanced};
 
 /// Deadline of a stop when the message says none (proto).
 const STOP_TIMEOUT: DurationMs = DurationMs::from_secs(30);
@@ -33,6 +33,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         vars,
         labels,
         install,
+        traffic,
     } = message;
     let probes = each("probes", probes, PROBES_MAX, probe::read_probe)?;
     let mut names = BTreeSet::new();
@@ -54,6 +55,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         vars: read_vars(vars)?,
         labels: read_labels("labels", labels)?,
         install: install.map(release::read_install).transpose().map_err(|i| i.within("install"))?,
+        traffic: traffic.map(balanced::read_traffic).transpose().map_err(|i| i.within("traffic"))?,
     })
 }
 
@@ -123,6 +125,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         vars,
         labels,
         install,
+        traffic,
     } = spec;
     v1::ServiceSpec {
         name: name.as_str().to_owned(),
@@ -139,6 +142,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
             .collect(),
         labels: labels.clone(),
         install: install.as_ref().map(release::write_install),
+        traffic: traffic.as_ref().map(balanced::write_traffic),
     }
 }
 

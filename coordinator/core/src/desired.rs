@@ -10,6 +10,7 @@ use quorate_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::expand;
+use crate::state::traffic::{self, Due};
 use crate::state::{Execution, Node, Obligation, State};
 
 /// Everything one node should do and know. Level-triggered: sending it twice changes nothing.
@@ -29,6 +30,9 @@ pub struct Desired {
     pub probes: Vec<DesiredProbe>,
     /// Undos to do now: what they belong to has ended.
     pub discharge: Vec<ObligationId>,
+    /// Undos to close without doing them: what they keep out is not fit to come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<ObligationId>,
 }
 
 /// One execution to do.
@@ -83,6 +87,7 @@ pub fn desired(state: &State, node: &NodeName) -> Desired {
         services: Vec::new(),
         probes: Vec::new(),
         discharge: Vec::new(),
+        left_out: Vec::new(),
     };
     // A removed node has no work at all.
     if state.nodes.present(node).is_some() {
@@ -94,7 +99,8 @@ pub fn desired(state: &State, node: &NodeName) -> Desired {
         for service in state.services.values() {
             services(state, &service.spec, node, &mut work);
         }
-        work.discharge = discharge(state, node);
+        work.discharge = owed(state, node, Due::Undo);
+        work.left_out = owed(state, node, Due::LeaveOut);
     }
     work.generation = crate::hash::canonical(&work).short();
     work
@@ -152,20 +158,15 @@ fn services(state: &State, spec: &ServiceSpec, node: &NodeName, work: &mut Desir
     }
 }
 
-/// Undos to do now: the execution that owes them has ended, or its operation has.
-fn discharge(state: &State, node: &NodeName) -> Vec<ObligationId> {
-    let ended = |id: &ExecutionId| {
-        state.executions.get(id).is_none_or(|e| {
-            e.state.is_final() || state.operations.get(&e.operation).is_none_or(|o| o.state.is_terminal())
-        })
-    };
-    let owed = |o: &&Obligation| matches!(o.state, ObligationState::Open | ObligationState::Failed);
+/// Undos of which this is due.
+fn owed(state: &State, node: &NodeName, wanted: Due) -> Vec<ObligationId> {
+    let open = |o: &&Obligation| matches!(o.state, ObligationState::Open | ObligationState::Failed);
     state
         .obligations
         .values()
         .filter(|o| o.node == *node)
-        .filter(owed)
-        .filter(|o| ended(&o.execution))
+        .filter(open)
+        .filter(|o| traffic::due(state, o) == wanted)
         .map(|o| o.id.clone())
         .collect()
 }

@@ -4,7 +4,7 @@
 use alloc::string::{String, ToString};
 
 use quorate_model::backup::{BackupPolicy, LogRotation};
-use quorate_model::{ActionSpec, Install, NodeName, ProbeKind, ProbeSpec, ServiceSpec};
+use quorate_model::{ActionSpec, Install, NodeName, ProbeKind, ProbeSpec, ServiceSpec, TrafficSpec};
 
 /// Longest text after filling in; a longer one is left as it was.
 const FILLED_MAX_BYTES: usize = 16 * 1024;
@@ -83,6 +83,10 @@ fn rotation(policy: &mut LogRotation, spec: &ServiceSpec, node: &NodeName) {
     }
 }
 
+fn traffic(wanted: &mut TrafficSpec, spec: &ServiceSpec, node: &NodeName) {
+    wanted.server = text(&wanted.server, spec, node);
+}
+
 fn install(install: &mut Install, spec: &ServiceSpec, node: &NodeName) {
     match install {
         Install::Binary { dir, file: _ } | Install::Archive { dir } => *dir = text(dir, spec, node),
@@ -104,6 +108,9 @@ pub fn service(spec: &ServiceSpec, node: &NodeName) -> ServiceSpec {
     if let Some(wanted) = &mut filled.install {
         install(wanted, spec, node);
     }
+    if let Some(wanted) = &mut filled.traffic {
+        traffic(wanted, spec, node);
+    }
     filled.vars.retain(|name, _| name == node);
     filled
 }
@@ -118,6 +125,8 @@ pub fn action(action: &ActionSpec, spec: &ServiceSpec, node: &NodeName) -> Actio
         ActionSpec::ArtifactStage { release, .. }
         | ActionSpec::ArtifactActivate { release, .. }
         | ActionSpec::ArtifactRevert { release, .. } => install(&mut release.install, spec, node),
+        ActionSpec::TrafficDrain { traffic: wanted, .. }
+        | ActionSpec::TrafficRestore { traffic: wanted, .. } => traffic(wanted, spec, node),
         ActionSpec::ServiceStatus { .. }
         | ActionSpec::ServiceStart { .. }
         | ActionSpec::ServiceStop { .. }

@@ -36,6 +36,13 @@ const fn about(kind: ActionKind) -> (RiskClass, &'static str) {
         ActionKind::PackageInstall => {
             (RiskClass::Disruptive, "Install a staged Debian package at its exact version, and nothing else.")
         }
+        ActionKind::TrafficDrain => (
+            RiskClass::Disruptive,
+            "Take an instance out of its load balancer and wait for its connections to end.",
+        ),
+        ActionKind::TrafficRestore => {
+            (RiskClass::Disruptive, "Put an instance back into its load balancer once it is fit to serve.")
+        }
         ActionKind::HostFacts => (RiskClass::Read, "Facts about the host."),
         ActionKind::HostDiagnose => (RiskClass::Read, "Findings about the host."),
     }

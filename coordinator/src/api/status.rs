@@ -150,6 +150,10 @@ pub const fn code(reason: Reason) -> Code {
         | Reason::Conflict
         | Reason::WrongState
         | Reason::DigestMismatch
+        | Reason::PoolMinimum
+        | Reason::BalancerUnreadable
+        | Reason::NotDrained
+        | Reason::NotFit
         | Reason::MembershipBusy => Code::FailedPrecondition,
         Reason::LowSpace | Reason::LimitReached | Reason::RateLimited => Code::ResourceExhausted,
         Reason::InvalidArgument | Reason::EmptySelector | Reason::MalformedMessage => Code::InvalidArgument,

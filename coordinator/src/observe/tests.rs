@@ -32,6 +32,7 @@ fn spec() -> ServiceSpec {
         start_timeout: DurationMs(1_000),
         backup: None,
         install: None,
+        traffic: None,
         log_rotation: None,
         vars: Default::default(),
         labels: Default::default(),

@@ -9,7 +9,7 @@ use quorate_model::{DurationMs, ExecutionId, NodeName, Timestamp};
 /// The whole work of a node. `unconfirmed` are executions whose end the agent has not seen confirmed.
 #[must_use]
 pub(super) fn work(state: &State, node: &NodeName, unconfirmed: &[ExecutionId], now: Timestamp) -> NodeWork {
-    let Desired { generation, executions, services, probes, discharge, .. } = desired(state, node);
+    let Desired { generation, executions, services, probes, discharge, left_out, .. } = desired(state, node);
     let cancels = executions.iter().filter(|e| e.cancel).map(|e| e.id.clone()).collect();
     let instances = services.into_iter().map(|service| NodeInstance {
         running: service.desired == DesiredState::Running,
@@ -29,6 +29,7 @@ pub(super) fn work(state: &State, node: &NodeName, unconfirmed: &[ExecutionId], 
         probes: probes.collect(),
         cancels,
         discharges: discharge,
+        left_out,
         confirmed: confirmed.cloned().collect(),
     }
 }

@@ -16,7 +16,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use own::{read_limited, write_atomic};
+pub use own::{read_limited, replace_same, write_atomic};
 pub use roots::{Place, ROOTS_MAX, Roots, Space, check_path};
 pub use walk::{Kind, WalkEntry, WalkLimits};
 pub use write::{Attrs, TempFile};

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Reads a whole file of at most `max_bytes`; a larger one is an error, and never read into memory.
@@ -44,4 +44,22 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     write().inspect_err(|_| {
         let _ = std::fs::remove_file(&temp);
     })
+}
+
+/// Replaces the content of a file that the host's own configuration names: mode and owner stay. After a crash it is the old or
+/// the new.
+///
+/// # Errors
+/// As the system calls; `InvalidInput` for anything but a plain file, so that no link is replaced by what it points to.
+pub fn replace_same(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let before = std::fs::symlink_metadata(path)?;
+    if !before.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
+    }
+    write_atomic(path, bytes, before.mode() & 0o7777)?;
+    let after = std::fs::symlink_metadata(path)?;
+    if (after.uid(), after.gid()) != (before.uid(), before.gid()) {
+        std::os::unix::fs::chown(path, Some(before.uid()), Some(before.gid()))?;
+    }
+    std::fs::set_permissions(path, before.permissions())
 }

@@ -34,7 +34,9 @@ fn meta() -> Meta {
 fn owed() -> Owed {
     Owed {
         execution: id(),
-        hook: HookName::new("resume").unwrap(),
+        hook: Some(HookName::new("resume").unwrap()),
+        traffic: None,
+        held: false,
         instance: InstanceId {
             node: quorate_model::NodeName::new("node1").unwrap(),
             service: ServiceName::new("ledger").unwrap(),

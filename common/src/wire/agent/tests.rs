@@ -9,9 +9,9 @@ use quorate_model::session::{
     NodeWork, ObligationReport, Reading, Welcome,
 };
 use quorate_model::{
-    ActionKind, ActionOutcome, ActionSpec, BackupId, ClusterId, Driver, DurationMs, Epoch, ExecutionId,
-    ExecutionState, HookName, InstanceId, InstanceRole, NodeName, ObligationId, ObligationState, OperationId,
-    ProbeKind, ProbeName, ProbeSpec, Reason, ServiceName, Timestamp,
+    ActionKind, ActionOutcome, ActionSpec, BackupId, BalancerName, ClusterId, Driver, DurationMs, Epoch,
+    ExecutionId, ExecutionState, HookName, InstanceId, InstanceRole, NodeName, ObligationId, ObligationState,
+    OnTimeout, OperationId, ProbeKind, ProbeName, ProbeSpec, Reason, ServiceName, Timestamp, TrafficSpec,
 };
 use quorate_proto::agent::v1 as proto;
 
@@ -49,7 +49,17 @@ fn actions() -> Vec<ActionSpec> {
         create_owner: String::new(),
         reload: true,
     };
+    let traffic = TrafficSpec {
+        adapter: BalancerName::new("edge").unwrap(),
+        backend: "app".into(),
+        server: "node1".into(),
+        drain_timeout: DurationMs(60_000),
+        on_timeout: OnTimeout::Proceed,
+        min_up: 2,
+    };
     vec![
+        ActionSpec::TrafficRestore { service: service(), traffic: traffic.clone() },
+        ActionSpec::TrafficDrain { service: service(), traffic, restore_within: DurationMs(600_000) },
         ActionSpec::ServiceStatus { service: service() },
         ActionSpec::ServiceStart { service: service() },
         ActionSpec::ServiceStop { service: service() },
@@ -96,6 +106,7 @@ fn work() -> NodeWork {
         }],
         cancels: vec![ExecutionId::new("x-9").unwrap()],
         discharges: vec![ObligationId::new("o-9").unwrap()],
+        left_out: vec![ObligationId::new("o-8").unwrap()],
         confirmed: vec![ExecutionId::new("x-8").unwrap()],
     }
 }

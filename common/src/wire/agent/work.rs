@@ -1,7 +1,9 @@
 //! What an agent is told.
 
 use quorate_model::session::{Assignment, NodeInstance, NodeProbe, NodeWork, Welcome};
-use quorate_model::{ActionSpec, DurationMs, Epoch, InstanceId, Release, ServiceName, Timestamp};
+use quorate_model::{
+    ActionSpec, DurationMs, Epoch, InstanceId, Release, ServiceName, Timestamp, TrafficSpec,
+};
 use quorate_proto::agent::v1 as proto;
 
 use super::{
@@ -10,7 +12,7 @@ use super::{
 use crate::wire::invalid::each;
 use crate::wire::text::{printable, read_filled, read_name, read_text};
 use crate::wire::time::{read_duration, read_duration_or, read_timestamp, write_duration, write_timestamp};
-use crate::wire::{Invalid, backup, probe, release, service};
+use crate::wire::{Invalid, backup, probe, release, service, traffic};
 
 /// To an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,8 +147,16 @@ pub fn write_welcome(welcome: &Welcome) -> proto::Welcome {
 /// # Errors
 /// [`Invalid`] with the field.
 pub fn read_work(message: proto::Desired) -> Result<NodeWork, Invalid> {
-    let proto::Desired { generation, assignments, instances, probes, cancels, discharges, confirmed } =
-        message;
+    let proto::Desired {
+        generation,
+        assignments,
+        instances,
+        probes,
+        cancels,
+        discharges,
+        confirmed,
+        left_out,
+    } = message;
     Ok(NodeWork {
         generation,
         assignments: each("assignments", assignments, EXECUTIONS_MAX, read_assignment)?,
@@ -155,13 +165,15 @@ pub fn read_work(message: proto::Desired) -> Result<NodeWork, Invalid> {
         cancels: each("cancels", cancels, EXECUTIONS_MAX, |id| read_name("", id))?,
         discharges: each("discharges", discharges, EXECUTIONS_MAX, |id| read_name("", id))?,
         confirmed: each("confirmed", confirmed, EXECUTIONS_MAX, |id| read_name("", id))?,
+        left_out: each("left_out", left_out, EXECUTIONS_MAX, |id| read_name("", id))?,
     })
 }
 
 /// As a message.
 #[must_use]
 pub fn write_work(work: &NodeWork) -> proto::Desired {
-    let NodeWork { generation, assignments, instances, probes, cancels, discharges, confirmed } = work;
+    let NodeWork { generation, assignments, instances, probes, cancels, discharges, confirmed, left_out } =
+        work;
     proto::Desired {
         generation: *generation,
         assignments: assignments.iter().map(write_assignment).collect(),
@@ -170,6 +182,7 @@ pub fn write_work(work: &NodeWork) -> proto::Desired {
         cancels: cancels.iter().map(ToString::to_string).collect(),
         discharges: discharges.iter().map(ToString::to_string).collect(),
         confirmed: confirmed.iter().map(ToString::to_string).collect(),
+        left_out: left_out.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -256,9 +269,30 @@ pub fn read_action(message: proto::ActionSpec) -> Result<ActionSpec, Invalid> {
             let (service, release) = read_release_action("artifact_revert", m)?;
             ActionSpec::ArtifactRevert { service, release }
         }
+        Kind::TrafficDrain(proto::TrafficDrainAction { service, traffic, restore_within }) => {
+            ActionSpec::TrafficDrain {
+                service: read_name("traffic_drain.service", service)?,
+                traffic: read_traffic("traffic_drain.traffic", traffic)?,
+                restore_within: read_span("traffic_drain.restore_within", restore_within)?,
+            }
+        }
+        Kind::TrafficRestore(proto::TrafficRestoreAction { service, traffic }) => {
+            ActionSpec::TrafficRestore {
+                service: read_name("traffic_restore.service", service)?,
+                traffic: read_traffic("traffic_restore.traffic", traffic)?,
+            }
+        }
         Kind::HostFacts(proto::HostFactsAction {}) => ActionSpec::HostFacts,
         Kind::HostDiagnose(proto::HostDiagnoseAction {}) => ActionSpec::HostDiagnose,
     })
+}
+
+fn read_traffic(
+    field: &str,
+    message: Option<quorate_proto::v1::TrafficSpec>,
+) -> Result<TrafficSpec, Invalid> {
+    let traffic = message.ok_or_else(|| Invalid::missing(field))?;
+    traffic::read_traffic(traffic).map_err(|i| i.within(field))
 }
 
 fn read_release_action(
@@ -305,6 +339,19 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
         ActionSpec::ArtifactStage { service, release } => Kind::ArtifactStage(of(service, release)),
         ActionSpec::ArtifactActivate { service, release } => Kind::ArtifactActivate(of(service, release)),
         ActionSpec::ArtifactRevert { service, release } => Kind::ArtifactRevert(of(service, release)),
+        ActionSpec::TrafficDrain { service, traffic, restore_within } => {
+            Kind::TrafficDrain(proto::TrafficDrainAction {
+                service: service.to_string(),
+                traffic: Some(traffic::write_traffic(traffic)),
+                restore_within: Some(write_duration(*restore_within)),
+            })
+        }
+        ActionSpec::TrafficRestore { service, traffic } => {
+            Kind::TrafficRestore(proto::TrafficRestoreAction {
+                service: service.to_string(),
+                traffic: Some(traffic::write_traffic(traffic)),
+            })
+        }
         ActionSpec::HostFacts => Kind::HostFacts(proto::HostFactsAction {}),
         ActionSpec::HostDiagnose => Kind::HostDiagnose(proto::HostDiagnoseAction {}),
     };

@@ -33,6 +33,8 @@ pub(super) fn ended(
             | ActionSpec::BackupVerify { .. }
             | ActionSpec::LogRotate { .. }
             | ActionSpec::ArtifactStage { .. }
+            | ActionSpec::TrafficDrain { .. }
+            | ActionSpec::TrafficRestore { .. }
             | ActionSpec::HostFacts
             | ActionSpec::HostDiagnose,
             _,
@@ -92,6 +94,8 @@ fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Relea
         | ActionSpec::LogRotate { .. }
         | ActionSpec::ArtifactStage { .. }
         | ActionSpec::ArtifactRevert { .. }
+        | ActionSpec::TrafficDrain { .. }
+        | ActionSpec::TrafficRestore { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,
     })

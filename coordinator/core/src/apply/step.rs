@@ -121,6 +121,8 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
         StepKind::Revert => "reverting",
         StepKind::Facts => "reading the facts of",
         StepKind::Diagnose => "diagnosing",
+        StepKind::Drain => "draining",
+        StepKind::Restore => "putting traffic back on",
         StepKind::Gate => "watching",
     }
 }
@@ -140,6 +142,8 @@ pub(crate) fn guard(
     match (step.disruptive, action.risk()) {
         (false, RiskClass::Read) => None,
         (false, _) => fence::free(state, &step.node, Some(&operation.id)),
+        // The end of a lane that has its grant: no margin and no cordon keeps a proved instance out of its pool.
+        (true, _) if step.kind == StepKind::Restore => fence::free(state, &step.node, Some(&operation.id)),
         (true, _) => {
             let Some(service) = action.service() else {
                 return Some(Refusal::new(Reason::Internal, "a disruptive step without a service"));
@@ -256,6 +260,8 @@ fn want(state: &mut State, made: &Execution) {
         | ActionSpec::BackupVerify { .. }
         | ActionSpec::LogRotate { .. }
         | ActionSpec::ArtifactStage { .. }
+        | ActionSpec::TrafficDrain { .. }
+        | ActionSpec::TrafficRestore { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => return,
     };

@@ -5,8 +5,10 @@ use alloc::format;
 use alloc::string::String;
 
 use quorate_model::backup::{BackupPolicy, LogRotation};
+use quorate_model::traffic::{POOL_NAME_MAX_BYTES, is_pool_name};
 use quorate_model::{
-    Driver, DurationMs, GroupSpec, NodeName, ProbeKind, ProbeSpec, QuorumPolicy, Reason, Refusal, ServiceSpec,
+    Driver, DurationMs, GroupSpec, NodeName, ProbeKind, ProbeSpec, QuorumPolicy, Reason, Refusal,
+    ServiceSpec, TrafficSpec,
 };
 
 use crate::safety::quorum::required;
@@ -102,6 +104,9 @@ pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
     }
     if let Some(policy) = &spec.log_rotation {
         check_rotation(policy)?;
+    }
+    if let Some(wanted) = &spec.traffic {
+        check_traffic(wanted)?;
     }
     for vars in spec.vars.values() {
         if vars.len() > LABELS_MAX {
@@ -241,6 +246,18 @@ fn check_rotation(policy: &LogRotation) -> Result<(), Refusal> {
     text("log_rotation.create_owner", &policy.create_owner)?;
     if policy.keep == 0 || policy.keep > 1_000 {
         return Err(bad("log_rotation.keep: expected 1 to 1000"));
+    }
+    Ok(())
+}
+
+fn check_traffic(wanted: &TrafficSpec) -> Result<(), Refusal> {
+    span("traffic.drain_timeout", wanted.drain_timeout)?;
+    limited("traffic.server", &wanted.server, POOL_NAME_MAX_BYTES)?;
+    if !is_pool_name(&wanted.backend) {
+        return Err(bad("traffic.backend: it is no pool's name"));
+    }
+    if usize::try_from(wanted.min_up).is_ok_and(|min_up| min_up > GROUP_MEMBERS_MAX) {
+        return Err(bad(format!("traffic.min_up: expected at most {GROUP_MEMBERS_MAX}")));
     }
     Ok(())
 }

@@ -34,7 +34,13 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
         StepKind::Rotate => ROTATE_DEADLINE,
         StepKind::Stage => STAGE_DEADLINE,
         StepKind::Activate | StepKind::Revert => stop.plus(start).plus(INSTALL_DEADLINE).plus(SERVICE_SLACK),
-        StepKind::Status | StepKind::Facts | StepKind::Diagnose | StepKind::Gate => LOOK_DEADLINE,
+        // A drain and its way back stand around an action and bring their own time.
+        StepKind::Status
+        | StepKind::Facts
+        | StepKind::Diagnose
+        | StepKind::Drain
+        | StepKind::Restore
+        | StepKind::Gate => LOOK_DEADLINE,
     }
 }
 
@@ -51,6 +57,8 @@ fn is_gated(kind: StepKind, disruptive: bool) -> bool {
         | StepKind::Stage
         | StepKind::Facts
         | StepKind::Diagnose
+        | StepKind::Drain
+        | StepKind::Restore
         | StepKind::Gate => false,
     }
 }

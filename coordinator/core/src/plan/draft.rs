@@ -11,12 +11,12 @@ use quorate_model::{
 };
 
 use super::targets::{Job, Target};
-use super::{PARALLEL_DEFAULT, actions, order, releases, waves};
+use super::{PARALLEL_DEFAULT, actions, order, releases, traffic, waves};
 use crate::apply::step::doing;
 use crate::observations::Observations;
 use crate::safety::availability::{Availability, availability};
 use crate::safety::{Evidence, freeze};
-use crate::state::plan::{PlanRequest, PlanWave, QuorumLine, Resource, Touch};
+use crate::state::plan::{PlanRequest, PlanStep, PlanWave, QuorumLine, Resource, Touch};
 use crate::state::{Group, State};
 
 /// A plan in the making.
@@ -340,12 +340,17 @@ impl<'a> Draft<'a> {
                 continue;
             }
             wave.hold = policy.hold;
-            let mut steps = Vec::new();
+            let (mut steps, mut waiting): (Vec<PlanStep>, Option<PlanStep>) = (Vec::new(), None);
             for step in wave.steps.drain(..) {
+                // It is looked at under load: behind a load balancer only once it is back in the pool.
+                let back = step.kind == StepKind::Restore;
+                steps.extend(waiting.take_if(|_| !back));
                 let hold = actions::hold(self.request, &step);
                 steps.push(step);
-                steps.extend(hold);
+                steps.extend(waiting.take());
+                waiting = hold;
             }
+            steps.extend(waiting);
             wave.steps = steps;
         }
     }
@@ -368,8 +373,10 @@ impl<'a> Draft<'a> {
                 step.quorum =
                     stands.iter().filter_map(|s| line(s, target, targets.clone(), *stopped)).collect();
             }
+            steps.extend(traffic::drain(self.state, self.request, target));
             steps.push(step);
             steps.extend(actions::gate(self.state, self.request, target));
+            steps.extend(traffic::restore(self.state, self.request, target));
         }
         let gone =
             targets.filter(|t| t.kind == StepKind::Stop && stands.iter().any(|s| s.up.contains(&t.node)));

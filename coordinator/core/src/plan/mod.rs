@@ -8,6 +8,7 @@ mod draft;
 mod order;
 mod releases;
 mod targets;
+mod traffic;
 mod waves;
 mod words;
 
@@ -58,6 +59,7 @@ pub fn plan(
     // Again: those that are left may all be frozen.
     draft.check_freezes(&job)?;
     draft.check_capabilities(&job)?;
+    traffic::check_capabilities(state, obs, &job)?;
     order::sort(state, obs, &job.service, &mut job.targets);
     draft.build(&job)?;
     finish(state, request, now, mint, job, draft)

@@ -18,6 +18,7 @@ pub mod operation;
 pub mod plan;
 pub mod release;
 pub mod settings;
+pub mod traffic;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_core::command::{Command, Entry, ExecutionCommand, Report};
+use quorate_core::command::{Command, Entry, ExecutionCommand, ObligationCommand, Report};
 use quorate_core::desired::peer_of;
 use quorate_core::next::next;
 use quorate_core::observations::NodeObservation;
 use quorate_core::{Answer, desired};
 use quorate_model::{
     ActionKind, ActionOutcome, ActionSpec, ExecutionId, ExecutionState, InstanceId, InstanceReading,
-    InstanceRole, InstanceState, NodeName, Principal, ProbeName, ProbeReading, Reason, ReleaseReceipt, Sync,
-    Timestamp,
+    InstanceRole, InstanceState, NodeName, ObligationId, ObligationState, Principal, ProbeName, ProbeReading,
+    Reason, ReleaseReceipt, Sync, Timestamp,
 };
 
 use crate::world::{World, node, service};
@@ -60,6 +60,8 @@ pub(crate) struct Fleet {
     pub(crate) leader: NodeName,
     pub(crate) mischief: Mischief,
     begun: BTreeMap<ExecutionId, Timestamp>,
+    /// What is out of its pool, and the undo that is owed for it.
+    out: BTreeMap<InstanceId, ObligationId>,
     pub(crate) results: BTreeMap<ExecutionId, ExecutionState>,
     /// The fewest voters that served at once, per group.
     pub(crate) least: BTreeMap<String, usize>,
@@ -73,6 +75,7 @@ impl Fleet {
             leader: node("node1"),
             mischief: Mischief::default(),
             begun: BTreeMap::new(),
+            out: BTreeMap::new(),
             results: BTreeMap::new(),
             least: BTreeMap::new(),
         }
@@ -162,6 +165,17 @@ impl Fleet {
                 continue;
             }
             let wanted = desired(&self.world.state, &name);
+            for id in wanted
+                .discharge
+                .into_iter()
+                .filter(|id| self.out.values().any(|owed| owed == id))
+                .collect::<Vec<_>>()
+            {
+                self.close(&name, id, ObligationState::ExpiredDischarged);
+            }
+            for id in wanted.left_out {
+                self.close(&name, id, ObligationState::Discharged);
+            }
             for execution in wanted.executions {
                 let id = execution.id.clone();
                 let said = if let Some(result) = self.results.get(&id) {
@@ -179,6 +193,7 @@ impl Fleet {
                 } else {
                     self.begun.insert(id.clone(), self.world.now);
                     self.begin(&name, &execution.action);
+                    self.take_out(&name, &id, &execution.action);
                     ExecutionState::Accepted
                 };
                 let late = execution.begin_before < self.world.now;
@@ -251,6 +266,30 @@ impl Fleet {
         }
     }
 
+    /// A drain owes its undo before it begins.
+    fn take_out(&mut self, name: &NodeName, execution: &ExecutionId, action: &quorate_model::ActionSpec) {
+        let quorate_model::ActionSpec::TrafficDrain { service, .. } = action else { return };
+        let id = ObligationId::new(format!("{execution}:restore")).unwrap();
+        let instance = InstanceId { node: name.clone(), service: service.clone() };
+        let command = ObligationCommand::Open {
+            id: id.clone(),
+            node: name.clone(),
+            execution: execution.clone(),
+            what: format!("put {instance} back into its pool"),
+            due_at: self.world.now.plus(quorate_model::DurationMs::from_secs(600)),
+        };
+        self.out.insert(instance, id);
+        let answer = self.world.system(Command::Obligation(command));
+        assert!(answer.refusal().is_none(), "{answer:?}");
+    }
+
+    fn close(&mut self, name: &NodeName, id: ObligationId, state: ObligationState) {
+        self.out.retain(|_, owed| *owed != id);
+        let command = ObligationCommand::Close { id, node: name.clone(), state };
+        let answer = self.world.system(Command::Obligation(command));
+        assert!(answer.refusal().is_none(), "{answer:?}");
+    }
+
     /// Actions whose time is over have their effect, whether anybody hears of it or not.
     fn finish(&mut self, name: &NodeName) {
         let due: Vec<_> = self
@@ -278,6 +317,11 @@ impl Fleet {
             let Some(on) = action.service() else { continue };
             let instance = InstanceId { node: name.clone(), service: on.clone() };
             self.install(&instance, &action);
+            if let ActionSpec::TrafficRestore { .. } = action
+                && let Some(owed) = self.out.remove(&instance)
+            {
+                self.close(name, owed, ObligationState::Discharged);
+            }
             let back = action.kind() == ActionKind::ArtifactRevert;
             let sick = if back { &self.mischief.stuck } else { &self.mischief.sick };
             let sick = sick.contains(name);

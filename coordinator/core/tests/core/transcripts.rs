@@ -11,8 +11,8 @@ use quorate_core::state::plan::{Change, Goal, Plan, PlanRequest, Verb};
 use quorate_core::{Answer, explain};
 use quorate_model::backup::BackupPolicy;
 use quorate_model::{
-    DurationMs, FreezeName, FreezeSpec, HookName, Install, OnFailure, OperationId, Promotion, Refusal,
-    RequestId, Selector, Share, WorkloadName,
+    BalancerName, DurationMs, FreezeName, FreezeSpec, HookName, Install, OnFailure, OnTimeout, OperationId,
+    Promotion, Refusal, RequestId, Selector, Share, TrafficSpec, WorkloadName,
 };
 
 use crate::agents::{Fleet, TICK_MS};
@@ -46,6 +46,16 @@ impl Run {
                 if options.contains(&"installed") {
                     let (dir, file) = ("/opt/${service}".into(), name.to_string());
                     declared.install = Some(Install::Binary { dir, file });
+                }
+                if options.contains(&"balanced") {
+                    declared.traffic = Some(TrafficSpec {
+                        adapter: BalancerName::new("edge").unwrap(),
+                        backend: "app".into(),
+                        server: "${node}".into(),
+                        drain_timeout: DurationMs::from_secs(60),
+                        on_timeout: OnTimeout::Fail,
+                        min_up: 2,
+                    });
                 }
                 self.fleet.world.declare(declared);
                 self.fleet.bring_up(name);

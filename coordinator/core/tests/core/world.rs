@@ -244,6 +244,7 @@ pub(crate) fn spec(name: &str) -> ServiceSpec {
         start_timeout: DurationMs::from_secs(10),
         backup: None,
         install: None,
+        traffic: None,
         log_rotation: None,
         vars: BTreeMap::new(),
         labels: BTreeMap::new(),

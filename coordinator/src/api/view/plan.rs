@@ -27,9 +27,10 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         warnings,
         summary,
     } = plan;
-    // A host that is only given an artifact is not changed by that.
-    let actions =
-        waves.iter().flat_map(|w| &w.steps).filter(|s| !matches!(s.kind, StepKind::Gate | StepKind::Stage));
+    // What stands around an action is no change of its own, and a host that is only given an artifact is not changed by that.
+    let around =
+        |kind| matches!(kind, StepKind::Gate | StepKind::Stage | StepKind::Drain | StepKind::Restore);
+    let actions = waves.iter().flat_map(|w| &w.steps).filter(|s| !around(s.kind));
     let mut notes = warnings.clone();
     notes.push(summary.clone());
     let mut index = 0;

@@ -86,14 +86,21 @@ pub(super) fn begin(state: &mut State, id: &OperationId) {
     operation.rollback_from = Some(from);
     for (wave, index) in (from..).zip(owed) {
         let Some(done) = operation.step(index).cloned() else { continue };
-        let gate = operation
+        let lane: Vec<Step> = operation
             .steps
             .iter()
-            .find(|s| s.wave == done.wave && s.node == done.node && s.gate.is_some() && !s.is_hold())
-            .cloned();
-        let back = Step { kind: StepKind::Revert, action: done.undo.clone(), ..fresh(&done, wave) };
-        operation.steps.push(back);
-        operation.steps.extend(gate.map(|gate| fresh(&gate, wave)));
+            .filter(|s| s.wave == done.wave && s.node == done.node && !s.is_hold())
+            .cloned()
+            .collect();
+        // What stands around the action stands around its undo: out of the pool, proved to serve, back in the pool.
+        operation.steps.extend(lane.iter().map(|step| {
+            let back = fresh(step, wave);
+            if step.undo.is_some() {
+                Step { kind: StepKind::Revert, action: step.undo.clone(), ..back }
+            } else {
+                back
+            }
+        }));
         operation.waves.push(Wave {
             label: String::from(LABEL),
             state: WaveState::Pending,

@@ -12,7 +12,7 @@ use quorate_model::{
 use super::{ATTEMPTS_MAX, failing};
 use crate::apply::{Context, release};
 use crate::state::operation::{Failure, Operation, is_over};
-use crate::state::{Execution, State};
+use crate::state::{Execution, State, traffic};
 
 /// Ends a step. After a failure the rest of its lane is skipped; what that leads to beyond the failure budget is weighed apart.
 pub(in crate::apply) fn end(
@@ -27,6 +27,7 @@ pub(in crate::apply) fn end(
     let (reached, failure) = if nothing_left { (StepState::Skipped, None) } else { (reached, failure) };
     let tells_nothing = failure.is_some() && failing::tells_nothing(state, id, index);
     let Some(operation) = state.operations.get_mut(id) else { return };
+    let failure = failure.map(|failure| with_pool(operation, index, failure));
     let Some(step) = operation.step_mut(index) else { return };
     step.state = reached;
     step.ended_at = Some(context.now);
@@ -41,6 +42,15 @@ pub(in crate::apply) fn end(
     }
     tidy(operation, context);
     release_lanes(state, id);
+}
+
+/// A failure that leaves its instance out of a load balancer's pool says so.
+fn with_pool(operation: &Operation, index: u32, failure: Failure) -> Failure {
+    let left_out = operation.step(index).and_then(|s| traffic::left_out(operation, s.wave, &s.node));
+    match left_out {
+        Some(text) => Failure { message: format!("{}; {text}", failure.message), ..failure },
+        None => failure,
+    }
 }
 
 /// What is left of a lane does not happen. A host without the artifact has no later lane either.

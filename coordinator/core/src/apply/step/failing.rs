@@ -120,6 +120,8 @@ fn stuck(operation: &mut Operation, context: &Context<'_>, failure: &Failure) {
         | ActionSpec::LogRotate { .. }
         | ActionSpec::ArtifactStage { .. }
         | ActionSpec::ArtifactActivate { .. }
+        | ActionSpec::TrafficDrain { .. }
+        | ActionSpec::TrafficRestore { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,
     });

@@ -1,0 +1,56 @@
+//! Does one undo that is owed: a hook of the host's own, or the way back into a load balancer's pool.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::hooks::Hooks;
+use super::journal::{Owed, OwedTraffic};
+use super::settings::Settings;
+use crate::actions::{Balancers, HookRunner, host_driver, traffic};
+use crate::host::Host;
+
+/// Longest run of one undo, beside the time that health must hold.
+const UNDO_LIMIT: Duration = Duration::from_secs(60);
+
+/// The hand that undoes.
+pub(super) struct Undoer {
+    host: Arc<dyn Host>,
+    settings: Settings,
+    hooks: Arc<Hooks>,
+}
+
+impl Undoer {
+    /// Over the real host.
+    pub(super) fn new(host: Arc<dyn Host>, settings: Settings, hooks: Hooks) -> Self {
+        Self { host, settings, hooks: Arc::new(hooks) }
+    }
+
+    /// Does it once, and says what was done, or why not, in one line.
+    pub(super) async fn undo(&self, owed: &Owed) -> Result<String, String> {
+        match (&owed.hook, &owed.traffic) {
+            (Some(hook), _) => match self.hooks.run(hook, &owed.instance, UNDO_LIMIT).await {
+                Ok(report) if report.ok => Ok(format!("hook {hook} was run by the helper alone")),
+                Ok(report) => Err(format!("hook {hook}: {}", report.ended)),
+                Err(error) => Err(error.message),
+            },
+            (None, Some(wanted)) => self.put_back(owed, wanted).await,
+            (None, None) => Err("the journal does not say what is owed".to_owned()),
+        }
+    }
+
+    async fn put_back(&self, owed: &Owed, wanted: &OwedTraffic) -> Result<String, String> {
+        let out = |why: String| format!("kept out of the pool {}: {why}", wanted.traffic.backend);
+        let config = self.settings.current();
+        let hooks = Arc::clone(&self.hooks) as Arc<dyn HookRunner>;
+        let pool = Balancers::new(Arc::clone(&self.host), config.balancers.clone())
+            .pool(&wanted.traffic, &owed.instance, hooks)
+            .map_err(|e| out(e.message))?;
+        let settle = config.balancers.get(&wanted.traffic.adapter).map_or(Duration::ZERO, |b| b.settle);
+        let driver = host_driver(Arc::clone(&self.host), wanted.driver.clone());
+        let limit = UNDO_LIMIT.saturating_add(settle);
+        match tokio::time::timeout(limit, traffic::undo(&pool, driver.as_ref())).await {
+            Ok(done) => done.map_err(out),
+            Err(_) => Err(out(format!("it was not shown to be healthy within {limit:?}"))),
+        }
+    }
+}

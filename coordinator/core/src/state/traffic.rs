@@ -1,0 +1,64 @@
+//! What becomes of an instance that a lane has taken out of its load balancer's pool.
+
+use alloc::format;
+use alloc::string::String;
+
+use quorate_model::{ActionSpec, ExecutionState, NodeName, StepKind, StepState};
+
+use super::operation::{Operation, Step};
+use super::{Execution, Obligation, State};
+
+/// What is to be done about an undo that is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing yet: who owes it is at work.
+    Later,
+    /// It is done now.
+    Undo,
+    /// It is closed and not done: what it keeps out is not fit to come back.
+    LeaveOut,
+}
+
+/// What is due of an undo: as long as its execution is at work nothing, and for a drain as long as its lane is.
+///
+/// A lane that failed has shown that its instance cannot serve, and one that stopped it meant it to be out: nobody puts it
+/// back but a start, which proves it first. A lane that was canceled has shown nothing; its host puts the instance back once
+/// it is healthy.
+#[must_use]
+pub fn due(state: &State, obligation: &Obligation) -> Due {
+    let Some(execution) = state.executions.get(&obligation.execution) else { return Due::Undo };
+    let operation = state.operations.get(&execution.operation);
+    let held = matches!(execution.action, ActionSpec::TrafficDrain { .. })
+        && execution.state == ExecutionState::Succeeded;
+    match operation {
+        Some(operation) if held => lane_due(operation, execution),
+        Some(operation) if !execution.state.is_final() && !operation.state.is_terminal() => Due::Later,
+        Some(_) | None => Due::Undo,
+    }
+}
+
+fn lane_due(operation: &Operation, execution: &Execution) -> Due {
+    let Some(drain) = operation.step(execution.step) else { return Due::Undo };
+    if operation.lane_is_open(drain.wave, &drain.node) && !operation.state.is_terminal() {
+        return Due::Later;
+    }
+    let failed = lane(operation, drain.wave, &drain.node).any(|step| step.state == StepState::Failed);
+    let stopped = lane(operation, drain.wave, &drain.node)
+        .any(|step| step.kind == StepKind::Stop && step.state == StepState::Succeeded);
+    if failed || stopped { Due::LeaveOut } else { Due::Undo }
+}
+
+fn lane<'a>(operation: &'a Operation, wave: u32, node: &'a NodeName) -> impl Iterator<Item = &'a Step> {
+    operation.steps.iter().filter(move |step| step.wave == wave && step.node == *node)
+}
+
+/// What a failure in this lane means for the pool, if it was taken out and not put back.
+#[must_use]
+pub fn left_out(operation: &Operation, wave: u32, node: &NodeName) -> Option<String> {
+    let done = |kind: StepKind| {
+        lane(operation, wave, node).find(|step| step.kind == kind && step.state == StepState::Succeeded)
+    };
+    let drain = done(StepKind::Drain).filter(|_| done(StepKind::Restore).is_none())?;
+    let Some(ActionSpec::TrafficDrain { traffic, .. }) = &drain.action else { return None };
+    Some(format!("{node} is left out of the pool {}", traffic.backend))
+}
