@@ -165,12 +165,9 @@ impl Fleet {
                 continue;
             }
             let wanted = desired(&self.world.state, &name);
-            for id in wanted
-                .discharge
-                .into_iter()
-                .filter(|id| self.out.values().any(|owed| owed == id))
-                .collect::<Vec<_>>()
-            {
+            let own = |id: &ObligationId| self.out.values().any(|owed| owed == id);
+            let discharge: Vec<ObligationId> = wanted.discharge.into_iter().filter(own).collect();
+            for id in discharge {
                 self.close(&name, id, ObligationState::ExpiredDischarged);
             }
             for id in wanted.left_out {

@@ -138,7 +138,7 @@ async fn a_drain_owes_its_way_back_first_and_measures_its_end() {
     let outcome = execute(&b.context, &restore(traffic(2))).await.expect("restored");
     assert!(edge.is_in("s1") && outcome.message.contains("serves"), "{}", outcome.message);
     execute(&b.context, &restore(traffic(2))).await.expect("restored");
-    assert_eq!(b.recorder.lines().last().map(String::as_str), Some("settle node1/ledger"));
+    assert_eq!(b.recorder.lines().last().map(String::as_str), Some("settle ledger@node1"));
 }
 
 #[tokio::test]
