@@ -133,7 +133,7 @@ pub async fn run(args: LedgerArgs, build: &Build) -> anyhow::Result<ExitCode> {
 async fn prepare(config: LedgerConfig, log: LogFile) -> anyhow::Result<Option<(Arc<Node>, TcpListener)>> {
     log.line(
         "INFO",
-        &format!("start version={} pid={} at={}", config.version, std::process::id(), config.at()),
+        &format!("start pid={} at={} version={}", std::process::id(), config.at(), config.version),
     );
     let ready = async {
         let misbehave = config.misbehave_now()?;
