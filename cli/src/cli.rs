@@ -64,7 +64,7 @@ pub enum Command {
     Token(commands::token::TokenCommand),
     #[command(subcommand)]
     Audit(commands::audit::AuditCommand),
-    /// Declares what fleet files hold: services, groups, …
+    /// Declares what fleet files hold: services, groups, freezes
     Apply(commands::apply::ApplyArgs),
     /// What fleet files would change; changes nothing
     Diff(commands::diff::DiffArgs),

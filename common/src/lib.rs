@@ -2,6 +2,7 @@
 
 mod causes;
 pub mod config;
+pub mod expression;
 pub mod task;
 pub mod telemetry;
 pub mod tls;

@@ -84,6 +84,11 @@ fn audit_records() {
 }
 
 #[test]
+fn answers_of_probes_and_expressions() {
+    fuzz("10_probes");
+}
+
+#[test]
 fn the_same_seed_makes_the_same_inputs() {
     let corpus = [b"one".to_vec(), b"another".to_vec()];
     let made = |seed| {

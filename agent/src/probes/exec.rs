@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use quorate_common::with_causes;
+use quorate_model::probe::MetricProbe;
 use quorate_model::service::Driver;
-use quorate_model::{DurationMs, ProbeKind, ProbeSpec};
+use quorate_model::{DurationMs, ProbeKind, ProbeSpec, Timestamp};
 use tokio::net::{TcpStream, ToSocketAddrs};
 
+use super::measure::{self, Counted, Others};
 use super::plan::{self, HttpAnswer, SoakStart};
 use super::schedule::ProbeKey;
 use super::{Reading, fetch};
@@ -29,6 +31,8 @@ pub struct ProbeTarget {
     pub key: ProbeKey,
     /// What keeps the instance running here; `None` when it runs on another node.
     pub driver: Option<Driver>,
+    /// An expression asks for the document that an HTTP probe reads here. Set by the scheduler, which knows all probes.
+    pub keep_body: bool,
     /// Whether the host's policy lists the program of an `Exec` probe. The caller's verdict; here it is only obeyed.
     pub exec_allowed: bool,
 }
@@ -53,46 +57,57 @@ impl Miss {
     }
 }
 
-/// Takes readings of probes; remembers only what soaks need.
+/// Takes readings of probes; remembers only what soaks and rates need.
 pub struct Prober {
     host: Arc<dyn Host>,
     soaks: Mutex<BTreeMap<ProbeKey, SoakStart>>,
+    counters: Mutex<BTreeMap<ProbeKey, Counted>>,
 }
 
 impl Prober {
     /// A prober on a host.
     #[must_use]
     pub fn new(host: Arc<dyn Host>) -> Self {
-        Self { host, soaks: Mutex::new(BTreeMap::new()) }
+        Self { host, soaks: Mutex::default(), counters: Mutex::default() }
     }
 
-    /// One reading, within the probe's timeout. Whatever goes wrong is a reading that failed, with the reason.
-    pub async fn read(&self, target: &ProbeTarget, spec: &ProbeSpec) -> Reading {
+    /// One reading, within the probe's timeout. Whatever goes wrong is a reading that failed, with the reason. `others` are
+    /// the newest readings of the same instance's other probes, for an expression.
+    pub async fn read(&self, target: &ProbeTarget, spec: &ProbeSpec, others: &Others) -> Reading {
         let began = Instant::now();
         let limit = Duration::from_millis(spec.timeout.0).min(TIMEOUT_MAX);
         let reached = AtomicBool::new(false);
-        let mut reading = match tokio::time::timeout(limit, self.take(target, spec, limit, &reached)).await {
-            Ok(Ok(reading)) => reading,
-            Ok(Err(Miss::Failed(text))) => Reading::new(false, &text),
-            Ok(Err(Miss::Blind(text))) => Reading::blind(&text),
-            Err(_) => {
-                let text = format!("no answer within {} ms", limit.as_millis());
-                // Names may not be told, or packets lost: only who was reached is known to be silent.
-                if reached.load(Ordering::Relaxed) {
-                    Reading::new(false, &text)
-                } else {
-                    Reading::blind(&text)
+        let mut reading =
+            match tokio::time::timeout(limit, self.take(target, spec, others, limit, &reached)).await {
+                Ok(Ok(reading)) => reading,
+                Ok(Err(Miss::Failed(text))) => Reading::new(false, &text),
+                Ok(Err(Miss::Blind(text))) => Reading::blind(&text),
+                Err(_) => {
+                    let text = format!("no answer within {} ms", limit.as_millis());
+                    // Names may not be told, or packets lost: only who was reached is known to be silent.
+                    if reached.load(Ordering::Relaxed) {
+                        Reading::new(false, &text)
+                    } else {
+                        Reading::blind(&text)
+                    }
                 }
-            }
-        };
+            };
         reading.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        reading.at = self.host.now();
+        // An expression is as old as what it rests on.
+        if reading.at == Timestamp::ZERO {
+            reading.at = self.host.now();
+        }
         reading
     }
 
     /// Forgets a probe that is not run any more.
     pub fn forget(&self, key: &ProbeKey) {
         self.soaks().remove(key);
+        self.counters().remove(key);
+    }
+
+    fn counters(&self) -> std::sync::MutexGuard<'_, BTreeMap<ProbeKey, Counted>> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn soaks(&self) -> std::sync::MutexGuard<'_, BTreeMap<ProbeKey, SoakStart>> {
@@ -103,13 +118,18 @@ impl Prober {
         &self,
         target: &ProbeTarget,
         spec: &ProbeSpec,
+        others: &Others,
         limit: Duration,
         reached: &AtomicBool,
     ) -> Result<Reading, Miss> {
         match &spec.kind {
             ProbeKind::Http { url, status, body_contains, json } => {
                 let answer = ask(url, reached).await?;
-                Ok(plan::judge_http(status, body_contains, json, &answer))
+                let mut reading = plan::judge_http(status, body_contains, json, &answer);
+                if target.keep_body {
+                    reading.body = measure::document(&answer);
+                }
+                Ok(reading)
             }
             ProbeKind::Membership { url, paths } => {
                 let answer = ask(url, reached).await?;
@@ -121,6 +141,8 @@ impl Prober {
             }
             ProbeKind::Exec { argv } => self.run(target, argv, limit).await,
             ProbeKind::UnitSoak { min_up } => self.soak(target, *min_up).await,
+            ProbeKind::Metric(metric) => self.metric(target, metric, reached).await,
+            ProbeKind::Expression { expr } => Ok(measure::judge_expression(expr, others, self.host.now())),
         }
     }
 
@@ -139,6 +161,22 @@ impl Prober {
         };
         let stream = if outcome.stderr.total_bytes > 0 { &outcome.stderr } else { &outcome.stdout };
         Ok(plan::judge_exit(code, &how, &stream.tail_text(OUTPUT_MAX_BYTES)))
+    }
+
+    async fn metric(
+        &self,
+        target: &ProbeTarget,
+        metric: &MetricProbe,
+        reached: &AtomicBool,
+    ) -> Result<Reading, Miss> {
+        // Gone while it is asked for: a rate over a gap says nothing about now.
+        let before = self.counters().remove(&target.key);
+        let answer = ask(&metric.url, reached).await?;
+        let (reading, counted) = measure::judge_metric(metric, &answer, before, self.host.monotonic_us());
+        if let Some(counted) = counted {
+            self.counters().insert(target.key.clone(), counted);
+        }
+        Ok(reading)
     }
 
     async fn soak(&self, target: &ProbeTarget, min_up: DurationMs) -> Result<Reading, Miss> {

@@ -10,13 +10,17 @@
 mod exec;
 mod fetch;
 mod json;
+mod measure;
+pub mod page;
 pub mod plan;
 mod schedule;
 
 #[cfg(test)]
 mod tests;
 
-use quorate_model::{InstanceRole, Timestamp};
+use std::sync::Arc;
+
+use quorate_model::{InstanceRole, Millionths, Timestamp};
 
 pub use exec::{ProbeTarget, Prober};
 pub use schedule::{Latest, PROBES_MAX, ProbeKey, Scheduled, Scheduler};
@@ -32,6 +36,12 @@ pub struct Reading {
     pub detail: String,
     /// What was measured: the status, the JSON value compared, the exit code; empty for none.
     pub value: String,
+    /// What was measured, by a metric probe.
+    pub number: Option<Millionths>,
+    /// What an HTTP server answered, by an HTTP probe.
+    pub status: Option<u16>,
+    /// The document it answered, bounded; only where an expression asks for it.
+    pub body: Option<Arc<serde_json::Value>>,
     /// Role of the member, by a membership probe.
     pub role: InstanceRole,
     /// Lag of the member, by a membership probe.
@@ -51,6 +61,9 @@ impl Reading {
             blind: false,
             detail: plan::one_line(detail),
             value: String::new(),
+            number: None,
+            status: None,
+            body: None,
             role: InstanceRole::Unknown,
             lag: None,
             leader: String::new(),

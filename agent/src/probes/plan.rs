@@ -81,6 +81,7 @@ pub fn judge_http(status: &[u16], body_contains: &str, checks: &[JsonCheck], ans
     if reading.value.is_empty() {
         reading.value = answer.status.to_string();
     }
+    reading.status = Some(answer.status);
     reading
 }
 

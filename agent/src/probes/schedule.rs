@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quorate_model::{NodeName, ProbeName, ProbeSpec, ServiceName};
+use quorate_model::{NodeName, ProbeKind, ProbeName, ProbeSpec, ServiceName};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::Reading;
 use super::exec::{ProbeTarget, Prober};
+use super::measure::{self, Others};
 
 /// Most probes of one agent: 64 services with 8 probes each, and as many again looked at on peers.
 pub const PROBES_MAX: usize = 1_024;
@@ -114,6 +115,7 @@ impl Scheduler {
                 set.insert(scheduled.target.key.clone(), scheduled);
             }
         }
+        measure::keep_bodies(&mut set);
         let mut running = locked(&self.running);
         running.retain(|key, run| {
             let keep = set.get(key) == Some(&run.scheduled);
@@ -187,7 +189,16 @@ async fn run(prober: Arc<Prober>, scheduled: Scheduled, results: Results, change
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let reading = prober.read(&target, &spec).await;
+        let others = match spec.kind {
+            ProbeKind::Expression { .. } => measure::others(&locked(&results), &target.key),
+            ProbeKind::Http { .. }
+            | ProbeKind::Tcp { .. }
+            | ProbeKind::Exec { .. }
+            | ProbeKind::UnitSoak { .. }
+            | ProbeKind::Membership { .. }
+            | ProbeKind::Metric(_) => Others::new(),
+        };
+        let reading = prober.read(&target, &spec, &others).await;
         {
             let mut results = locked(&results);
             let next = Latest::after(results.get(&target.key), reading, spec.passes);

@@ -164,10 +164,15 @@ impl Teller {
             ProbeKind::Http { .. }
             | ProbeKind::Tcp { .. }
             | ProbeKind::UnitSoak { .. }
-            | ProbeKind::Membership { .. } => false,
+            | ProbeKind::Membership { .. }
+            | ProbeKind::Metric(_)
+            | ProbeKind::Expression { .. } => false,
         };
         let key = ProbeKey { node: on.clone(), service: service.clone(), probe: probe.probe.name.clone() };
-        Scheduled { target: ProbeTarget { key, driver, exec_allowed }, spec: probe.probe.clone() }
+        Scheduled {
+            target: ProbeTarget { key, driver, keep_body: false, exec_allowed },
+            spec: probe.probe.clone(),
+        }
     }
 
     /// Readings that were not told yet. What does not fit follows with the next ones.
@@ -191,6 +196,7 @@ impl Teller {
                 detail: newest.reading.detail,
                 role: newest.reading.role,
                 lag: newest.reading.lag,
+                value: newest.reading.number,
                 age: now.since(newest.reading.at),
             });
         }

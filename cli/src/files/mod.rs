@@ -122,8 +122,12 @@ impl Document {
     }
 
     fn complaint(&self, invalid: &Invalid) -> Complaint {
-        let Invalid { reason: _, field, why } = invalid;
-        let what = if field.is_empty() { why.clone() } else { format!("{}: {why}", tree::camel(field)) };
+        let Invalid { reason: _, field, why, place } = invalid;
+        let mut what = if field.is_empty() { why.clone() } else { format!("{}: {why}", tree::camel(field)) };
+        // The caret is under the value; where in it, for a value that is a text of its own kind.
+        if let Some((line, at)) = place.as_deref() {
+            what = format!("{what}, at byte {at} of {line:?}");
+        }
         Complaint::new(self.tree.find(field), what)
     }
 

@@ -20,6 +20,7 @@ pub mod calendar;
 pub mod group;
 pub mod id;
 pub mod node;
+pub mod number;
 pub mod observe;
 pub mod operation;
 pub mod principal;
@@ -40,6 +41,7 @@ pub use calendar::{FreezeSpec, FreezeState, InvalidFreeze};
 pub use group::{BftRounding, GroupSpec, GroupState, InstanceRole, QuorumPolicy, Sync};
 pub use id::*;
 pub use node::{Drain, NodeStatus, Scheduling};
+pub use number::Millionths;
 pub use observe::{InstanceReading, ProbeReading};
 pub use operation::{
     ConditionReason, ExecutionState, ObligationState, OperationKind, OperationState, StepKind, StepState,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::group::{InstanceRole, Sync};
 use crate::id::{InstanceId, NodeName, ProbeName};
+use crate::number::Millionths;
 use crate::service::InstanceState;
 use crate::time::Timestamp;
 
@@ -31,6 +32,10 @@ pub struct ProbeReading {
     pub role: InstanceRole,
     /// Lag seen, by a membership probe.
     pub lag: Option<u64>,
+    /// What was measured, by a metric probe.
+    // Left out when there is none, as in the entries that were written before it was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Millionths>,
     /// When, on the coordinator's clock: stamped on arrival minus the age the agent gave.
     pub at: Timestamp,
 }

@@ -1,11 +1,13 @@
 //! Probes: one named measurement of health each, as a service declares it. Running them is the agent's work.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::ProbeName;
+use crate::number::Millionths;
 use crate::time::DurationMs;
 
 words! {
@@ -59,6 +61,50 @@ pub struct MembershipPaths {
     pub max_lag: u64,
 }
 
+/// One comparison with a number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricCheck {
+    /// The comparison.
+    pub op: Comparison,
+    /// The number to compare with.
+    pub value: Millionths,
+}
+
+/// How far a metric may have moved from where it was before a change. At least one side is limited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Most percent above the value before; none for no limit upwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_increase_percent: Option<u32>,
+    /// Most percent below the value before; none for no limit downwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_decrease_percent: Option<u32>,
+    /// A difference of at most this much is always within: percent of a value near zero mean nothing.
+    #[serde(default)]
+    pub min_absolute: Millionths,
+}
+
+/// Which number of a Prometheus page is read, and what is asked of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricProbe {
+    /// `http://host:port/path`.
+    pub url: String,
+    /// Name of the metric, as a sample line begins.
+    pub metric: String,
+    /// Labels that the series must have, with exactly these values; it may have others.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The number is a counter: what is measured is its increase per second between two readings.
+    #[serde(default)]
+    pub rate: bool,
+    /// What must hold of the value; without it the probe passes when the value could be read.
+    #[serde(default)]
+    pub condition: Option<MetricCheck>,
+    /// What a gate asks of the value, compared with the one before the change.
+    #[serde(default)]
+    pub baseline: Option<Baseline>,
+}
+
 /// What a probe does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -99,6 +145,29 @@ pub enum ProbeKind {
         /// Where things are in the document.
         paths: MembershipPaths,
     },
+    /// One number of a Prometheus text page; exactly one series must match.
+    Metric(MetricProbe),
+    /// A CEL expression over the newest readings of the instance's other probes; it must be `true`.
+    Expression {
+        /// `probes.errors.value < 1.0 && probes.health.pass`.
+        expr: String,
+    },
+}
+
+impl ProbeKind {
+    /// How far the value may have moved, where a gate is to compare it.
+    #[must_use]
+    pub const fn baseline(&self) -> Option<&Baseline> {
+        match self {
+            Self::Metric(MetricProbe { baseline, .. }) => baseline.as_ref(),
+            Self::Http { .. }
+            | Self::Tcp { .. }
+            | Self::Exec { .. }
+            | Self::UnitSoak { .. }
+            | Self::Membership { .. }
+            | Self::Expression { .. } => None,
+        }
+    }
 }
 
 /// A probe of a service, run against each instance.

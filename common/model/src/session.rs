@@ -14,6 +14,7 @@ use crate::id::{
     ClusterId, Epoch, ExecutionId, InstanceId, NodeName, ObligationId, OperationId, ProbeName, ServiceName,
 };
 use crate::node::NodeCondition;
+use crate::number::Millionths;
 use crate::operation::{ExecutionState, ObligationState};
 use crate::probe::ProbeSpec;
 use crate::reason::Reason;
@@ -86,6 +87,9 @@ pub struct Reading {
     pub role: InstanceRole,
     /// Lag seen, by a membership probe.
     pub lag: Option<u64>,
+    /// What was measured, by a metric probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Millionths>,
     /// How long ago, on the agent's monotonic clock.
     pub age: DurationMs,
 }

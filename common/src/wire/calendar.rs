@@ -32,6 +32,7 @@ pub fn read_freeze(message: v1::FreezeSpec) -> Result<FreezeSpec, Invalid> {
         reason: why.reason(),
         field: why.field().to_owned(),
         why: why.to_string(),
+        place: None,
     })?;
     // It is shown to everybody who is held up.
     if spec.reason.chars().any(is_deceptive) {

@@ -12,13 +12,15 @@ pub struct Invalid {
     pub field: String,
     /// What is wrong with it, without its value: a hostile value must not travel into logs and terminals.
     pub why: String,
+    /// The line it stands in and the byte where, for a text that its author must be shown. Printable and bounded.
+    pub place: Option<Box<(String, usize)>>,
 }
 
 impl Invalid {
     /// A field and what is wrong with it.
     #[must_use]
     pub fn new(field: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { reason: Reason::InvalidArgument, field: field.into(), why: why.into() }
+        Self { reason: Reason::InvalidArgument, field: field.into(), why: why.into(), place: None }
     }
 
     /// A field that must be there and is not.
@@ -34,7 +36,27 @@ impl Invalid {
             reason: Reason::EmptySelector,
             field: field.into(),
             why: "it chooses nothing; an empty selector never means all".into(),
+            place: None,
         }
+    }
+
+    /// The same, with the place in the line. What may hold anything but plain characters is not shown.
+    #[must_use]
+    pub fn in_line(mut self, line: &str, at: usize) -> Self {
+        /// Around the place: what fits a screen.
+        const AROUND: usize = 48;
+        if line.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+            let from = at.saturating_sub(AROUND);
+            let shown = line.chars().skip(from).take(AROUND.saturating_mul(2)).collect();
+            self.place = Some(Box::new((shown, at.saturating_sub(from))));
+        }
+        self
+    }
+
+    /// The lines of the place, the second with a caret under it; none when there is no place.
+    #[must_use]
+    pub fn caret(&self) -> Vec<String> {
+        self.place.iter().flat_map(|place| [place.0.clone(), format!("{}^", " ".repeat(place.1))]).collect()
     }
 
     /// The same, seen from one level above.

@@ -20,6 +20,12 @@ pub const STATUS_CODES_MAX: usize = 32;
 pub const SPEC_TEXT_MAX_BYTES: usize = 1_024;
 /// Most arguments of a probe's program.
 pub const ARGV_MAX: usize = 64;
+/// Most labels that choose a metric's series; the replicated state has the same limit.
+pub const SERIES_LABELS_MAX: usize = 16;
+/// Largest increase of a metric that may be asked for, in percent; the replicated state has the same limit.
+pub const INCREASE_PERCENT_MAX: u32 = 100_000;
+/// Longest expression of a probe, in bytes.
+pub const EXPRESSION_MAX_BYTES: usize = 1_024;
 /// Most paths or patterns of a backup or rotation.
 pub const PATHS_MAX: usize = 64;
 /// Most nodes that have their own variables in one service: the largest group has 500 members, and some spare.

@@ -14,6 +14,7 @@ pub mod enums;
 pub mod group;
 pub mod invalid;
 pub mod limits;
+pub mod number;
 pub mod outcome;
 pub mod probe;
 pub mod release;

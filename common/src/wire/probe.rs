@@ -1,13 +1,19 @@
 //! Probes.
 
-use quorate_model::probe::{JsonCheck, MembershipPaths};
-use quorate_model::{Comparison, DurationMs, ProbeKind, ProbeSpec};
+use std::collections::BTreeMap;
+
+use quorate_model::probe::{Baseline, JsonCheck, MembershipPaths, MetricCheck, MetricProbe};
+use quorate_model::{Comparison, DurationMs, Millionths, ProbeKind, ProbeSpec};
 use quorate_proto::v1;
 use v1::probe_spec::Kind;
 
 use super::Invalid;
-use super::invalid::each;
-use super::limits::{ARGV_MAX, CHECKS_MAX, SPEC_TEXT_MAX_BYTES, STATUS_CODES_MAX};
+use super::invalid::{at_most, each};
+use super::limits::{
+    ARGV_MAX, CHECKS_MAX, EXPRESSION_MAX_BYTES, INCREASE_PERCENT_MAX, SERIES_LABELS_MAX, SPEC_TEXT_MAX_BYTES,
+    STATUS_CODES_MAX,
+};
+use super::number::{read_number, write_number};
 use super::text::{read_filled, read_name, read_text};
 use super::time::{read_duration_or, write_duration};
 
@@ -59,6 +65,11 @@ pub fn read_probe(message: v1::ProbeSpec) -> Result<ProbeSpec, Invalid> {
             ProbeKind::UnitSoak { min_up }
         }
         Kind::Membership(probe) => read_membership(probe).map_err(|i| i.within("membership"))?,
+        Kind::Metric(probe) => ProbeKind::Metric(read_metric(probe).map_err(|i| i.within("metric"))?),
+        // What it names is checked with the service, which knows the other probes.
+        Kind::Expression(v1::ExpressionProbe { expr }) => {
+            ProbeKind::Expression { expr: read_filled("expression.expr", expr, EXPRESSION_MAX_BYTES)? }
+        }
     };
     if from_peer && matches!(kind, ProbeKind::Exec { .. } | ProbeKind::UnitSoak { .. }) {
         return Err(Invalid::new("from_peer", "this kind of probe runs on the node itself only"));
@@ -95,7 +106,7 @@ fn read_http(message: v1::HttpProbe) -> Result<ProbeKind, Invalid> {
 
 fn read_check(message: v1::JsonCheck) -> Result<JsonCheck, Invalid> {
     let v1::JsonCheck { path, op, value } = message;
-    let op = Comparison::parse(&op).ok_or_else(|| Invalid::new("op", "it must be one of == != < <= > >="))?;
+    let op = read_op(&op)?;
     let value = read_filled("value", value, SPEC_TEXT_MAX_BYTES)?;
     if serde_json::from_str::<serde_json::Value>(&value).is_err() {
         return Err(Invalid::new("value", "it is not JSON text; a string needs its quotes"));
@@ -116,6 +127,68 @@ fn read_membership(message: v1::MembershipProbe) -> Result<ProbeKind, Invalid> {
         max_lag,
     };
     Ok(ProbeKind::Membership { url: read_url("url", url)?, paths })
+}
+
+fn read_op(op: &str) -> Result<Comparison, Invalid> {
+    Comparison::parse(op).ok_or_else(|| Invalid::new("op", "it must be one of == != < <= > >="))
+}
+
+fn read_metric(message: v1::MetricProbe) -> Result<MetricProbe, Invalid> {
+    let v1::MetricProbe { url, metric, labels, rate, condition, baseline } = message;
+    at_most("labels", labels.len(), SERIES_LABELS_MAX)?;
+    let mut wanted = BTreeMap::new();
+    for (key, value) in labels {
+        let key = read_filled("labels", key, SPEC_TEXT_MAX_BYTES)?;
+        wanted.insert(key, read_text("labels", value, SPEC_TEXT_MAX_BYTES)?);
+    }
+    let read_condition = |v1::MetricCondition { op, value }| {
+        Ok(MetricCheck { op: read_op(&op)?, value: read_number("value", value)? })
+    };
+    Ok(MetricProbe {
+        url: read_url("url", url)?,
+        metric: read_filled("metric", metric, SPEC_TEXT_MAX_BYTES)?,
+        labels: wanted,
+        rate,
+        condition: condition.map(read_condition).transpose().map_err(|i: Invalid| i.within("condition"))?,
+        baseline: baseline.map(read_baseline).transpose().map_err(|i| i.within("baseline"))?,
+    })
+}
+
+fn read_baseline(message: v1::MetricBaseline) -> Result<Baseline, Invalid> {
+    let v1::MetricBaseline { max_increase_percent, max_decrease_percent, min_absolute } = message;
+    if max_increase_percent.is_none() && max_decrease_percent.is_none() {
+        return Err(Invalid::new("max_increase_percent", "a baseline limits at least one side"));
+    }
+    if max_increase_percent.is_some_and(|percent| percent > INCREASE_PERCENT_MAX) {
+        let why = format!("it must be at most {INCREASE_PERCENT_MAX}");
+        return Err(Invalid::new("max_increase_percent", why));
+    }
+    if max_decrease_percent.is_some_and(|percent| percent > 100) {
+        return Err(Invalid::new("max_decrease_percent", "it must be at most 100"));
+    }
+    let min_absolute = read_number("min_absolute", min_absolute)?;
+    if min_absolute < Millionths::ZERO {
+        return Err(Invalid::new("min_absolute", "it must not be negative"));
+    }
+    Ok(Baseline { max_increase_percent, max_decrease_percent, min_absolute })
+}
+
+fn write_metric(probe: &MetricProbe) -> v1::MetricProbe {
+    let MetricProbe { url, metric, labels, rate, condition, baseline } = probe;
+    let condition = condition.as_ref().map(|MetricCheck { op, value }| v1::MetricCondition {
+        op: op.as_str().to_owned(),
+        value: write_number(*value),
+    });
+    let baseline = baseline.as_ref().map(|limits| {
+        let Baseline { max_increase_percent, max_decrease_percent, min_absolute } = limits;
+        v1::MetricBaseline {
+            max_increase_percent: *max_increase_percent,
+            max_decrease_percent: *max_decrease_percent,
+            min_absolute: write_number(*min_absolute),
+        }
+    });
+    let (url, metric, labels) = (url.clone(), metric.clone(), labels.clone());
+    v1::MetricProbe { url, metric, labels, rate: *rate, condition, baseline }
 }
 
 /// As a message.
@@ -139,6 +212,8 @@ pub fn write_probe(probe: &ProbeSpec) -> v1::ProbeSpec {
             let url = url.clone();
             Kind::Membership(v1::MembershipProbe { url, members, key, this, role, serving, lag, max_lag })
         }
+        ProbeKind::Metric(metric) => Kind::Metric(write_metric(metric)),
+        ProbeKind::Expression { expr } => Kind::Expression(v1::ExpressionProbe { expr: expr.clone() }),
     };
     v1::ProbeSpec {
         name: name.as_str().to_owned(),
@@ -195,11 +270,53 @@ mod tests {
             Kind::Exec(v1::ExecProbe { argv: vec!["/bin/true".into(), String::new()] }),
             Kind::UnitSoak(v1::UnitSoakProbe { min_up }),
             Kind::Membership(membership),
+            Kind::Metric(metric()),
+            Kind::Expression(v1::ExpressionProbe { expr: "probes.up.pass".into() }),
         ];
         for kind in kinds {
             let probe = read_probe(v1::ProbeSpec { kind: Some(kind), ..http("http://h") }).unwrap();
             assert_eq!(read_probe(write_probe(&probe)), Ok(probe));
         }
+    }
+
+    fn metric() -> v1::MetricProbe {
+        v1::MetricProbe {
+            url: "http://h:1/metrics".into(),
+            metric: "errors_total".into(),
+            labels: BTreeMap::from([("code".to_owned(), "500".to_owned())]),
+            rate: true,
+            condition: Some(v1::MetricCondition { op: "<".into(), value: 0.8 }),
+            baseline: Some(v1::MetricBaseline {
+                max_increase_percent: Some(50),
+                max_decrease_percent: None,
+                min_absolute: 0.05,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_metric_that_says_nothing_is_refused() {
+        let field = |change: fn(&mut v1::MetricProbe)| {
+            let mut probe = metric();
+            change(&mut probe);
+            read_probe(v1::ProbeSpec { kind: Some(Kind::Metric(probe)), ..http("http://h") })
+                .unwrap_err()
+                .field
+        };
+        assert_eq!(field(|m| m.metric.clear()), "metric.metric");
+        assert_eq!(field(|m| m.url = "ftp://h".into()), "metric.url");
+        assert_eq!(field(|m| m.condition.as_mut().unwrap().op = "~".into()), "metric.condition.op");
+        assert_eq!(field(|m| m.condition.as_mut().unwrap().value = f64::NAN), "metric.condition.value");
+        let none = |m: &mut v1::MetricProbe| m.baseline = Some(v1::MetricBaseline::default());
+        assert_eq!(field(none), "metric.baseline.max_increase_percent");
+        let more = |m: &mut v1::MetricProbe| m.baseline.as_mut().unwrap().max_decrease_percent = Some(101);
+        assert_eq!(field(more), "metric.baseline.max_decrease_percent");
+        let below = |m: &mut v1::MetricProbe| m.baseline.as_mut().unwrap().min_absolute = -1.0;
+        assert_eq!(field(below), "metric.baseline.min_absolute");
+        let many = |m: &mut v1::MetricProbe| {
+            m.labels = (0..17).map(|n| (format!("l{n}"), String::new())).collect();
+        };
+        assert_eq!(field(many), "metric.labels");
     }
 
     #[test]

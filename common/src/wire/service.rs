@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_model::{Driver, DurationMs, NodeName, ServiceSpec};
+use quorate_model::{Driver, DurationMs, NodeName, ProbeKind, ProbeSpec, ServiceSpec};
 use quorate_proto::v1;
 
 use super::invalid::{at_most, each};
@@ -10,6 +10,7 @@ use super::limits::{PROBES_MAX, SPEC_TEXT_MAX_BYTES, VARS_MAX, VARS_NODES_MAX};
 use super::text::{read_label_key, read_labels, read_name, read_text};
 use super::time::{read_duration_or, write_duration};
 use super::{Invalid, backup, probe, release, selector, traffic as balanced};
+use crate::expression::{Expression, Field, Wrong, place_of};
 
 /// Deadline of a stop when the message says none (proto).
 const STOP_TIMEOUT: DurationMs = DurationMs::from_secs(30);
@@ -40,6 +41,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
     if let Some(index) = probes.iter().position(|p| !names.insert(&p.name)) {
         return Err(Invalid::new(format!("probes[{index}].name"), "another probe has this name"));
     }
+    check_expressions(&probes)?;
     Ok(ServiceSpec {
         name: read_name("name", name)?,
         driver: read_driver(driver)?,
@@ -57,6 +59,55 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         install: install.map(release::read_install).transpose().map_err(|i| i.within("install"))?,
         traffic: traffic.map(balanced::read_traffic).transpose().map_err(|i| i.within("traffic"))?,
     })
+}
+
+/// Every expression can be read, and what it names is there to be asked.
+fn check_expressions(probes: &[ProbeSpec]) -> Result<(), Invalid> {
+    for (index, probe) in probes.iter().enumerate() {
+        let ProbeKind::Expression { expr } = &probe.kind else { continue };
+        let checked = Expression::parse(expr).and_then(|read| {
+            read.uses().iter().try_for_each(|(name, field)| check_use(expr, probe, probes, name, *field))
+        });
+        if let Err(Wrong { why, at }) = checked {
+            let invalid = Invalid::new(format!("probes[{index}].expression.expr"), why);
+            return Err(at.map_or(invalid.clone(), |at| invalid.in_line(expr, at)));
+        }
+    }
+    Ok(())
+}
+
+fn check_use(
+    expr: &str,
+    own: &ProbeSpec,
+    probes: &[ProbeSpec],
+    name: &str,
+    field: Field,
+) -> Result<(), Wrong> {
+    let wrong = |why: String| Err(Wrong { why, at: place_of(expr, name) });
+    let Some(probe) = probes.iter().find(|p| p.name.as_str() == name) else {
+        return wrong("no probe of this service has this name".to_owned());
+    };
+    if own.from_peer && !probe.from_peer {
+        return wrong("a peer has no reading of it: it is not from_peer".to_owned());
+    }
+    let has = match (&probe.kind, field) {
+        (ProbeKind::Expression { .. }, _) => {
+            return wrong("an expression looks at measurements, not at expressions".to_owned());
+        }
+        (_, Field::Pass | Field::AgeMs)
+        | (ProbeKind::Metric(_), Field::Value)
+        | (ProbeKind::Http { .. }, Field::Status | Field::Body) => true,
+        (
+            ProbeKind::Http { .. }
+            | ProbeKind::Tcp { .. }
+            | ProbeKind::Exec { .. }
+            | ProbeKind::UnitSoak { .. }
+            | ProbeKind::Membership { .. }
+            | ProbeKind::Metric(_),
+            Field::Value | Field::Status | Field::Body,
+        ) => false,
+    };
+    if has { Ok(()) } else { wrong(format!("this kind of probe has no {}", field.as_str())) }
 }
 
 /// What keeps an instance running.
@@ -201,6 +252,43 @@ mod tests {
             field(v1::ServiceSpec { probes: vec![v1::ProbeSpec::default(); 17], ..message() }),
             "probes"
         );
+    }
+
+    fn with_expression(expr: &str) -> Result<ServiceSpec, Invalid> {
+        use v1::probe_spec::Kind;
+        let probe =
+            |name: &str, kind| v1::ProbeSpec { name: name.into(), kind: Some(kind), ..Default::default() };
+        let url = || "http://h:1/".to_owned();
+        let http = v1::HttpProbe { url: url(), ..Default::default() };
+        let metric = v1::MetricProbe { url: url(), metric: "e".into(), ..Default::default() };
+        let probes = vec![
+            probe("health", Kind::Http(http)),
+            probe("errors", Kind::Metric(metric)),
+            probe("sense", Kind::Expression(v1::ExpressionProbe { expr: expr.into() })),
+        ];
+        read_service(v1::ServiceSpec { probes, ..message() })
+    }
+
+    #[test]
+    fn an_expression_names_what_is_there() {
+        with_expression("probes.health.pass && probes.health.status == 200 && probes.errors.value < 1")
+            .unwrap();
+        for (bad, column) in [
+            ("probes.health.pass && probes.heath.pass", 29),
+            ("probes.health.pass && probes.errors.body.x == 1", 29),
+            ("probes.health.pass && probes.sense.pass", 29),
+            ("probes.health.pass && ", 22),
+        ] {
+            let invalid = with_expression(bad).unwrap_err();
+            assert_eq!(invalid.field, "probes[2].expression.expr", "{bad}");
+            let caret = invalid.caret();
+            assert_eq!(
+                caret.get(1).map(|line| line.len() - 1),
+                Some(column),
+                "{bad}: {caret:?} {}",
+                invalid.why
+            );
+        }
     }
 
     #[test]

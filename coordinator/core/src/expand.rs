@@ -4,6 +4,7 @@
 use alloc::string::{String, ToString};
 
 use quorate_model::backup::{BackupPolicy, LogRotation};
+use quorate_model::probe::MetricProbe;
 use quorate_model::{ActionSpec, Install, NodeName, ProbeKind, ProbeSpec, ServiceSpec, TrafficSpec};
 
 /// Longest text after filling in; a longer one is left as it was.
@@ -67,6 +68,13 @@ pub fn probe(probe: &ProbeSpec, spec: &ServiceSpec, node: &NodeName) -> ProbeSpe
                 fill(path);
             }
         }
+        ProbeKind::Metric(MetricProbe { url, metric, labels, rate: _, condition: _, baseline: _ }) => {
+            fill(url);
+            fill(metric);
+            labels.values_mut().for_each(fill);
+        }
+        // Checked as it stands when it is applied, and evaluated as it stands.
+        ProbeKind::Expression { expr: _ } => {}
     }
     filled
 }

@@ -142,11 +142,10 @@ fn missing(
     index: u32,
     now: Timestamp,
 ) -> Option<String> {
-    let gate = found.step(index)?.gate.as_ref()?;
-    let since = gate::counts_from(found, index);
-    let opened = found.step(index)?.started_at.unwrap_or(now);
-    gate::missing(state, gate, obs.instances.get(&gate.instance), since, now)
-        .or_else(|| gate::held(gate, opened, now))
+    let step = found.step(index)?;
+    let gate = step.gate.as_ref()?;
+    gate::missing(state, found, index, &Evidence::from_observations(obs), now)
+        .or_else(|| gate::held(gate, step.started_at.unwrap_or(now), now))
 }
 
 fn headline(found: &Operation, refusal: Option<&Refusal>, gated: Option<String>) -> String {

@@ -104,8 +104,12 @@ impl Failure {
             Self::Refused(refusal) | Self::RefusedAt { refusal, .. } => {
                 Problem::refused(code(refusal.reason()), refusal)
             }
-            Self::Invalid(_)
-            | Self::Read(_)
+            Self::Invalid(invalid) => {
+                let mut problem = problem(self.reason(), self.to_string());
+                problem.why = invalid.caret().into_iter().map(|line| (String::new(), line)).collect();
+                problem
+            }
+            Self::Read(_)
             | Self::Propose(_)
             | Self::Membership(_)
             | Self::Snapshot(_)

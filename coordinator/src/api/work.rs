@@ -121,6 +121,7 @@ fn read_release(version: &str, artifact: &str, artifacts: Artifacts<'_>) -> Resu
         reason: refusal.reason(),
         field: "artifact".into(),
         why: refusal.what(),
+        place: None,
     })?;
     Ok(ReleaseRequest { version, artifact: digest, size, signature })
 }

@@ -64,10 +64,19 @@ fn is_told_still(spec: &ServiceSpec, instance: &InstanceId, seen: &UnitSeen, rea
         return true;
     }
     let Some(probe) = spec.probes.iter().find(|p| p.name == reading.probe) else { return false };
-    let DurationMs(interval) = probe.interval;
-    let DurationMs(timeout) = probe.timeout;
+    // An expression is as old as what it rests on.
+    let turn = |p: &quorate_model::ProbeSpec| p.interval.0.saturating_add(p.timeout.0);
+    let below = match probe.kind {
+        ProbeKind::Expression { .. } => spec.probes.iter().map(turn).max().unwrap_or(0),
+        ProbeKind::Http { .. }
+        | ProbeKind::Tcp { .. }
+        | ProbeKind::Exec { .. }
+        | ProbeKind::UnitSoak { .. }
+        | ProbeKind::Membership { .. }
+        | ProbeKind::Metric(_) => 0,
+    };
     // Three missed turns, each as long as it may take.
-    let limit = DurationMs(interval.saturating_add(timeout).saturating_mul(3));
+    let limit = DurationMs(turn(probe).saturating_mul(3).saturating_add(below));
     seen.at.since(reading.at) <= limit
 }
 
@@ -107,13 +116,16 @@ fn probed(spec: &ServiceSpec, instance: &InstanceId, current: &[&ProbeReading]) 
     verdict
 }
 
-/// Whether its own node has stably seen that it does not serve. A lagging member or one that is up too short a time serves,
-/// and what a peer does not reach may serve others.
+/// Whether its own node has stably seen that it does not serve. A lagging member, one that is up too short a time or whose
+/// numbers are bad serves, and what a peer does not reach may serve others.
 fn is_failing(spec: &ServiceSpec, instance: &InstanceId, current: &[&ProbeReading]) -> bool {
     spec.probes.iter().any(|probe| {
         let tells = match probe.kind {
             ProbeKind::Http { .. } | ProbeKind::Tcp { .. } | ProbeKind::Exec { .. } => true,
-            ProbeKind::Membership { .. } | ProbeKind::UnitSoak { .. } => false,
+            ProbeKind::Membership { .. }
+            | ProbeKind::UnitSoak { .. }
+            | ProbeKind::Metric(_)
+            | ProbeKind::Expression { .. } => false,
         };
         let own = current.iter().find(|r| r.probe == probe.name && r.from == instance.node);
         tells && own.is_some_and(|r| !r.ok && r.failures >= probe.passes.max(1))

@@ -207,10 +207,22 @@ impl Table {
         let mut inner = self.lock();
         let Some(seen) = inner.nodes.get_mut(node) else { return };
         for reading in readings {
-            let Reading { instance, probe, ok, passes, failures, detail, role, lag, age } = reading;
+            let Reading { instance, probe, ok, passes, failures, detail, role, lag, value, age } = reading;
             let at = now.minus(age);
             let from = node.clone();
-            seen.reading(ProbeReading { instance, from, probe, ok, passes, failures, detail, role, lag, at });
+            seen.reading(ProbeReading {
+                instance,
+                from,
+                probe,
+                ok,
+                passes,
+                failures,
+                detail,
+                role,
+                lag,
+                value,
+                at,
+            });
         }
         seen.readings.retain(|_, reading| now.since(reading.at) < READING_LIFE);
     }

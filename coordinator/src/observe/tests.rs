@@ -59,6 +59,7 @@ fn reading(from: &str, ok: bool, count: u32, at: i64) -> quorate_model::ProbeRea
         detail: String::new(),
         role: InstanceRole::Unknown,
         lag: None,
+        value: None,
         at: Timestamp(at),
     }
 }
@@ -156,6 +157,7 @@ fn a_follower_tells_ages_and_the_leader_uses_its_own_clock() {
         detail: String::new(),
         role: InstanceRole::Unknown,
         lag: None,
+        value: None,
         age: DurationMs(50),
     };
     follower.readings(&node("n1"), vec![seen], Timestamp(51_000));

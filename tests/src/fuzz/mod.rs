@@ -10,6 +10,7 @@ mod config;
 mod entries;
 mod mutate;
 mod paths;
+mod probes;
 mod records;
 mod wire;
 
@@ -35,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "5_paths", body: paths::run, seeds: paths::seeds },
     Target { name: "8_certificates", body: certificates::run, seeds: certificates::seeds },
     Target { name: "9_audit", body: audit::run, seeds: audit::seeds },
+    Target { name: "10_probes", body: probes::run, seeds: probes::seeds },
 ];
 
 /// Runs one target on bytes; for libFuzzer.

@@ -16,6 +16,7 @@ mod backup;
 mod control;
 mod crashes;
 mod files;
+mod gates;
 mod identity;
 mod refusals;
 mod restart;
@@ -54,6 +55,11 @@ const TESTS: &[Test] = &[
     ("upgrade::one_that_crashes_at_once_is_taken_back", upgrade::one_that_crashes_at_once_is_taken_back),
     ("upgrade::one_that_fades_is_taken_back", upgrade::one_that_fades_is_taken_back),
     ("upgrade::back_to_the_release_before", upgrade::back_to_the_release_before),
+    (
+        "gates::an_expression_over_nothing_is_refused_with_its_place",
+        gates::an_expression_over_nothing_is_refused_with_its_place,
+    ),
+    ("gates::a_worse_metric_stops_the_rollout", gates::a_worse_metric_stops_the_rollout),
     ("transport::nothing_without_a_certificate", transport::nothing_without_a_certificate),
     ("transport::only_tls_1_3", transport::only_tls_1_3),
     ("transport::strangers_and_expired_are_refused", transport::strangers_and_expired_are_refused),

@@ -1,4 +1,5 @@
 //! Verdicts on made-up answers, and readings from real loopback servers that behave and misbehave.
 
+mod measure;
 mod network;
 mod verdicts;

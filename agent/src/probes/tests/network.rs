@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use quorate_model::probe::MembershipPaths;
+use quorate_model::probe::{MembershipPaths, MetricProbe};
 use quorate_model::service::Driver;
-use quorate_model::{DurationMs, InstanceRole, NodeName, ProbeKind, ProbeName, ProbeSpec, ServiceName};
+use quorate_model::{
+    DurationMs, InstanceRole, Millionths, NodeName, ProbeKind, ProbeName, ProbeSpec, ServiceName,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -87,12 +89,17 @@ fn http(at: SocketAddr) -> ProbeKind {
 }
 
 fn target() -> ProbeTarget {
-    ProbeTarget { key: key("p"), driver: Some(Driver::Process { name: "ledger".into() }), exec_allowed: true }
+    ProbeTarget {
+        key: key("p"),
+        driver: Some(Driver::Process { name: "ledger".into() }),
+        keep_body: false,
+        exec_allowed: true,
+    }
 }
 
 async fn read(kind: ProbeKind, timeout_ms: u64) -> Reading {
     let host = RealHost::new(None, None).expect("boot id");
-    Prober::new(Arc::new(host)).read(&target(), &spec(kind, timeout_ms)).await
+    Prober::new(Arc::new(host)).read(&target(), &spec(kind, timeout_ms), &BTreeMap::new()).await
 }
 
 #[tokio::test]
@@ -211,22 +218,22 @@ async fn membership_programs_and_soaks() {
     assert!(!r.ok && (r.detail.contains("killed after") || r.detail.contains("no answer")), "{}", r.detail);
     let host = Arc::new(RealHost::new(None, None).expect("boot id"));
     let forbidden = ProbeTarget { exec_allowed: false, ..target() };
-    let refused = Prober::new(host).read(&forbidden, &spec(sh("exit 0"), 5_000)).await;
+    let refused = Prober::new(host).read(&forbidden, &spec(sh("exit 0"), 5_000), &BTreeMap::new()).await;
     assert!(!refused.ok && refused.blind, "the policy's word is no evidence against the instance");
 
     let fake = FakeHost::new(BTreeMap::from([("ledger".to_owned(), FakeUnit::default())]));
     let prober = Prober::new(Arc::new(fake.clone()));
     let soak = spec(ProbeKind::UnitSoak { min_up: DurationMs(50) }, 5_000);
     let end = Instant::now() + Duration::from_secs(10);
-    while !prober.read(&target(), &soak).await.ok {
+    while !prober.read(&target(), &soak, &BTreeMap::new()).await.ok {
         assert!(Instant::now() < end, "it never soaks");
     }
     fake.change("ledger", |u| u.starts += 1);
-    assert!(!prober.read(&target(), &soak).await.ok, "another run");
+    assert!(!prober.read(&target(), &soak, &BTreeMap::new()).await.ok, "another run");
     fake.change("ledger", |u| u.running = false);
-    assert!(!prober.read(&target(), &soak).await.ok);
+    assert!(!prober.read(&target(), &soak, &BTreeMap::new()).await.ok);
     let elsewhere = ProbeTarget { driver: None, ..target() };
-    assert!(!prober.read(&elsewhere, &soak).await.ok);
+    assert!(!prober.read(&elsewhere, &soak, &BTreeMap::new()).await.ok);
 }
 
 #[tokio::test]
@@ -262,4 +269,62 @@ async fn the_scheduler_keeps_one_reading_in_flight_and_the_newest_of_each() {
     assert!(!scheduler.latest().contains_key(&key("p")), "results of probes that are gone are dropped");
     assert_eq!(scheduler.set(Vec::new()), 0);
     assert!(scheduler.latest().is_empty());
+}
+
+#[tokio::test]
+async fn an_expression_looks_at_the_other_probes_of_its_instance() {
+    let page = fixed(ok("# TYPE errors_total counter\nerrors_total{code=\"500\"} 3\n")).await;
+    let json = fixed(ok("{\"paused\": false}")).await;
+    let metric = MetricProbe {
+        url: format!("http://{page}/metrics"),
+        metric: "errors_total".into(),
+        labels: BTreeMap::new(),
+        rate: false,
+        condition: None,
+        baseline: None,
+    };
+    let wanted = |name: &str, kind| {
+        let target = ProbeTarget { key: key(name), ..target() };
+        Scheduled { target, spec: ProbeSpec { name: key(name).probe, ..spec(kind, 2_000) } }
+    };
+    let expr =
+        "probes.errors.value == 3.0 && probes.health.status == 200 && !probes.health.body.paused".to_owned();
+    let scheduler = Scheduler::new(Arc::new(Prober::new(Arc::new(FakeHost::new(BTreeMap::new())))));
+    let mut changes = scheduler.changes();
+    scheduler.set(vec![
+        wanted("errors", ProbeKind::Metric(metric)),
+        wanted("health", http(json)),
+        wanted("sense", ProbeKind::Expression { expr }),
+        wanted("nobody", ProbeKind::Expression { expr: "probes.missing.pass".into() }),
+    ]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let latest = scheduler.latest();
+        let nobody = latest.get(&key("nobody")).map(|l| l.reading.clone());
+        if latest.get(&key("sense")).is_some_and(|l| l.is_stable()) && nobody.is_some() {
+            assert!(nobody.is_some_and(|r| !r.ok && r.blind), "what is not there proves nothing");
+            assert_eq!(latest[&key("errors")].reading.number, Some(Millionths(3_000_000)));
+            return;
+        }
+        assert!(Instant::now() < deadline, "{latest:#?}");
+        let _ = tokio::time::timeout(Duration::from_secs(1), changes.changed()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_is_too_large_or_no_page_fails() {
+    let large = fixed(ok(&"x 1\n".repeat(600_000))).await;
+    let gone = fixed("HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nx 1").await;
+    for at in [large, gone] {
+        let metric = MetricProbe {
+            url: format!("http://{at}/metrics"),
+            metric: "x".into(),
+            labels: BTreeMap::new(),
+            rate: false,
+            condition: None,
+            baseline: None,
+        };
+        let reading = read(ProbeKind::Metric(metric), 5_000).await;
+        assert!(!reading.ok && reading.number.is_none(), "{reading:?}");
+    }
 }

@@ -167,6 +167,7 @@ async fn announced(State(node): Shared, Json(report): Json<Report>) -> Json<Repo
 
 async fn gauges(node: &Node) -> Gauges {
     let (keys, bytes, head) = node.store(|store| (store.keys(), store.bytes(), store.head())).await;
+    let least_p99_us = node.misbehave().latency_p99_ms.unwrap_or(0).saturating_mul(1_000);
     node.look(|view| Gauges {
         keys,
         bytes,
@@ -177,6 +178,7 @@ async fn gauges(node: &Node) -> Gauges {
         leader: view.leader() == Some(node.config.id),
         serving: view.serving(),
         paused: view.standing.paused,
+        least_p99_us,
     })
 }
 

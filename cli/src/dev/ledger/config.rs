@@ -86,6 +86,9 @@ pub struct Misbehave {
     /// Answer 503 for at least this long after the start, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_start_ms: Option<u64>,
+    /// Report at least this as the 99th percentile of latencies, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_p99_ms: Option<u64>,
 }
 
 /// Everything one instance needs to know.

@@ -6,7 +6,7 @@ use quorate_model::node::{Facts, NodeCondition};
 use quorate_model::session::{
     Capability, ExecutionReport, Heartbeat, Hello, InstanceReport, ObligationReport, Reading,
 };
-use quorate_model::{ActionKind, DurationMs, Epoch, InstanceId, InstanceRole, Reason};
+use quorate_model::{ActionKind, DurationMs, Epoch, InstanceId, InstanceRole, Millionths, Reason};
 use quorate_proto::agent::v1 as proto;
 use quorate_proto::v1;
 
@@ -241,7 +241,19 @@ pub fn write_metric(metric: &Metric) -> v1::Metric {
 /// # Errors
 /// [`Invalid`] with the field.
 pub fn read_reading(message: proto::Reading) -> Result<Reading, Invalid> {
-    let proto::Reading { node, service, probe, ok, passes, failures, detail, role, lag, age_ms } = message;
+    let proto::Reading {
+        node,
+        service,
+        probe,
+        ok,
+        passes,
+        failures,
+        detail,
+        role,
+        lag,
+        age_ms,
+        value_millionths,
+    } = message;
     // Most probes see no role; then the field is not set.
     let role = if role == 0 { InstanceRole::Unknown } else { enums::read_instance_role("role", role)? };
     Ok(Reading {
@@ -253,6 +265,7 @@ pub fn read_reading(message: proto::Reading) -> Result<Reading, Invalid> {
         detail: printable(&detail, LINE_MAX_BYTES),
         role,
         lag,
+        value: value_millionths.map(Millionths),
         age: DurationMs(age_ms),
     })
 }
@@ -260,7 +273,7 @@ pub fn read_reading(message: proto::Reading) -> Result<Reading, Invalid> {
 /// As a message.
 #[must_use]
 pub fn write_reading(reading: &Reading) -> proto::Reading {
-    let Reading { instance, probe, ok, passes, failures, detail, role, lag, age } = reading;
+    let Reading { instance, probe, ok, passes, failures, detail, role, lag, value, age } = reading;
     proto::Reading {
         node: instance.node.to_string(),
         service: instance.service.to_string(),
@@ -272,6 +285,7 @@ pub fn write_reading(reading: &Reading) -> proto::Reading {
         role: enums::write_instance_role(*role) as i32,
         lag: *lag,
         age_ms: age.0,
+        value_millionths: value.map(|Millionths(value)| value),
     }
 }
 

@@ -139,6 +139,7 @@ fn said() -> Vec<FromAgent> {
         detail: "200".into(),
         role: InstanceRole::Voter,
         lag: Some(0),
+        value: Some(quorate_model::Millionths(-1)),
         age: DurationMs(12),
     };
     let unit = UnitStatus { active: "active".into(), invocation_id: "t".into(), ..UnitStatus::default() };

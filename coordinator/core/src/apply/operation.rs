@@ -171,6 +171,7 @@ fn create(
         execution: None,
         grant: None,
         readings: Vec::new(),
+        before: Vec::new(),
         failure: None,
         undo: s.undo.clone(),
     });

@@ -13,8 +13,8 @@ use quorate_model::{
 
 use super::{Answer, Context, Effect, backup, validate};
 use crate::command::StepCommand;
-use crate::safety::{Ask, Evidence, budget, disturb_all, fence};
-use crate::state::operation::{Failure, Operation, Step, is_over};
+use crate::safety::{Ask, Evidence, budget, disturb_all, fence, gate};
+use crate::state::operation::{Before, Failure, Operation, Step, is_over};
 use crate::state::{Execution, Grant, State};
 
 mod end;
@@ -36,8 +36,8 @@ pub(super) fn apply(
             start(state, context, (operation, *step), execution, evidence)
         }
         StepCommand::OpenGate { operation, step } => watched::open_gate(state, context, operation, *step),
-        StepCommand::PassGate { operation, step, readings } => {
-            watched::pass_gate(state, context, operation, *step, readings)
+        StepCommand::PassGate { operation, step, readings, evidence } => {
+            watched::pass_gate(state, context, (operation, *step), readings, evidence)
         }
         StepCommand::FailGate { operation, step, reading } => {
             watched::fail_gate(state, context, operation, *step, reading)
@@ -216,6 +216,9 @@ fn start(
     let epoch = state.epoch.next();
     let instance =
         action.service().map(|service| InstanceId { node: step.node.clone(), service: service.clone() });
+    let before = instance.as_ref().map_or_else(Vec::new, |instance| {
+        gate::recorded(state, operation, index, instance, &evidence, context.now)
+    });
     let made = Execution {
         id: execution.clone(),
         operation: id.clone(),
@@ -239,7 +242,7 @@ fn start(
     want(state, &made);
     backup::begun(state, context, &made);
     grant(state, context, &made);
-    mark_started(state, context, &made);
+    mark_started(state, context, &made, before);
     state.open.insert(execution.clone());
     state.executions.insert(execution.clone(), made);
     let answer = Answer::Execution { revision: context.revision, execution: execution.clone(), epoch };
@@ -287,7 +290,7 @@ fn grant(state: &mut State, context: &Context<'_>, made: &Execution) {
     state.grants.insert(made.epoch, grant);
 }
 
-fn mark_started(state: &mut State, context: &Context<'_>, made: &Execution) {
+fn mark_started(state: &mut State, context: &Context<'_>, made: &Execution, before: Vec<Before>) {
     let Some(operation) = state.operations.get_mut(&made.operation) else { return };
     if operation.state == OperationState::Queued {
         operation.state = OperationState::Running;
@@ -301,6 +304,7 @@ fn mark_started(state: &mut State, context: &Context<'_>, made: &Execution) {
         step.execution = Some(made.id.clone());
         step.grant = made.disruptive.then_some(made.epoch);
         step.failure = None;
+        step.before = before;
     }
     tidy(operation, context);
 }
@@ -313,7 +317,7 @@ fn deadline_passed(
     readings: &[ProbeReading],
     message: &str,
 ) -> Result<Effect, Refusal> {
-    let (_, step) = find(state, id, index)?;
+    let (operation, step) = find(state, id, index)?;
     if step.state != StepState::Running {
         return Err(wrong(format!("step {index} of {id} is {}", step.state)));
     }
@@ -330,8 +334,12 @@ fn deadline_passed(
         }
         lost_track(state, context, &execution);
     } else {
+        let judged = match &step.gate {
+            Some(spec) => watched::kept(&gate::verdicts(spec, gate::before(operation, index), readings)),
+            None => watched::kept(readings),
+        };
         if let Some(step) = state.operations.get_mut(id).and_then(|o| o.step_mut(index)) {
-            step.readings = watched::kept(readings);
+            step.readings = judged;
         }
         let failure = Failure { reason: Reason::GateFailed, message };
         end(state, context, id, index, StepState::Failed, Some(failure));

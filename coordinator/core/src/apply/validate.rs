@@ -5,9 +5,10 @@ use alloc::format;
 use alloc::string::String;
 
 use quorate_model::backup::{BackupPolicy, LogRotation};
+use quorate_model::probe::MetricProbe;
 use quorate_model::traffic::{POOL_NAME_MAX_BYTES, is_pool_name};
 use quorate_model::{
-    Driver, DurationMs, GroupSpec, NodeName, ProbeKind, ProbeSpec, QuorumPolicy, Reason, Refusal,
+    Driver, DurationMs, GroupSpec, Millionths, NodeName, ProbeKind, ProbeSpec, QuorumPolicy, Reason, Refusal,
     ServiceSpec, TrafficSpec,
 };
 
@@ -20,6 +21,10 @@ use crate::state::node::{LABEL_MAX_BYTES, LABELS_MAX};
 const TEXT_MAX_BYTES: usize = 1_024;
 /// Paths or globs of one policy.
 const PATHS_MAX: usize = 64;
+/// Most labels that choose a metric's series.
+const SERIES_LABELS_MAX: usize = 16;
+/// Largest increase of a metric that may be asked for: a thousandfold. More is no limit.
+const INCREASE_PERCENT_MAX: u32 = 100_000;
 /// Longest interval, timeout, deadline of a declaration: a day.
 const SPAN_MAX: DurationMs = DurationMs::from_secs(24 * 3_600);
 
@@ -195,6 +200,46 @@ fn check_probe(probe: &ProbeSpec) -> Result<(), Refusal> {
                 return Err(bad(format!("{}: key and this are needed", field("paths"))));
             }
         }
+        ProbeKind::Metric(metric) => check_metric(probe, metric)?,
+        ProbeKind::Expression { expr } => {
+            limited(&field("expr"), expr, SPEC_TEXT_MAX_BYTES)?;
+            if expr.is_empty() {
+                return Err(bad(format!("{}: an expression is needed", field("expr"))));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_metric(probe: &ProbeSpec, metric: &MetricProbe) -> Result<(), Refusal> {
+    let field = |part: &str| format!("probes.{}.{part}", probe.name);
+    let long = |part: &str, value: &str| limited(&field(part), value, SPEC_TEXT_MAX_BYTES);
+    let MetricProbe { url, metric, labels, rate: _, condition: _, baseline } = metric;
+    long("url", url)?;
+    long("metric", metric)?;
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(bad(format!("{}: expected http:// or https://", field("url"))));
+    }
+    if metric.is_empty() || labels.len() > SERIES_LABELS_MAX {
+        return Err(bad(format!("{}: a name, and at most {SERIES_LABELS_MAX} labels", field("metric"))));
+    }
+    for (key, value) in labels {
+        long("labels", key)?;
+        long("labels", value)?;
+    }
+    let Some(limits) = baseline else { return Ok(()) };
+    let (up, down) = (limits.max_increase_percent, limits.max_decrease_percent);
+    if up.is_none() && down.is_none() {
+        return Err(bad(format!("{}: at least one side has a limit", field("baseline"))));
+    }
+    if up.is_some_and(|percent| percent > INCREASE_PERCENT_MAX) || down.is_some_and(|percent| percent > 100) {
+        return Err(bad(format!(
+            "{}: at most {INCREASE_PERCENT_MAX} percent up and 100 down",
+            field("baseline")
+        )));
+    }
+    if limits.min_absolute < Millionths::ZERO {
+        return Err(bad(format!("{}: min_absolute is not negative", field("baseline"))));
     }
     Ok(())
 }

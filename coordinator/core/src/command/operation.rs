@@ -117,6 +117,9 @@ pub enum StepCommand {
         step: u32,
         /// What it rests on.
         readings: Vec<ProbeReading>,
+        /// Readings of all declared voters of its groups, for a gate that asks for their margin.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        evidence: Vec<InstanceReading>,
     },
     /// An instance that is looked at after its wave has turned bad: the gate fails at once.
     FailGate {

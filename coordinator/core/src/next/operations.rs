@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use quorate_model::{
     ConditionReason, ExecutionId, ExecutionState, InstanceId, InstanceReading, NodeName, OperationState,
-    ProbeReading, Reason, Refusal, RiskClass, StepState, Timestamp,
+    ProbeName, ProbeReading, Reason, Refusal, RiskClass, StepState, Timestamp,
 };
 
 use crate::apply::operation::settle;
@@ -73,7 +73,7 @@ fn one(
         return;
     }
     for (index, step) in operation.indexed().filter(|(_, step)| step.state == StepState::Running) {
-        due.extend(running(state, obs, now, operation, index, step));
+        due.extend(running(state, obs, now, operation, (index, step), evidence));
     }
     let mut wanted = unresolved(state, operation).or_else(|| waits_for_somebody(operation));
     let turns = in_order(operation);
@@ -107,8 +107,8 @@ fn running(
     obs: &Observations,
     now: Timestamp,
     operation: &Operation,
-    index: u32,
-    step: &Step,
+    (index, step): (u32, &Step),
+    evidence: &Evidence<'_>,
 ) -> Option<Command> {
     let started = step.started_at.unwrap_or(now);
     let Some(spec) = &step.gate else {
@@ -123,20 +123,20 @@ fn running(
             })
         });
     };
-    let reading = obs.instances.get(&spec.instance);
-    let since = gate::counts_from(operation, index);
-    let readings = || readings_for(reading, spec);
-    if let Some(reading) = reading.filter(|r| gate::turned(spec, r, started).is_some()) {
+    let readings = || readings_for(evidence.get(&spec.instance), spec);
+    if let Some(reading) = evidence.get(&spec.instance).filter(|r| gate::turned(spec, r, started).is_some()) {
         let reading = InstanceReading { probes: readings(), ..reading.clone() };
         let operation = operation.id.clone();
         return Some(Command::Step(StepCommand::FailGate { operation, step: index, reading }));
     }
-    let missing = gate::missing(state, spec, reading, since, now).or_else(|| gate::held(spec, started, now));
+    let missing =
+        gate::missing(state, operation, index, evidence, now).or_else(|| gate::held(spec, started, now));
     match missing {
         None => Some(Command::Step(StepCommand::PassGate {
             operation: operation.id.clone(),
             step: index,
             readings: readings(),
+            evidence: if spec.margin { readings_of(state, obs, &spec.instance) } else { Vec::new() },
         })),
         Some(message) if now.since(started.max(fresh_from(obs, started))) > step.deadline => {
             Some(Command::Step(StepCommand::DeadlinePassed {
@@ -225,15 +225,40 @@ fn begin(
     round.disturbed |= step.disruptive;
     let execution = ExecutionId::new(quorate_model::minted("x", mint()))
         .map_err(|e| Refusal::new(Reason::Internal, format!("{e}")))?;
-    let evidence = if step.disruptive { readings_of(state, obs, step) } else { Vec::new() };
+    let evidence = evidence_of(state, obs, operation, (index, step));
     Ok(Some(Command::Step(StepCommand::Start { operation: id, step: index, execution, evidence })))
 }
 
-/// The readings of every member of the groups that the step touches, without the probes behind them.
-fn readings_of(state: &State, obs: &Observations, step: &Step) -> Vec<InstanceReading> {
+/// What a step begins on: how its groups stand, and the values that the gate behind it compares with.
+fn evidence_of(
+    state: &State,
+    obs: &Observations,
+    operation: &Operation,
+    (index, step): (u32, &Step),
+) -> Vec<InstanceReading> {
     let Some(service) = step.action.as_ref().and_then(|a| a.service()) else { return Vec::new() };
+    let instance = InstanceId { node: step.node.clone(), service: service.clone() };
+    let mut readings = if step.disruptive { readings_of(state, obs, &instance) } else { Vec::new() };
+    let Some(found) = obs.instances.get(&instance) else { return readings };
+    let compared: BTreeSet<&ProbeName> = gate::compared(operation, index).map(|probe| &probe.name).collect();
+    if compared.is_empty() {
+        return readings;
+    }
+    let own = |r: &&ProbeReading| r.from == instance.node && compared.contains(&r.probe);
+    let short = |r: &ProbeReading| ProbeReading { detail: String::new(), ..r.clone() };
+    let probes: Vec<ProbeReading> = found.probes.iter().filter(own).map(short).collect();
+    match readings.iter_mut().find(|r| r.instance == instance) {
+        Some(reading) => reading.probes = probes,
+        None => readings.push(InstanceReading { probes, ..found.clone() }),
+    }
+    readings
+}
+
+/// The readings of every member of an instance's groups, without the probes behind them.
+fn readings_of(state: &State, obs: &Observations, instance: &InstanceId) -> Vec<InstanceReading> {
+    let service = &instance.service;
     let mut nodes: BTreeSet<&NodeName> = BTreeSet::new();
-    for group in state.groups_of(service, &step.node) {
+    for group in state.groups_of(service, &instance.node) {
         nodes.extend(group.spec.voters.iter().chain(&group.spec.learners));
     }
     let reading = |node: &NodeName| {

@@ -2,11 +2,12 @@
 
 use alloc::string::String;
 
-use quorate_model::{DurationMs, InstanceId, ProbeKind, ServiceSpec, StepKind};
+use quorate_model::probe::MetricProbe;
+use quorate_model::{DurationMs, InstanceId, ProbeKind, ProbeSpec, ServiceSpec, StepKind};
 
 use super::{Target, releases};
 use crate::safety::availability::has_membership_probe;
-use crate::state::plan::{GateProbe, GateSpec, PlanRequest, PlanStep};
+use crate::state::plan::{GateBaseline, GateProbe, GateSpec, Goal, PlanRequest, PlanStep};
 use crate::state::{Settings, State};
 
 /// Longest default time of a backup or of reading one again.
@@ -86,7 +87,9 @@ pub(super) fn gate(state: &State, request: &PlanRequest, target: &Target) -> Opt
     }
     let name = target.action.service()?;
     let spec = &state.services.get(name)?.spec;
-    let gate = gate_of(spec, InstanceId { node: target.node.clone(), service: name.clone() });
+    let mut gate =
+        gate_of(spec, target.kind, InstanceId { node: target.node.clone(), service: name.clone() });
+    gate.margin = keeps_margin(&request.goal, target.kind);
     let deadline = request.gate_deadline.unwrap_or_else(|| patience(&state.settings, &gate));
     Some(PlanStep {
         node: target.node.clone(),
@@ -110,13 +113,46 @@ pub(super) fn hold(request: &PlanRequest, gate: &PlanStep) -> Option<PlanStep> {
     Some(PlanStep { gate: Some(spec), deadline: gate.deadline.plus(hold), ..gate.clone() })
 }
 
-fn gate_of(spec: &ServiceSpec, instance: InstanceId) -> GateSpec {
+/// Whether the whole group must stand as it should before a rollout goes on. Not for work that somebody chose node by node, nor
+/// for going back: that is how a group which does not stand is repaired.
+fn keeps_margin(goal: &Goal, kind: StepKind) -> bool {
+    match goal {
+        Goal::Rollout { .. } => kind != StepKind::Revert,
+        Goal::Run { .. }
+        | Goal::Backup { .. }
+        | Goal::Rotate { .. }
+        | Goal::Verify { .. }
+        | Goal::Host { .. } => false,
+    }
+}
+
+/// What a gate compares with before the change. What is started had no value, and what is taken back was wrong before.
+fn baseline_of(probe: &ProbeSpec, kind: StepKind) -> Option<GateBaseline> {
+    match &probe.kind {
+        ProbeKind::Metric(MetricProbe { baseline: Some(limits), rate, .. })
+            if !matches!(kind, StepKind::Start | StepKind::Revert) =>
+        {
+            Some(GateBaseline { limits: limits.clone(), rate: *rate })
+        }
+        ProbeKind::Metric(_)
+        | ProbeKind::Http { .. }
+        | ProbeKind::Tcp { .. }
+        | ProbeKind::Exec { .. }
+        | ProbeKind::UnitSoak { .. }
+        | ProbeKind::Membership { .. }
+        | ProbeKind::Expression { .. } => None,
+    }
+}
+
+fn gate_of(spec: &ServiceSpec, kind: StepKind, instance: InstanceId) -> GateSpec {
     let soak = spec.probes.iter().map(|probe| match &probe.kind {
         ProbeKind::UnitSoak { min_up } => *min_up,
         ProbeKind::Http { .. }
         | ProbeKind::Tcp { .. }
         | ProbeKind::Exec { .. }
-        | ProbeKind::Membership { .. } => DurationMs::ZERO,
+        | ProbeKind::Membership { .. }
+        | ProbeKind::Metric(_)
+        | ProbeKind::Expression { .. } => DurationMs::ZERO,
     });
     GateSpec {
         instance,
@@ -129,10 +165,12 @@ fn gate_of(spec: &ServiceSpec, instance: InstanceId) -> GateSpec {
                 passes: probe.passes,
                 interval: probe.interval,
                 from_peer: probe.from_peer,
+                baseline: baseline_of(probe, kind),
             })
             .collect(),
         caught_up: has_membership_probe(spec),
         hold: DurationMs::ZERO,
+        margin: false,
     }
 }
 

@@ -21,8 +21,8 @@ use crate::observations::Observations;
 use crate::state::State;
 use crate::state::plan::STEPS_MAX;
 pub use crate::state::plan::{
-    Change, GateProbe, GateSpec, Goal, HostVerb, Plan, PlanRequest, PlanStep, PlanWave, QuorumLine, Resource,
-    Touch, Verb,
+    Change, GateBaseline, GateProbe, GateSpec, Goal, HostVerb, Plan, PlanRequest, PlanStep, PlanWave,
+    QuorumLine, Resource, Touch, Verb,
 };
 use draft::Draft;
 use targets::{Job, Target};

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use quorate_model::{
     Drain, DurationMs, GroupState, InstanceId, InstanceReading, InstanceRole, InstanceState, NodeName,
-    NodeStatus, OutMember, OutReason, ProbeKind, ServiceName, ServiceSpec, Sync, Timestamp,
+    NodeStatus, OutMember, OutReason, ProbeKind, ProbeSpec, ServiceName, ServiceSpec, Sync, Timestamp,
 };
 
 use super::quorum::required;
@@ -121,16 +121,26 @@ impl Availability {
     }
 }
 
-/// The largest age of a reading of this service that a decision may rest on: two probe intervals and the slack (I-12).
+/// The largest age of a reading of this service that a decision may rest on: two probe intervals and the slack (I-12). An
+/// expression is as old as what it rests on, and may be one interval older when it is told.
 #[must_use]
 pub fn freshness_limit(state: &State, service: &ServiceName) -> DurationMs {
     let settings = &state.settings;
-    let interval = state
-        .services
-        .get(service)
-        .and_then(|s| s.spec.probes.iter().map(|probe| probe.interval).max())
+    let spec = state.services.get(service).map(|s| &s.spec);
+    let interval = spec
+        .and_then(|spec| spec.probes.iter().map(|probe| probe.interval).max())
         .unwrap_or(settings.default_interval);
-    interval.plus(interval).plus(settings.freshness_slack)
+    let rests = |probe: &ProbeSpec| match probe.kind {
+        ProbeKind::Expression { .. } => true,
+        ProbeKind::Http { .. }
+        | ProbeKind::Tcp { .. }
+        | ProbeKind::Exec { .. }
+        | ProbeKind::UnitSoak { .. }
+        | ProbeKind::Membership { .. }
+        | ProbeKind::Metric(_) => false,
+    };
+    let below = if spec.is_some_and(|s| s.probes.iter().any(rests)) { interval } else { DurationMs::ZERO };
+    interval.plus(interval).plus(below).plus(settings.freshness_slack)
 }
 
 /// Whether a membership probe tells how far an instance has caught up.
@@ -141,7 +151,9 @@ pub fn has_membership_probe(spec: &ServiceSpec) -> bool {
         ProbeKind::Http { .. }
         | ProbeKind::Tcp { .. }
         | ProbeKind::Exec { .. }
-        | ProbeKind::UnitSoak { .. } => false,
+        | ProbeKind::UnitSoak { .. }
+        | ProbeKind::Metric(_)
+        | ProbeKind::Expression { .. } => false,
     })
 }
 

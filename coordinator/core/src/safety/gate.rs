@@ -7,10 +7,16 @@ use quorate_model::{
     DurationMs, InstanceReading, InstanceRole, InstanceState, ProbeReading, StepState, Sync, Timestamp,
 };
 
-use super::availability::freshness_limit;
+use super::availability::{Evidence, freshness_limit};
 use crate::state::State;
-use crate::state::operation::Operation;
+use crate::state::operation::{Before, Operation};
 use crate::state::plan::{GateProbe, GateSpec};
+
+mod baseline;
+mod margin;
+
+pub use baseline::{before, compared, recorded, value_before, verdicts, within, words};
+pub use margin::margin_missing;
 
 /// From when readings count for a gate: the end of the last step before it on its node, else its own beginning.
 #[must_use]
@@ -26,19 +32,29 @@ pub fn counts_from(operation: &Operation, index: u32) -> Timestamp {
 }
 
 /// Which probe has not passed often enough since then, if any: k consecutive passes, the first of them later than `since`,
-/// from the instance's own node and, where asked, from another one.
+/// from the instance's own node and, where asked, from another one. Where the gate compares with `before`, every value that
+/// it rests on must be within its limits.
 #[must_use]
-pub fn probes_missing(gate: &GateSpec, readings: &[ProbeReading], since: Timestamp) -> Option<String> {
+pub fn probes_missing(
+    gate: &GateSpec,
+    before: &[Before],
+    readings: &[ProbeReading],
+    since: Timestamp,
+) -> Option<String> {
     gate.probes.iter().find_map(|probe| {
         let own = |reading: &&ProbeReading| reading.from == gate.instance.node;
         let of = || readings.iter().filter(|r| r.instance == gate.instance && r.probe == probe.name);
-        if !of().filter(own).any(|reading| is_stable(probe, reading, since)) {
-            return Some(progress(probe, of().find(own), "itself"));
-        }
-        if probe.from_peer && !of().filter(|r| !own(r)).any(|reading| is_stable(probe, reading, since)) {
-            return Some(progress(probe, of().find(|r| !own(r)), "another node"));
-        }
-        None
+        let sides = [("itself", true), ("another node", false)];
+        sides.into_iter().filter(|(_, itself)| *itself || probe.from_peer).find_map(|(from, itself)| {
+            let side = || of().filter(|r| own(r) == itself);
+            let mut stable = side().filter(|reading| is_stable(probe, reading, since)).peekable();
+            if stable.peek().is_none() {
+                return Some(progress(probe, side().next(), from));
+            }
+            // Whoever sees it worse stops it: a better view of the same number proves nothing.
+            let why = stable.find_map(|reading| baseline::exceeded(probe, reading, before))?;
+            Some(format!("{} from {from}: {why}", probe.name))
+        })
     })
 }
 
@@ -95,20 +111,24 @@ fn progress(probe: &GateProbe, reading: Option<&ProbeReading>, from: &str) -> St
 }
 
 /// What the gate still misses at `now`, if anything: a fresh reading newer than `since`, healthy, caught up, up for long
-/// enough, and every probe stable.
+/// enough, every probe stable, and its groups at their margin. Nothing for what is no gate.
 #[must_use]
 pub fn missing(
     state: &State,
-    gate: &GateSpec,
-    reading: Option<&InstanceReading>,
-    since: Timestamp,
+    operation: &Operation,
+    index: u32,
+    evidence: &Evidence<'_>,
     now: Timestamp,
 ) -> Option<String> {
-    let Some(reading) = reading else { return Some(format!("nothing is known of {}", gate.instance)) };
+    let gate = operation.step(index)?.gate.as_ref()?;
+    let since = counts_from(operation, index);
+    let Some(reading) = evidence.get(&gate.instance) else {
+        return Some(format!("nothing is known of {}", gate.instance));
+    };
     if now.since(reading.at) > freshness_limit(state, &gate.instance.service) || reading.at <= since {
         return Some(format!("no reading of {} since the step", gate.instance));
     }
-    if let Some(missing) = probes_missing(gate, &reading.probes, since) {
+    if let Some(missing) = probes_missing(gate, before(operation, index), &reading.probes, since) {
         return Some(missing);
     }
     if reading.observed != InstanceState::Healthy {
@@ -125,5 +145,5 @@ pub fn missing(
     if reading.up_since == Timestamp::ZERO || now.since(reading.up_since) < gate.soak {
         return Some(format!("{} has not been up for {} yet", gate.instance, gate.soak));
     }
-    None
+    margin_missing(state, operation, index, gate, evidence, now)
 }

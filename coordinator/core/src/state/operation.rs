@@ -5,9 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_model::{
-    ActionSpec, ConditionReason, DurationMs, Epoch, ExecutionId, NodeName, OnFailure, OperationId,
-    OperationKind, OperationState, PlanId, Principal, ProbeReading, Reason, Revision, StepKind, StepState,
-    Timestamp, WaveState,
+    ActionSpec, ConditionReason, DurationMs, Epoch, ExecutionId, Millionths, NodeName, OnFailure,
+    OperationId, OperationKind, OperationState, PlanId, Principal, ProbeName, ProbeReading, Reason, Revision,
+    StepKind, StepState, Timestamp, WaveState,
 };
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,17 @@ pub struct Failure {
     pub message: String,
 }
 
+/// What a metric of an instance showed before a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// Which probe read it.
+    pub probe: ProbeName,
+    /// The value.
+    pub value: Millionths,
+    /// When it was read.
+    pub at: Timestamp,
+}
+
 /// One ordered unit inside an operation for one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -100,6 +111,9 @@ pub struct Step {
     pub grant: Option<Epoch>,
     /// The readings a gate passed or failed on, trimmed.
     pub readings: Vec<ProbeReading>,
+    /// For an action: what the gate behind it compares with, as it was when the action began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<Before>,
     /// How it ended, for a failure.
     pub failure: Option<Failure>,
     /// What takes it back, for a rollback.

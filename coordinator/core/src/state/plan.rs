@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use quorate_model::probe::Baseline;
 use quorate_model::{
     ActionSpec, BackupId, DurationMs, GroupName, InstanceId, NodeName, OnFailure, OperationKind, PlanId,
     Principal, ProbeName, Revision, Selector, ServiceName, StepKind, Timestamp, WavePolicy,
@@ -226,6 +227,18 @@ pub struct GateSpec {
     /// at before the next one. The instance serves meanwhile, so its grant is given back before.
     #[serde(default, skip_serializing_if = "DurationMs::is_zero")]
     pub hold: DurationMs,
+    /// Its groups must have again what they need and want to spare, with it.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub margin: bool,
+}
+
+/// What a gate asks of a metric, compared with its value before the change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateBaseline {
+    /// How far it may have moved.
+    pub limits: Baseline,
+    /// It is a rate, per second.
+    pub rate: bool,
 }
 
 /// One probe of a gate.
@@ -239,6 +252,9 @@ pub struct GateProbe {
     pub interval: DurationMs,
     /// Another node must agree.
     pub from_peer: bool,
+    /// Its value is compared with the one before the change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<GateBaseline>,
 }
 
 /// One step.

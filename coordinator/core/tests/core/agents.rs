@@ -9,8 +9,8 @@ use quorate_core::observations::NodeObservation;
 use quorate_core::{Answer, desired};
 use quorate_model::{
     ActionKind, ActionOutcome, ActionSpec, ExecutionId, ExecutionState, InstanceId, InstanceReading,
-    InstanceRole, InstanceState, NodeName, ObligationId, ObligationState, Principal, ProbeName, ProbeReading,
-    Reason, ReleaseReceipt, Sync, Timestamp,
+    InstanceRole, InstanceState, Millionths, NodeName, ObligationId, ObligationState, Principal, ProbeName,
+    ProbeReading, Reason, ReleaseReceipt, Sync, Timestamp,
 };
 
 use crate::world::{World, node, service};
@@ -44,6 +44,10 @@ pub(crate) struct Mischief {
     pub(crate) hang: BTreeSet<NodeName>,
     /// Agents that lost track of the action in flight.
     pub(crate) amnesia: BTreeSet<NodeName>,
+    /// Hosts whose instance has more errors after its next restart.
+    pub(crate) worse: BTreeSet<NodeName>,
+    /// Hosts whose metrics page cannot be read until its instance is restarted.
+    pub(crate) mute: BTreeSet<NodeName>,
     /// Agents that take no new work up.
     pub(crate) slow: BTreeSet<NodeName>,
     /// Hosts that cannot stage an artifact.
@@ -374,6 +378,7 @@ impl Fleet {
             detail: if healthy { "200".into() } else { "503".into() },
             role,
             lag: Some(0),
+            value: None,
             at: now,
         };
         let mut probes = vec![probe("health", &id.node), probe("member", &id.node)];
@@ -381,6 +386,16 @@ impl Fleet {
             && !self.mischief.deaf.contains(peer)
         {
             probes.push(probe("health", peer));
+        }
+        let declared = self.world.state.services.get(&id.service);
+        if declared.is_some_and(|s| s.spec.probes.iter().any(|p| p.name.as_str() == "errors")) {
+            let changed = truth.starts > 0;
+            let value = if changed && self.mischief.worse.contains(&id.node) { 800_000 } else { 100_000 };
+            let errors = probe("errors", &id.node);
+            probes.push(match !changed && self.mischief.mute.contains(&id.node) {
+                true => ProbeReading { ok: false, passes: 0, detail: "no such series".into(), ..errors },
+                false => ProbeReading { value: healthy.then_some(Millionths(value)), ..errors },
+            });
         }
         let observed = match (truth.up, healthy) {
             (false, _) => InstanceState::Stopped,

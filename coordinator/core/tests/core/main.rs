@@ -6,6 +6,7 @@ mod budget;
 mod doors;
 mod freezes;
 mod frozen;
+mod gates;
 mod samples;
 mod sequences;
 mod transcripts;

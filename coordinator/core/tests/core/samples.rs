@@ -17,13 +17,13 @@ use quorate_model::service::DesiredState;
 use quorate_model::{
     AccessRole, ActionOutcome, ArtifactSpec, BackupId, ClusterId, ConditionReason, Digest, DurationMs, Epoch,
     ExecutionId, ExecutionState, FreezeName, FreezeSpec, GroupSpec, HookName, Install, InstanceId,
-    InstanceReading, InstanceRole, InstanceState, MemberId, MemberName, NodeStatus, ObligationId,
-    ObligationState, OnFailure, OperationId, OperationState, Principal, ProbeReading, Promotion,
+    InstanceReading, InstanceRole, InstanceState, MemberId, MemberName, Millionths, NodeStatus, ObligationId,
+    ObligationState, OnFailure, OperationId, OperationState, Principal, ProbeName, ProbeReading, Promotion,
     QuorumPolicy, Reason, RequestId, Revision, Selector, Serial, Share, Sync, Timestamp, TokenId, UserName,
     WavePolicy, WorkloadName,
 };
 
-use crate::world::{START, admin, group, node, release, service, spec};
+use crate::world::{START, admin, group, measured, node, release, service, spec};
 
 struct Log {
     state: State,
@@ -110,6 +110,7 @@ impl Log {
             detail: "200".into(),
             role: InstanceRole::Voter,
             lag: Some(1),
+            value: probe.baseline.as_ref().map(|_| Millionths(120_000)),
             at,
         };
         let own = spec.instance.node.as_str();
@@ -131,7 +132,8 @@ impl Log {
     fn pass(&mut self, id: &OperationId, step: u32) {
         self.step(StepCommand::OpenGate { operation: id.clone(), step });
         let readings = self.probed(id, usize::try_from(step).unwrap(), true);
-        self.step(StepCommand::PassGate { operation: id.clone(), step, readings });
+        let evidence = self.readings();
+        self.step(StepCommand::PassGate { operation: id.clone(), step, readings, evidence });
     }
 
     fn report(&mut self, execution: &str, epoch: u64, state: ExecutionState) {
@@ -273,6 +275,7 @@ fn declarations(log: &mut Log) {
         create_owner: "a:b".into(),
         reload: true,
     });
+    declared.probes.extend(measured());
     declared.vars = BTreeMap::from([(node("node1"), BTreeMap::from([("port".into(), "9001".into())]))]);
     let declare = |command| Command::Declared(Box::new(command));
     log.user(declare(DeclaredCommand::ApplyService { spec: declared, expect: None }));
@@ -314,7 +317,22 @@ fn rollout(log: &mut Log) {
     log.operation(OperationCommand::SetCondition { id: id.clone(), reason, message });
     log.operation(OperationCommand::ClearCondition { id: id.clone() });
     // The learner goes first.
-    let evidence = log.readings();
+    let mut evidence = log.readings();
+    let errors = ProbeReading {
+        instance: instance(4),
+        from: node("node4"),
+        probe: ProbeName::new("errors").unwrap(),
+        ok: true,
+        passes: 9,
+        failures: 0,
+        detail: String::new(),
+        role: InstanceRole::Unknown,
+        lag: None,
+        value: Some(Millionths(100_000)),
+        at: log.now(),
+    };
+    let learner = InstanceReading { instance: instance(4), probes: vec![errors], ..evidence[1].clone() };
+    evidence.push(learner);
     let execution = ExecutionId::new("x-1").unwrap();
     log.step(StepCommand::Start { operation: id.clone(), step: 0, execution: execution.clone(), evidence });
     log.report("x-1", 1, ExecutionState::Accepted);
@@ -331,8 +349,24 @@ fn rollout(log: &mut Log) {
     let (node4, state) = (node("node4"), ObligationState::Discharged);
     log.user(Command::Obligation(ObligationCommand::Close { id: owed, node: node4.clone(), state }));
     log.step(StepCommand::OpenGate { operation: id.clone(), step: 1 });
-    let readings = log.probed(&id, 1, true);
-    log.step(StepCommand::PassGate { operation: id.clone(), step: 1, readings });
+    let spec = log.state.operations[&id].steps[1].gate.clone().unwrap();
+    let later = log.now().plus(DurationMs::from_secs(60));
+    let reading = |probe: &quorate_core::plan::GateProbe, from: &str| ProbeReading {
+        instance: spec.instance.clone(),
+        from: node(from),
+        probe: probe.name.clone(),
+        ok: true,
+        passes: 5,
+        failures: 0,
+        detail: "200".into(),
+        role: InstanceRole::Voter,
+        lag: Some(1),
+        value: probe.baseline.as_ref().map(|_| Millionths(120_000)),
+        at: later,
+    };
+    let readings = spec.probes.iter().flat_map(|p| [reading(p, "node4"), reading(p, "node1")]).collect();
+    let evidence = log.readings();
+    log.step(StepCommand::PassGate { operation: id.clone(), step: 1, readings, evidence });
     log.operation(OperationCommand::Cancel { id: id.clone() });
     log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
 }
@@ -390,6 +424,10 @@ fn freezes(log: &mut Log) {
 
 /// A canary that is looked at and promoted, and a wave after it that turns bad.
 fn promoted(log: &mut Log) {
+    // Nothing measured from here on: a value from before would have to travel with every step.
+    let mut declared = log.state.services[&service("ledger")].spec.clone();
+    declared.probes.retain(|probe| measured().iter().all(|other| other.name != probe.name));
+    log.user(Command::Declared(Box::new(DeclaredCommand::ApplyService { spec: declared, expect: None })));
     let goal = Goal::Rollout { group: group("ledger"), change: Change::Restart };
     let waves = WavePolicy {
         canary: 1,

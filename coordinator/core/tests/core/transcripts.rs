@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use quorate_core::command::{
-    CalendarCommand, Command, Entry, ExecutionCommand, NodeCommand, OperationCommand,
+    CalendarCommand, Command, DeclaredCommand, Entry, ExecutionCommand, NodeCommand, OperationCommand,
 };
 use quorate_core::plan::plan;
 use quorate_core::state::plan::{Change, Goal, Plan, PlanRequest, Verb};
@@ -16,7 +16,7 @@ use quorate_model::{
 };
 
 use crate::agents::{Fleet, TICK_MS};
-use crate::world::{admin, group, node, policy, release, service, spec};
+use crate::world::{admin, group, measured, node, policy, release, service, spec};
 
 struct Run {
     fleet: Fleet,
@@ -33,6 +33,10 @@ impl Run {
             }
             ["service", name, options @ ..] => {
                 let mut declared = spec(name);
+                if options.contains(&"measured") {
+                    let [errors, _] = measured();
+                    declared.probes.push(errors);
+                }
                 if options.contains(&"pausing") {
                     declared.backup = Some(BackupPolicy {
                         paths: vec!["/var/lib/${service}".into()],
@@ -68,6 +72,15 @@ impl Run {
                 self.fleet.world.hush();
                 self.fleet.least.clear();
             }
+            ["spare", name, count] => {
+                let mut spec = self.fleet.world.state.groups[&group(name)].spec.clone();
+                spec.spare_wanted = count.parse().unwrap();
+                let command = DeclaredCommand::ApplyGroup { spec, expect: None };
+                let answer = self.fleet.world.user(Command::Declared(Box::new(command)));
+                self.refused(&answer);
+                self.fleet.world.hush();
+            }
+            ["readings", id] => self.readings(id),
             ["for", span] => self.ticks(seconds(span)),
             ["leader", "changes"] => self.fleet.change_leader(),
             ["until", id, state, span] => self.until(id, state, seconds(span)),
@@ -123,6 +136,8 @@ impl Run {
             "hears" => drop(mischief.deaf.remove(&node(name))),
             "sick" => drop(mischief.sick.insert(node(name))),
             "hang" => drop(mischief.hang.insert(node(name))),
+            "worse" => drop(mischief.worse.insert(node(name))),
+            "mute" => drop(mischief.mute.insert(node(name))),
             "slow" => drop(mischief.slow.insert(node(name))),
             "quick" => drop(mischief.slow.remove(&node(name))),
             "amnesia" => drop(mischief.amnesia.insert(node(name))),
@@ -301,6 +316,17 @@ impl Run {
             lines.push(format!("  {index} {:<8} {} {}", step.kind, step.node, step.state));
         }
         self.fleet.world.lines.extend(lines);
+    }
+
+    fn readings(&mut self, id: &str) {
+        let operation = self.fleet.world.state.operations[&OperationId::new(id).unwrap()].clone();
+        for (index, step) in operation.indexed() {
+            for reading in &step.readings {
+                let verdict = if reading.ok { "ok" } else { "FAILED" };
+                let (probe, from, detail) = (&reading.probe, &reading.from, &reading.detail);
+                self.fleet.world.say(format!("  {index} {probe} from {from}: {verdict} {detail}"));
+            }
+        }
     }
 
     fn explain(&mut self, id: &str) {

@@ -8,11 +8,11 @@ use quorate_core::command::{
 };
 use quorate_core::state::{ReleaseRequest, TokenPurpose};
 use quorate_core::{Answer, Hash, Observations, State, apply};
-use quorate_model::probe::MembershipPaths;
+use quorate_model::probe::{Baseline, MembershipPaths, MetricCheck, MetricProbe};
 use quorate_model::{
-    AccessRole, BftRounding, ClusterId, Digest, Driver, DurationMs, GroupName, GroupSpec, MemberName,
-    NodeName, Principal, ProbeKind, ProbeName, ProbeSpec, QuorumPolicy, Selector, Serial, ServiceName,
-    ServiceSpec, Timestamp, TokenId, UserName, Version,
+    AccessRole, BftRounding, ClusterId, Comparison, Digest, Driver, DurationMs, GroupName, GroupSpec,
+    MemberName, Millionths, NodeName, Principal, ProbeKind, ProbeName, ProbeSpec, QuorumPolicy, Selector,
+    Serial, ServiceName, ServiceSpec, Timestamp, TokenId, UserName, Version,
 };
 
 pub(crate) const START: Timestamp = Timestamp(1_795_000_000_000);
@@ -249,4 +249,30 @@ pub(crate) fn spec(name: &str) -> ServiceSpec {
         vars: BTreeMap::new(),
         labels: BTreeMap::new(),
     }
+}
+
+/// A metric that a gate compares, and an expression over it.
+pub(crate) fn measured() -> [ProbeSpec; 2] {
+    let probe = |name: &str, kind| ProbeSpec {
+        name: ProbeName::new(name).unwrap(),
+        kind,
+        interval: DurationMs(500),
+        timeout: DurationMs(400),
+        passes: 2,
+        from_peer: false,
+    };
+    let metric = MetricProbe {
+        url: "http://${node}:${port}/metrics".into(),
+        metric: "errors_total".into(),
+        labels: BTreeMap::from([("node".to_string(), "${node}".to_string())]),
+        rate: true,
+        condition: Some(MetricCheck { op: Comparison::Lt, value: Millionths(5_000_000) }),
+        baseline: Some(Baseline {
+            max_increase_percent: Some(50),
+            max_decrease_percent: None,
+            min_absolute: Millionths(20_000),
+        }),
+    };
+    let expr = "probes.health.pass && probes.errors.value < 5.0".to_string();
+    [probe("errors", ProbeKind::Metric(metric)), probe("sense", ProbeKind::Expression { expr })]
 }

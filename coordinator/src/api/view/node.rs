@@ -3,6 +3,7 @@
 use quorate_common::wire::enums::{
     write_drain, write_instance_role, write_instance_state, write_node_status, write_scheduling, write_sync,
 };
+use quorate_common::wire::number::write_number;
 use quorate_common::wire::outcome::write_facts;
 use quorate_common::wire::time::write_timestamp;
 use quorate_core::state::{Instance, Node, Service};
@@ -122,7 +123,8 @@ fn probes(reading: &InstanceReading) -> Vec<v1::ProbeReading> {
 }
 
 fn probe(reading: &ProbeReading) -> v1::ProbeReading {
-    let ProbeReading { instance: _, from, probe, ok, passes, failures, detail, role, lag, at } = reading;
+    let ProbeReading { instance: _, from, probe, ok, passes, failures, detail, role, lag, value, at } =
+        reading;
     v1::ProbeReading {
         probe: probe.as_str().to_owned(),
         from: from.as_str().to_owned(),
@@ -133,5 +135,6 @@ fn probe(reading: &ProbeReading) -> v1::ProbeReading {
         lag: *lag,
         at: write_timestamp(*at),
         role: write_instance_role(*role) as i32,
+        value: value.map(write_number),
     }
 }

@@ -3,9 +3,12 @@
 use quorate_common::wire::enums::{
     write_operation_kind, write_operation_state, write_step_kind, write_step_state, write_wave_state,
 };
+use quorate_common::wire::number::write_number;
 use quorate_common::wire::outcome::write_outcome;
 use quorate_common::wire::time::{write_duration, write_timestamp};
 use quorate_core::State;
+use quorate_core::safety::gate;
+use quorate_core::state::operation::Before;
 use quorate_core::state::plan::Goal;
 use quorate_core::state::{Condition, Obligation, Operation, ReleaseRequest, ServiceRelease, Step, Wave};
 use quorate_model::{ObligationState, OperationState, ProbeReading, StepState};
@@ -26,7 +29,9 @@ pub(crate) fn operation(state: &State, operation: &Operation, with_steps: bool) 
     let obligations = state.obligations.values().filter(mine).filter(owed).count();
     let grants = state.grants.values().filter(|g| g.operation == *id).count();
     let brief = operation.steps.len() > WHOLE_STEPS_MAX;
-    let steps = || operation.indexed().map(|(index, s)| step(state, index, s, brief)).collect();
+    let before = |index| gate::before(operation, index);
+    let steps =
+        || operation.indexed().map(|(index, s)| step(state, index, s, before(index), brief)).collect();
     v1::Operation {
         name: format!("{COLLECTION}{id}"),
         kind: write_operation_kind(operation.kind) as i32,
@@ -134,7 +139,7 @@ fn condition(condition: &Condition) -> v1::Condition {
     }
 }
 
-fn step(state: &State, index: u32, step: &Step, brief: bool) -> v1::Step {
+fn step(state: &State, index: u32, step: &Step, before: &[Before], brief: bool) -> v1::Step {
     let execution = step.execution.as_ref().and_then(|id| state.executions.get(id));
     let outcome = execution.and_then(|e| e.outcome.as_ref());
     let message = step
@@ -156,12 +161,12 @@ fn step(state: &State, index: u32, step: &Step, brief: bool) -> v1::Step {
         ended: step.ended_at.and_then(write_timestamp),
         execution: step.execution.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default(),
         outcome: outcome.filter(|_| whole).map(write_outcome),
-        readings: if whole { step.readings.iter().map(reading).collect() } else { Vec::new() },
+        readings: if whole { step.readings.iter().map(|r| reading(before, r)).collect() } else { Vec::new() },
         deadline: Some(write_duration(step.deadline)),
     }
 }
 
-fn reading(reading: &ProbeReading) -> v1::GateReading {
+fn reading(before: &[Before], reading: &ProbeReading) -> v1::GateReading {
     v1::GateReading {
         probe: reading.probe.as_str().to_owned(),
         from: reading.from.as_str().to_owned(),
@@ -169,5 +174,7 @@ fn reading(reading: &ProbeReading) -> v1::GateReading {
         passes: reading.passes,
         detail: reading.detail.clone(),
         at: write_timestamp(reading.at),
+        value: reading.value.map(write_number),
+        before: gate::value_before(before, reading).map(write_number),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use quorate_common::wire::enums::{write_operation_kind, write_step_kind};
 use quorate_common::wire::time::{write_duration, write_timestamp};
+use quorate_core::safety::gate::words;
 use quorate_core::state::Plan;
 use quorate_core::state::plan::{GateProbe, GateSpec, PlanStep, PlanWave, QuorumLine};
 use quorate_model::StepKind;
@@ -100,7 +101,7 @@ fn step(wave: u32, index: u32, step: &PlanStep) -> v1::Step {
 
 /// What a gate asks for, one line.
 fn gate(gate: &GateSpec) -> String {
-    let GateSpec { instance: _, soak, probes, caught_up, hold } = gate;
+    let GateSpec { instance: _, soak, probes, caught_up, hold, margin } = gate;
     let mut parts = Vec::new();
     if !hold.is_zero() {
         parts.push(format!("healthy for {hold}"));
@@ -108,12 +109,17 @@ fn gate(gate: &GateSpec) -> String {
     if soak.0 > 0 {
         parts.push(format!("up {soak} without a restart"));
     }
-    for GateProbe { name, passes, interval: _, from_peer } in probes {
+    for GateProbe { name, passes, interval: _, from_peer, baseline } in probes {
         let peer = if *from_peer { ", a peer agrees" } else { "" };
-        parts.push(format!("{name} {passes}x{peer}"));
+        let moved =
+            baseline.as_ref().map(|b| format!(", {} of before", words(&b.limits))).unwrap_or_default();
+        parts.push(format!("{name} {passes}x{peer}{moved}"));
     }
     if *caught_up {
         parts.push("caught up".to_owned());
+    }
+    if *margin {
+        parts.push("the group at its margin".to_owned());
     }
     parts.join("; ")
 }
@@ -146,8 +152,13 @@ mod tests {
     #[test]
     fn a_gate_says_what_it_asks_for() {
         let name = |n: &str| quorate_model::ProbeName::new(n).unwrap();
-        let probe =
-            |n: &str, from_peer| GateProbe { name: name(n), passes: 3, interval: DurationMs(300), from_peer };
+        let probe = |n: &str, from_peer| GateProbe {
+            name: name(n),
+            passes: 3,
+            interval: DurationMs(300),
+            from_peer,
+            baseline: None,
+        };
         let spec = GateSpec {
             instance: InstanceId {
                 node: NodeName::new("node1").unwrap(),
@@ -157,8 +168,10 @@ mod tests {
             probes: vec![probe("health", true), probe("soak", false)],
             caught_up: true,
             hold: DurationMs::ZERO,
+            margin: true,
         };
-        let wanted = "up 1s without a restart; health 3x, a peer agrees; soak 3x; caught up";
+        let wanted =
+            "up 1s without a restart; health 3x, a peer agrees; soak 3x; caught up; the group at its margin";
         assert_eq!(gate(&spec), wanted);
     }
 

@@ -94,7 +94,12 @@ pub(super) fn begin(state: &mut State, id: &OperationId) {
             .collect();
         // What stands around the action stands around its undo: out of the pool, proved to serve, back in the pool.
         operation.steps.extend(lane.iter().map(|step| {
-            let back = fresh(step, wave);
+            let mut back = fresh(step, wave);
+            if let Some(gate) = &mut back.gate {
+                // What is taken back was wrong before, and its group is how it is because of that.
+                gate.margin = false;
+                gate.probes.iter_mut().for_each(|probe| probe.baseline = None);
+            }
             if step.undo.is_some() {
                 Step { kind: StepKind::Revert, action: step.undo.clone(), ..back }
             } else {

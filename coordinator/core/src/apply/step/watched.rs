@@ -7,7 +7,7 @@ use quorate_model::{InstanceReading, OperationId, ProbeReading, Reason, Refusal,
 
 use super::{begins, check_order, end, find, tidy, wrong};
 use crate::apply::{Context, Effect, validate};
-use crate::safety::gate;
+use crate::safety::{Evidence, gate};
 use crate::state::State;
 use crate::state::operation::Failure;
 
@@ -50,9 +50,9 @@ pub(super) fn kept(readings: &[ProbeReading]) -> Vec<ProbeReading> {
 pub(super) fn pass_gate(
     state: &mut State,
     context: &Context<'_>,
-    id: &OperationId,
-    index: u32,
+    (id, index): (&OperationId, u32),
     readings: &[ProbeReading],
+    evidence: &[InstanceReading],
 ) -> Result<Effect, Refusal> {
     let (operation, step) = find(state, id, index)?;
     let Some(spec) = step.gate.as_ref().filter(|_| step.state == StepState::Running) else {
@@ -60,14 +60,18 @@ pub(super) fn pass_gate(
     };
     let since = gate::counts_from(operation, index);
     let opened = step.started_at.unwrap_or(context.now);
-    let missing =
-        gate::probes_missing(spec, readings, since).or_else(|| gate::held(spec, opened, context.now));
+    let before = gate::before(operation, index);
+    let evidence = Evidence::from_readings(evidence);
+    let missing = gate::probes_missing(spec, before, readings, since)
+        .or_else(|| gate::margin_missing(state, operation, index, spec, &evidence, context.now))
+        .or_else(|| gate::held(spec, opened, context.now));
     if let Some(missing) = missing {
         return Err(wrong(format!("gate {index} of {id} has not passed: {missing}")));
     }
     let node = step.node.clone();
+    let judged = kept(&gate::verdicts(spec, before, readings));
     if let Some(step) = state.operations.get_mut(id).and_then(|o| o.step_mut(index)) {
-        step.readings = kept(readings);
+        step.readings = judged;
     }
     end(state, context, id, index, StepState::Succeeded, None);
     let details = format!("gate {index} on {node} passed");
