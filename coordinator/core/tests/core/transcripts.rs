@@ -72,14 +72,7 @@ impl Run {
                 self.fleet.world.hush();
                 self.fleet.least.clear();
             }
-            ["spare", name, count] => {
-                let mut spec = self.fleet.world.state.groups[&group(name)].spec.clone();
-                spec.spare_wanted = count.parse().unwrap();
-                let command = DeclaredCommand::ApplyGroup { spec, expect: None };
-                let answer = self.fleet.world.user(Command::Declared(Box::new(command)));
-                self.refused(&answer);
-                self.fleet.world.hush();
-            }
+            ["spare", name, count] => self.spare(name, count.parse().unwrap()),
             ["readings", id] => self.readings(id),
             ["for", span] => self.ticks(seconds(span)),
             ["leader", "changes"] => self.fleet.change_leader(),
@@ -124,6 +117,15 @@ impl Run {
             _ => panic!("unknown line: {line}"),
         }
         self.fleet.world.tell();
+    }
+
+    fn spare(&mut self, name: &str, count: u32) {
+        let mut spec = self.fleet.world.state.groups[&group(name)].spec.clone();
+        spec.spare_wanted = count;
+        let command = DeclaredCommand::ApplyGroup { spec, expect: None };
+        let answer = self.fleet.world.user(Command::Declared(Box::new(command)));
+        self.refused(&answer);
+        self.fleet.world.hush();
     }
 
     fn mischief(&mut self, what: &str, name: &str) {
