@@ -1,5 +1,7 @@
 //! One log that holds every command at least once and is accepted from beginning to end.
 
+mod rollouts;
+
 use std::collections::BTreeMap;
 
 use quorate_core::command::{
@@ -22,6 +24,8 @@ use quorate_model::{
     QuorumPolicy, Reason, RequestId, Revision, Selector, Serial, Share, Sync, Timestamp, TokenId, UserName,
     WavePolicy, WorkloadName,
 };
+
+use rollouts::{promoted, taken_back};
 
 use crate::world::{START, admin, group, measured, node, release, service, spec};
 
@@ -420,78 +424,6 @@ fn freezes(log: &mut Log) {
     log.user(change(CalendarCommand::ApplyFreeze { spec: full, expect: Some(Revision(0)) }));
     log.user(change(CalendarCommand::ApplyFreeze { spec: bare.clone(), expect: None }));
     log.user(change(CalendarCommand::DeleteFreeze { name: bare.name, expect: None }));
-}
-
-/// A canary that is looked at and promoted, and a wave after it that turns bad.
-fn promoted(log: &mut Log) {
-    // Nothing measured from here on: a value from before would have to travel with every step.
-    let mut declared = log.state.services[&service("ledger")].spec.clone();
-    declared.probes.retain(|probe| measured().iter().all(|other| other.name != probe.name));
-    log.user(Command::Declared(Box::new(DeclaredCommand::ApplyService { spec: declared, expect: None })));
-    let goal = Goal::Rollout { group: group("ledger"), change: Change::Restart };
-    let waves = WavePolicy {
-        canary: 1,
-        ramp: vec![Share::Count(1), Share::Percent(50)],
-        hold: DurationMs::from_secs(1),
-        promotion: Promotion::Every,
-    };
-    let request = PlanRequest { waves, on_failure: OnFailure::Pause, ..PlanRequest::new(goal, admin()) };
-    let plan = log.plan_of(400, &request);
-    let id = operation_id("r-4");
-    log.operation(OperationCommand::Start { id: id.clone(), plan });
-    log.act(&id, 0, "x-4");
-    log.pass(&id, 1);
-    log.pass(&id, 2);
-    log.operation(OperationCommand::Promote { id: id.clone(), all: false });
-    log.act(&id, 3, "x-5");
-    log.pass(&id, 4);
-    log.step(StepCommand::OpenGate { operation: id.clone(), step: 5 });
-    let gate = log.state.operations[&id].steps[5].gate.clone().unwrap();
-    let reading = InstanceReading {
-        instance: gate.instance,
-        observed: InstanceState::Failed,
-        role: InstanceRole::Voter,
-        sync: Sync::Unknown,
-        up_since: Timestamp::ZERO,
-        at: log.now().plus(DurationMs::from_secs(1)),
-        probes: vec![],
-        failing: false,
-    };
-    log.step(StepCommand::FailGate { operation: id.clone(), step: 5, reading });
-    log.operation(OperationCommand::Settle { id: id.clone(), state: OperationState::Paused });
-    log.operation(OperationCommand::Resume { id: id.clone() });
-    log.operation(OperationCommand::Promote { id: id.clone(), all: true });
-    log.operation(OperationCommand::Cancel { id: id.clone() });
-    log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
-}
-
-/// A release that its first host does not survive.
-fn taken_back(log: &mut Log) {
-    let mut declared = log.state.services[&service("ledger")].spec.clone();
-    declared.install = Some(Install::Archive { dir: "/opt/ledger".into() });
-    log.user(Command::Declared(Box::new(DeclaredCommand::ApplyService { spec: declared, expect: None })));
-    let change = Change::Release(Box::new(release("1.1.0")));
-    let goal = Goal::Rollout { group: group("ledger"), change };
-    let request = PlanRequest { on_failure: OnFailure::Rollback, ..PlanRequest::new(goal, admin()) };
-    let plan = log.plan_of(500, &request);
-    let id = operation_id("r-5");
-    log.operation(OperationCommand::Start { id: id.clone(), plan });
-    let staged = log.state.operations[&id].steps.iter().filter(|s| s.wave == 0).count();
-    for step in 0..u32::try_from(staged).unwrap() {
-        log.act(&id, step, &format!("x-s{step}"));
-    }
-    let first = u32::try_from(staged).unwrap();
-    log.act(&id, first, "x-a");
-    let gate = first + 1;
-    log.step(StepCommand::OpenGate { operation: id.clone(), step: gate });
-    let readings = log.probed(&id, staged + 1, false);
-    let message = String::from("health fails");
-    log.step(StepCommand::DeadlinePassed { operation: id.clone(), step: gate, readings, message });
-    log.operation(OperationCommand::Settle { id: id.clone(), state: OperationState::RollingBack });
-    let back = u32::try_from(log.state.operations[&id].steps.len()).unwrap() - 2;
-    log.act(&id, back, "x-b");
-    log.pass(&id, back + 1);
-    log.operation(OperationCommand::Settle { id, state: OperationState::RolledBack });
 }
 
 fn rest(log: &mut Log) {
