@@ -13,3 +13,4 @@ pub mod options;
 pub mod raft;
 pub mod sessions;
 pub mod store;
+mod zones;

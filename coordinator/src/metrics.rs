@@ -15,7 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use quorate_core::safety::{Evidence, availability, freeze};
+use quorate_core::safety::{Evidence, availability, freeze, window};
 use quorate_model::{NodeStatus, ObligationState, OperationState, Reason};
 use tonic::Code;
 
@@ -80,6 +80,8 @@ names! {
     pub const OBLIGATIONS: &str = "quorate_coordinator_obligations_open";
     /// Freezes that hold something now.
     pub const FREEZES: &str = "quorate_coordinator_freezes_active";
+    /// Windows that are open now.
+    pub const WINDOWS: &str = "quorate_coordinator_windows_open";
     /// Disruption grants that are held.
     pub const GRANTS: &str = "quorate_coordinator_grants_held";
     /// Position of the newest audit record.
@@ -272,7 +274,7 @@ fn replicated(registry: &mut Registry, api: &Api) {
     }
     // Only the leader knows the health of groups: a follower's view would show quorums lost that are not.
     let leads = api.backend().health().leads();
-    let (owed, grants, freezes, audit) = api.look_around(|state, observations, now| {
+    let (owed, grants, freezes, windows, audit) = api.look_around(|state, observations, now| {
         for node in state.nodes.by_name.values() {
             nodes.get_or_create(&StatusLabel { status: node.status.as_str() }).inc();
         }
@@ -292,7 +294,8 @@ fn replicated(registry: &mut Registry, api: &Api) {
         let open = |state: ObligationState| matches!(state, ObligationState::Open | ObligationState::Failed);
         let owed = state.obligations.values().filter(|o| open(o.state)).count();
         let freezes = state.freezes.values().filter(|f| freeze::is_on(f, now)).count();
-        (owed, state.grants.len(), freezes, state.audit.head.seq)
+        let windows = state.windows.values().filter(|w| window::is_open(w, now)).count();
+        (owed, state.grants.len(), freezes, windows, state.audit.head.seq)
     });
     registry.register(NODES, help(NODES), nodes);
     registry.register(OPERATIONS, help(OPERATIONS), operations);
@@ -302,6 +305,7 @@ fn replicated(registry: &mut Registry, api: &Api) {
     gauge(registry, OBLIGATIONS, u64::try_from(owed).unwrap_or(u64::MAX));
     gauge(registry, GRANTS, u64::try_from(grants).unwrap_or(u64::MAX));
     gauge(registry, FREEZES, u64::try_from(freezes).unwrap_or(u64::MAX));
+    gauge(registry, WINDOWS, u64::try_from(windows).unwrap_or(u64::MAX));
     gauge(registry, AUDIT_RECORDS, audit);
 }
 

@@ -9,6 +9,7 @@ use quorate_cli::files::{Document, declared};
 use quorate_common::wire::calendar::read_freeze;
 use quorate_common::wire::group::read_group;
 use quorate_common::wire::service::read_service;
+use quorate_common::wire::window::read_window;
 use quorate_core::command::{
     CalendarCommand, ClusterCommand, DeclaredCommand, Join, NewCertificate, NodeCommand, TokenCommand,
 };
@@ -226,7 +227,8 @@ fn every_example_fleet_is_accepted_on_hosts_with_its_labels() {
         let services: Vec<v1::ServiceSpec> = specs(&documents, "Service");
         let groups: Vec<v1::GroupSpec> = specs(&documents, "ServiceGroup");
         let freezes: Vec<v1::FreezeSpec> = specs(&documents, "Freeze");
-        let known = services.len() + groups.len() + freezes.len();
+        let windows: Vec<v1::WindowSpec> = specs(&documents, "Window");
+        let known = services.len() + groups.len() + freezes.len() + windows.len();
         assert_eq!(documents.len(), known, "{example} holds another kind");
         assert!(!services.is_empty() && !groups.is_empty(), "{example} declares too little");
         let mut fleet = Fleet::new();
@@ -251,8 +253,12 @@ fn every_example_fleet_is_accepted_on_hosts_with_its_labels() {
             let spec = read_freeze(spec).unwrap_or_else(|e| panic!("{example}: {e}"));
             Command::Calendar(Box::new(CalendarCommand::ApplyFreeze { spec, expect: None }))
         });
+        let windows = windows.into_iter().map(|spec| {
+            let spec = read_window(spec).unwrap_or_else(|e| panic!("{example}: {e}"));
+            Command::Calendar(Box::new(CalendarCommand::ApplyWindow { spec, expect: None }))
+        });
         let declared = services.chain(groups).map(|command| Command::Declared(Box::new(command)));
-        for command in declared.chain(freezes) {
+        for command in declared.chain(freezes).chain(windows) {
             let answer = fleet.apply(command.clone());
             assert_eq!(answer.refusal(), None, "{example}: {command:?}");
         }

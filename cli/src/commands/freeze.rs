@@ -231,8 +231,8 @@ fn table(freezes: &[v1::Freeze]) -> String {
             style::state(&json::word("quorate.v1.FreezeState", freeze.state)),
             time(freeze.since.as_ref(), "-"),
             time(spec.ends.as_ref(), "deleted"),
-            nodes(&spec),
-            services(&spec),
+            nodes(spec.selector.as_ref()),
+            services(&spec.services),
             dash(&spec.reason),
         ]);
     }
@@ -244,13 +244,16 @@ fn covers(freeze: &v1::Freeze) -> String {
     let spec = freeze.spec.clone().unwrap_or_default();
     let from = spec.starts.as_ref().map(|at| format!("from {} ", time(Some(at), "-"))).unwrap_or_default();
     let until = time(spec.ends.as_ref(), "it is deleted");
-    let nodes = if spec.selector.is_none() { "the whole fleet".to_owned() } else { nodes(&spec) };
-    let services = if spec.services.is_empty() { String::new() } else { format!(", {}", services(&spec)) };
+    let nodes =
+        if spec.selector.is_none() { "the whole fleet".to_owned() } else { nodes(spec.selector.as_ref()) };
+    let services =
+        if spec.services.is_empty() { String::new() } else { format!(", {}", services(&spec.services)) };
     format!("{nodes}{services}, {from}until {until}")
 }
 
-fn nodes(spec: &v1::FreezeSpec) -> String {
-    let Some(selector) = &spec.selector else { return "all".to_owned() };
+/// The nodes that a freeze or a window covers.
+pub(super) fn nodes(selector: Option<&v1::Selector>) -> String {
+    let Some(selector) = selector else { return "all".to_owned() };
     let mut parts = selector.names.clone();
     if !selector.labels.is_empty() {
         parts.push(selector.labels.clone());
@@ -258,11 +261,13 @@ fn nodes(spec: &v1::FreezeSpec) -> String {
     if parts.is_empty() { "all".to_owned() } else { safe(&parts.join(" ")) }
 }
 
-fn services(spec: &v1::FreezeSpec) -> String {
-    if spec.services.is_empty() { "all".to_owned() } else { safe(&spec.services.join(",")) }
+/// The services that a freeze or a window covers.
+pub(super) fn services(services: &[String]) -> String {
+    if services.is_empty() { "all".to_owned() } else { safe(&services.join(",")) }
 }
 
-fn time(at: Option<&prost_types::Timestamp>, none: &str) -> String {
+/// A moment in UTC.
+pub(super) fn time(at: Option<&prost_types::Timestamp>, none: &str) -> String {
     at.map_or_else(|| none.to_owned(), |at| quorate_model::Timestamp(at.seconds.saturating_mul(1_000)).utc())
 }
 

@@ -23,6 +23,7 @@ pub mod schema;
 pub mod service;
 pub mod status;
 pub mod token;
+pub mod window;
 
 use crate::args::Global;
 use crate::client::Client;

@@ -1,4 +1,5 @@
-//! The calendar of the fleet: freezes, which say that nothing disruptive may start. Windows and schedules will live here.
+//! The calendar of the fleet: freezes, which say that nothing disruptive may start. Windows, which say when it may, stand beside
+//! it in `window.rs`.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;

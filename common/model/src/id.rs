@@ -101,6 +101,35 @@ fn check_version(kind: &'static str, text: &str) -> Result<(), InvalidName> {
     Err(InvalidName { kind, why })
 }
 
+/// Longest name of a time zone; the longest there is has 32 bytes.
+pub const ZONE_MAX_BYTES: usize = 64;
+
+/// Letters, digits, `_`, `-`, `+` and `/`, as in `America/Argentina/Buenos_Aires`; begins with a letter. Whether there is such a
+/// zone is known to those who have the zones.
+fn check_zone(kind: &'static str, text: &str) -> Result<(), InvalidName> {
+    let bytes = text.as_bytes();
+    let fits = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'+' | b'/');
+    let why = match bytes.first() {
+        None => "it is empty",
+        Some(_) if bytes.len() > ZONE_MAX_BYTES => "it is longer than 64 bytes",
+        Some(b) if !b.is_ascii_alphabetic() => "it must begin with a letter",
+        Some(_) if !bytes.iter().all(fits) => "only letters, digits, '_', '-', '+' and '/' are allowed",
+        Some(_) => return Ok(()),
+    };
+    Err(InvalidName { kind, why })
+}
+
+/// `2026-12-24T22:00`: what a clock on the wall shows, without a zone. Whether there is such a day is known to those who have the
+/// zones.
+fn check_local_time(kind: &'static str, text: &str) -> Result<(), InvalidName> {
+    const SHAPE: &[u8; 16] = b"dddd-dd-ddTdd:dd";
+    let fits = |(b, shape): (u8, &u8)| if *shape == b'd' { b.is_ascii_digit() } else { b == *shape };
+    if text.len() == SHAPE.len() && text.bytes().zip(SHAPE).all(fits) {
+        return Ok(());
+    }
+    Err(InvalidName { kind, why: "write it as 2026-12-24T22:00, without a zone" })
+}
+
 macro_rules! text_ids {
     ($($(#[$meta:meta])* $name:ident, $kind:literal, $check:ident;)+) => { $(
         $(#[$meta])*
@@ -159,6 +188,12 @@ text_ids! {
     WorkloadName, "service or group name", check_name;
     /// A time in which nothing disruptive may start.
     FreezeName, "freeze name", check_name;
+    /// A time in which disruptive work may start.
+    WindowName, "window name", check_name;
+    /// A time zone by its IANA name, for example `Europe/Berlin`.
+    ZoneName, "time zone", check_zone;
+    /// A date and a time of day as a clock on the wall shows them.
+    LocalTime, "local time", check_local_time;
     /// One coordinator process, by name.
     MemberName, "member name", check_name;
     /// A person or an automation.
@@ -269,6 +304,27 @@ mod tests {
         let climbs = alloc::format!("../{}", "a".repeat(61));
         for bad in ["", "abc", &upper, &long, &climbs, &"g".repeat(64), &"\0".repeat(64)] {
             assert!(Digest::new(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn zones_and_local_times_have_their_shape() {
+        for good in ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5"] {
+            assert!(ZoneName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/etc", "..", "Europe/Berlin ", "é", &"x".repeat(65)] {
+            assert!(ZoneName::new(bad).is_err(), "{bad:?} was accepted");
+        }
+        assert!(LocalTime::new("2026-12-24T22:00").is_ok());
+        for bad in [
+            "",
+            "2026-12-24",
+            "2026-12-24 22:00",
+            "2026-12-24T22:00Z",
+            "2026-12-24T22:00:00",
+            "+026-12-24T22:00",
+        ] {
+            assert!(LocalTime::new(bad).is_err(), "{bad:?} was accepted");
         }
     }
 

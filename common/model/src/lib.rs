@@ -34,6 +34,7 @@ pub mod service;
 pub mod session;
 pub mod time;
 pub mod traffic;
+pub mod window;
 
 pub use action::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
 pub use artifact::{ArtifactSpec, InvalidArtifact};
@@ -57,3 +58,4 @@ pub use selector::{Selector, SelectorError};
 pub use service::{Driver, InstanceState, ServiceSpec};
 pub use time::{DurationMs, Timestamp};
 pub use traffic::{OnTimeout, TrafficReceipt, TrafficSpec};
+pub use window::{InvalidWindow, Occurrence, Recurrence, WindowSpec, WindowState};

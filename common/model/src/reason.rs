@@ -57,9 +57,9 @@ reasons! {
         "The pair: primary and standby are never both disturbed.",
         "Move the role by the service's own means, or use another policy for this group.";
     WindowClosed = "WINDOW_CLOSED", retry true,
-        "The step may start only inside its maintenance window.",
+        "A window covers what would be disturbed, and it is closed, or closes before the step and its gate may be over.",
         "The agreed quiet hours.",
-        "Wait for the window.";
+        "`quorate window show NAME` tells when it opens next; what waits goes on by itself then. A shorter step or gate deadline may fit.";
     Freeze = "FREEZE", retry true,
         "A freeze is on that covers what would be disturbed: nothing disruptive may start there.",
         "What its owner wants left alone; the freeze gives the reason.",

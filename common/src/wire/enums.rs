@@ -4,7 +4,7 @@ use quorate_model::backup::BackupState;
 use quorate_model::{
     AccessRole, Drain, ExecutionState, FreezeState, GroupState, InstanceRole, InstanceState, NodeStatus,
     ObligationState, OnFailure, OperationKind, OperationState, Promotion, Scheduling, StepKind, StepState,
-    Sync, WaveState,
+    Sync, WaveState, WindowState,
 };
 use quorate_proto::{agent, v1};
 
@@ -57,6 +57,8 @@ pairs! {
     }
     /// Where a freeze stands.
     read_freeze_state / write_freeze_state: FreezeState = v1::FreezeState { Upcoming, Active, Ended }
+    /// Where a window stands.
+    read_window_state / write_window_state: WindowState = v1::WindowState { Upcoming, Open, Closing, Closed }
     /// What an operation is for.
     read_operation_kind / write_operation_kind: OperationKind = v1::OperationKind {
         Rollout, Backup, Rotation, Run, Drain,

@@ -25,6 +25,7 @@ pub mod status;
 pub mod text;
 pub mod time;
 pub mod traffic;
+pub mod window;
 
 pub use invalid::Invalid;
 pub use status::Problem;

@@ -5,14 +5,14 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use quorate_model::{
-    ExecutionId, GroupName, NodeName, ObligationState, OperationId, OperationState, Refusal, StepState,
-    Timestamp,
+    DurationMs, ExecutionId, GroupName, NodeName, ObligationState, OperationId, OperationState, Refusal,
+    StepState, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::apply::step::{begins, guard, in_order};
 use crate::observations::Observations;
-use crate::safety::{Evidence, availability, fence, freeze, gate};
+use crate::safety::{Evidence, availability, fence, freeze, gate, window};
 use crate::state::operation::Step;
 use crate::state::{Execution, Grant, Group, Node, Obligation, Operation, State};
 
@@ -281,12 +281,23 @@ fn node(state: &State, obs: &Observations, found: &Node, now: Timestamp) -> Expl
         let (by, since, spec) = (&held.applied_by, held.since().utc(), &held.spec);
         facts.push(fact("frozen", format!("by {by} since {since}: {}: {}", spec.name, spec.reason)));
     }
+    for covers in window::covering(state, &found.name, None) {
+        let (word, name) = (covers.state(now), &covers.spec.name);
+        let next = covers.upcoming(now).next();
+        let when = match (covers.open(now), next) {
+            (Some(opening), _) => format!("closes {}", opening.end.utc()),
+            (None, Some(opening)) => format!("opens {} for {}", opening.start.utc(), opening.length()),
+            (None, None) => "no opening is known".to_string(),
+        };
+        facts.push(fact("window", format!("{name} is {word}: {when}")));
+    }
     for execution in state.open_executions(&found.name) {
         let text = format!("{} of {} is {}", execution.action.kind(), execution.operation, execution.state);
         facts.push(fact("work", text));
     }
     let refusal = fence::reachable(state, &found.name)
         .or_else(|| freeze::unfrozen(state, &found.name, None, now))
+        .or_else(|| window::within(state, &found.name, None, DurationMs::ZERO, now))
         .or_else(|| fence::eligible(state, &found.name))
         .or_else(|| fence::free(state, &found.name, None));
     let headline = match &refusal {

@@ -141,6 +141,10 @@ pub const RULES: &[Rule] = rules! {
         "GetFreeze": VIEWER, Read, Any;
         "ApplyFreeze": OPERATOR, Change, Any;
         "DeleteFreeze": OPERATOR, Change, Any;
+        "ListWindows": VIEWER, Read, Any;
+        "GetWindow": VIEWER, Read, Any;
+        "ApplyWindow": OPERATOR, Change, Any;
+        "DeleteWindow": OPERATOR, Change, Any;
     }
     "quorate.v1.ActionService" {
         "ListActions": VIEWER, Read, Leader;

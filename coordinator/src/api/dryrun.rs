@@ -20,6 +20,7 @@ pub(crate) fn try_out(state: &State, entries: &[Entry]) -> Answer {
         services: state.services.clone(),
         groups: state.groups.clone(),
         freezes: state.freezes.clone(),
+        windows: state.windows.clone(),
         plans: state.plans.clone(),
         operations: state.operations.clone(),
         executions: state.executions.clone(),

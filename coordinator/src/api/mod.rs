@@ -38,6 +38,7 @@ mod routes;
 mod schedule;
 mod tokens;
 pub(crate) mod view;
+mod window;
 mod work;
 
 #[cfg(test)]

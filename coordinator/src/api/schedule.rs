@@ -1,4 +1,4 @@
-//! ScheduleService: freezes. Windows and schedules will be served here, too.
+//! ScheduleService: freezes, and the door of windows. Schedules will be served here, too.
 
 use quorate_common::wire::Invalid;
 use quorate_common::wire::calendar::{read_etag, read_freeze};
@@ -116,5 +116,33 @@ impl ScheduleService for Api {
             Ok(Served { message: v1::DeleteFreezeResponse {}, index })
         })
         .await
+    }
+
+    async fn list_windows(
+        &self,
+        request: Request<v1::ListWindowsRequest>,
+    ) -> Result<Response<v1::ListWindowsResponse>, Status> {
+        self.serve(request, |api, _, m| async move { api.list_windows(m).await }).await
+    }
+
+    async fn get_window(
+        &self,
+        request: Request<v1::GetWindowRequest>,
+    ) -> Result<Response<v1::GetWindowResponse>, Status> {
+        self.serve(request, |api, _, m| async move { api.get_window(m).await }).await
+    }
+
+    async fn apply_window(
+        &self,
+        request: Request<v1::ApplyWindowRequest>,
+    ) -> Result<Response<v1::ApplyWindowResponse>, Status> {
+        self.serve(request, |api, caller, m| async move { api.apply_window(&caller, m).await }).await
+    }
+
+    async fn delete_window(
+        &self,
+        request: Request<v1::DeleteWindowRequest>,
+    ) -> Result<Response<v1::DeleteWindowResponse>, Status> {
+        self.serve(request, |api, caller, m| async move { api.delete_window(&caller, m).await }).await
     }
 }

@@ -6,6 +6,7 @@
 
 mod members;
 mod ticker;
+mod windows;
 
 use std::sync::Arc;
 

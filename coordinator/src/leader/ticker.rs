@@ -11,7 +11,7 @@ use quorate_core::next::next;
 use quorate_core::state::Settings;
 use quorate_core::{Command, Entry};
 
-use super::{Limits, look};
+use super::{Limits, look, windows};
 use crate::api::backend::Backend;
 use crate::observe::Table;
 
@@ -31,8 +31,9 @@ pub(super) async fn run(backend: Arc<dyn Backend>, table: Arc<Table>, limits: Li
         }
         stop.pause(TICK).await;
     }
+    let mut openings = windows::Openings::default();
     while !stop.is_triggered() {
-        round(&*backend, &table, limits).await;
+        round(&*backend, &table, limits, &mut openings).await;
         stop.pause(GAP).await;
         tokio::select! {
             () = stop.triggered() => return,
@@ -42,33 +43,37 @@ pub(super) async fn run(backend: Arc<dyn Backend>, table: Arc<Table>, limits: Li
     }
 }
 
-async fn round(backend: &dyn Backend, table: &Table, limits: Limits) {
+async fn round(backend: &dyn Backend, table: &Table, limits: Limits, openings: &mut windows::Openings) {
     let now = backend.now();
     let due = look(backend, |state| {
         if state.cluster.id.is_none() {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
         let observations = table.observations(state, now);
         let mut due: Vec<Command> = settings(&state.settings, limits).into_iter().collect();
         due.extend(next(state, &observations, now, &mut || backend.mint()));
-        due
+        (due, windows::wanted(state, now))
     });
+    let (mut due, wanted) = due.unwrap_or_default();
+    // Worked out here, where nobody waits for the state.
+    due.extend(openings.due(wanted, now));
     // Together, so that they share one log entry; the order among them does not matter to `next`.
     let mut proposals: FuturesUnordered<_> = due
-        .unwrap_or_default()
         .into_iter()
         .map(|command| async move {
-            let name = command.name();
-            (name, backend.propose(Entry::system(now, command)).await)
+            let (name, announced) = (command.name(), windows::announced(&command));
+            (name, announced, backend.propose(Entry::system(now, command)).await)
         })
         .collect();
-    while let Some((command, outcome)) = proposals.next().await {
+    while let Some((command, announced, outcome)) = proposals.next().await {
         match outcome {
-            Ok((_, answer)) => {
-                if let Some(refusal) = answer.refusal() {
-                    tracing::debug!(command, %refusal, "what was due is refused now");
+            Ok((_, answer)) => match (answer.refusal(), announced) {
+                (Some(refusal), _) => tracing::debug!(command, %refusal, "what was due is refused now"),
+                (None, Some((window, start))) => {
+                    tracing::info!(%window, opens = start.utc(), "a window will open");
                 }
-            }
+                (None, None) => {}
+            },
             Err(error) => tracing::debug!(command, %error, "what was due was not proposed; it stays due"),
         }
     }

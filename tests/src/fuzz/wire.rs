@@ -4,7 +4,9 @@
 use std::fmt::Debug;
 
 use prost::Message;
-use quorate_common::wire::{Invalid, agent, backup, calendar, group, outcome, probe, selector, service};
+use quorate_common::wire::{
+    Invalid, agent, backup, calendar, group, outcome, probe, selector, service, window,
+};
 use quorate_proto::v1;
 
 fn both_ways<M: Message + Default, T: Debug>(
@@ -22,7 +24,7 @@ fn both_ways<M: Message + Default, T: Debug>(
 
 pub(super) fn run(data: &[u8]) {
     let Some((which, bytes)) = data.split_first() else { return };
-    match which % 10 {
+    match which % 11 {
         0 => both_ways(bytes, group::read_group, group::write_group),
         1 => both_ways(bytes, service::read_service, service::write_service),
         2 => both_ways(bytes, backup::read_policy, backup::write_policy),
@@ -38,7 +40,8 @@ pub(super) fn run(data: &[u8]) {
             |message: v1::Selector| selector::read_selector("selector", Some(message)),
             selector::write_selector,
         ),
-        _ => both_ways(bytes, calendar::read_freeze, calendar::write_freeze),
+        9 => both_ways(bytes, calendar::read_freeze, calendar::write_freeze),
+        _ => both_ways(bytes, window::read_window, window::write_window),
     }
 }
 
@@ -55,6 +58,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         "quorate.agent.v1.SessionResponse",
         "quorate.v1.Selector",
         "quorate.v1.FreezeSpec",
+        "quorate.v1.WindowSpec",
     ];
     let pool =
         prost_reflect::DescriptorPool::decode(quorate_proto::DESCRIPTOR_SET).expect("our own descriptor");

@@ -13,6 +13,7 @@ use quorate_tests::harness::{Test, run};
 
 mod artifact;
 mod backup;
+mod calendar;
 mod control;
 mod crashes;
 mod files;
@@ -60,6 +61,8 @@ const TESTS: &[Test] = &[
         gates::an_expression_over_nothing_is_refused_with_its_place,
     ),
     ("gates::a_worse_metric_stops_the_rollout", gates::a_worse_metric_stops_the_rollout),
+    ("calendar::a_window_holds_and_opens", calendar::a_window_holds_and_opens),
+    ("calendar::windows_are_declared", calendar::windows_are_declared),
     ("transport::nothing_without_a_certificate", transport::nothing_without_a_certificate),
     ("transport::only_tls_1_3", transport::only_tls_1_3),
     ("transport::strangers_and_expired_are_refused", transport::strangers_and_expired_are_refused),

@@ -9,6 +9,7 @@ mod freeze;
 mod group;
 mod rollout;
 mod service;
+mod window;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,7 +23,7 @@ use crate::client::Client;
 use crate::failure::{Failure, exit};
 
 /// Every kind, in the order in which a file's documents are applied: what is named by others comes first.
-pub const KINDS: &[Kind] = &[service::KIND, group::KIND, freeze::KIND, rollout::KIND];
+pub const KINDS: &[Kind] = &[service::KIND, group::KIND, freeze::KIND, window::KIND, rollout::KIND];
 
 /// One kind of document.
 pub struct Kind {

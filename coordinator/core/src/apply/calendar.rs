@@ -1,14 +1,18 @@
-//! The calendar: freezes.
+//! The calendar: freezes; windows in the file beside it.
 
 use alloc::format;
 
-use quorate_model::{FreezeName, FreezeSpec, FreezeState, Reason, Refusal, Revision, Timestamp};
+use quorate_model::{
+    FreezeName, FreezeSpec, FreezeState, Reason, Refusal, Revision, Timestamp, WorkloadName,
+};
 
 use super::declared::expected;
 use super::{Context, Effect};
 use crate::command::CalendarCommand;
 use crate::state::calendar::FREEZES_MAX;
 use crate::state::{Freeze, State};
+
+mod window;
 
 pub(super) fn apply(
     state: &mut State,
@@ -18,16 +22,24 @@ pub(super) fn apply(
     match command {
         CalendarCommand::ApplyFreeze { spec, expect } => put_freeze(state, context, spec, *expect),
         CalendarCommand::DeleteFreeze { name, expect } => delete_freeze(state, context, name, *expect),
+        CalendarCommand::ApplyWindow { spec, expect } => window::put(state, context, spec, *expect),
+        CalendarCommand::DeleteWindow { name, expect } => window::delete(state, context, name, *expect),
+        CalendarCommand::SetOpenings { name, revision, until, openings } => {
+            window::set_openings(state, context, name, *revision, *until, openings)
+        }
+        CalendarCommand::Announce { window, start, before } => {
+            window::announce(state, context, window, *start, *before)
+        }
     }
 }
 
-/// A freeze of a service that is misspelt would hold nothing, and nobody would notice.
-fn known_workloads(state: &State, spec: &FreezeSpec) -> Result<(), Refusal> {
+/// A freeze or a window of a service that is misspelt would hold nothing, and nobody would notice.
+fn known_workloads(state: &State, services: &[WorkloadName]) -> Result<(), Refusal> {
     let known = |name: &str| {
         state.services.keys().any(|service| service.as_str() == name)
             || state.groups.keys().any(|group| group.as_str() == name)
     };
-    match spec.services.iter().find(|name| !known(name.as_str())) {
+    match services.iter().find(|name| !known(name.as_str())) {
         Some(name) => {
             Err(Refusal::new(Reason::NotFound, format!("services: there is no service or group {name}")))
         }
@@ -64,7 +76,7 @@ fn put_freeze(
     if known.is_some_and(|freeze| freeze.spec == *spec) {
         return Ok(Effect::unchanged(context.done()));
     }
-    known_workloads(state, spec)?;
+    known_workloads(state, &spec.services)?;
     if known.is_none() && state.freezes.len() >= FREEZES_MAX {
         return Err(Refusal::new(Reason::LimitReached, format!("there are {FREEZES_MAX} freezes already"))
             .with_hint("delete those that have ended: quorate freeze list"));

@@ -6,13 +6,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_model::{
-    Drain, ExecutionId, ExecutionState, InstanceId, InstanceReading, NodeName, NodeStatus, Principal, Reason,
-    Refusal,
+    Drain, DurationMs, ExecutionId, ExecutionState, InstanceId, InstanceReading, NodeName, NodeStatus,
+    Principal, Reason, Refusal,
 };
 
 use super::{Context, Effect, execution, identity, validate};
 use crate::command::NodeCommand;
-use crate::safety::{Ask, Evidence, budget, freeze};
+use crate::safety::{Ask, Evidence, budget, freeze, window};
 use crate::state::{Cordon, Node, State};
 
 pub(super) fn apply(
@@ -154,10 +154,12 @@ fn drain(
     if present(state, node)?.drain != Drain::None {
         return Ok(Effect::unchanged(context.done()));
     }
-    if let Some(refusal) = freeze::unfrozen(state, node, None, context.now) {
+    let held = freeze::unfrozen(state, node, None, context.now)
+        .or_else(|| window::within(state, node, None, DurationMs::ZERO, context.now));
+    if let Some(refusal) = held {
         return Err(refusal);
     }
-    let ask = Ask { doing: "draining", operation: None, max_unavailable: None };
+    let ask = Ask { doing: "draining", operation: None, max_unavailable: None, needs: None };
     let instances = grouped_instances(state, node);
     let evidence = Evidence::from_readings(evidence);
     if let Some(refusal) = budget::within_budgets(state, &instances, &ask, &evidence, context.now) {

@@ -13,7 +13,7 @@ use quorate_model::{
 
 use super::{Answer, Context, Effect, backup, validate};
 use crate::command::StepCommand;
-use crate::safety::{Ask, Evidence, budget, disturb_all, fence, gate};
+use crate::safety::{Ask, Evidence, budget, disturb_all, fence, gate, window};
 use crate::state::operation::{Before, Failure, Operation, Step, is_over};
 use crate::state::{Execution, Grant, State};
 
@@ -153,6 +153,8 @@ pub(crate) fn guard(
                 doing: doing(step.kind),
                 operation: Some(&operation.id),
                 max_unavailable: Some(operation.parallel),
+                needs: (!window::is_undo(step.kind) && operation.rollback_from.is_none())
+                    .then(|| operation.lane_needs(step.wave, &step.node)),
             };
             disturb_all(state, core::slice::from_ref(&instance), &ask, evidence, now)
         }

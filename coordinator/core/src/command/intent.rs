@@ -80,7 +80,12 @@ impl Command {
             },
             // Holding work back is no work, and must be possible when the disk is full.
             Self::Calendar(command) => match command.as_ref() {
-                CalendarCommand::ApplyFreeze { .. } | CalendarCommand::DeleteFreeze { .. } => false,
+                CalendarCommand::ApplyFreeze { .. }
+                | CalendarCommand::DeleteFreeze { .. }
+                | CalendarCommand::ApplyWindow { .. }
+                | CalendarCommand::DeleteWindow { .. }
+                | CalendarCommand::SetOpenings { .. }
+                | CalendarCommand::Announce { .. } => false,
             },
             Self::Operation(command) => match command.as_ref() {
                 OperationCommand::StorePlan { .. }
@@ -196,6 +201,10 @@ const fn calendar(command: &CalendarCommand) -> &'static str {
     match command {
         CalendarCommand::ApplyFreeze { .. } => "freeze.apply",
         CalendarCommand::DeleteFreeze { .. } => "freeze.delete",
+        CalendarCommand::ApplyWindow { .. } => "window.apply",
+        CalendarCommand::DeleteWindow { .. } => "window.delete",
+        CalendarCommand::SetOpenings { .. } => "window.set_openings",
+        CalendarCommand::Announce { .. } => "window.announced",
     }
 }
 

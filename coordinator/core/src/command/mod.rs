@@ -89,7 +89,7 @@ pub enum Command {
     Node(NodeCommand),
     /// Services and groups.
     Declared(Box<DeclaredCommand>),
-    /// Freezes.
+    /// Freezes and windows.
     Calendar(Box<CalendarCommand>),
     /// Instances.
     Instance(InstanceCommand),

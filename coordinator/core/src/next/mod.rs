@@ -3,6 +3,7 @@
 //! Job: compare state, observations and time, and name the commands that are due. Must never: be called by `apply`, or rely
 //! on a command of the last round having been applied: everything it returns may be proposed twice, or be lost.
 
+mod calendar;
 mod executions;
 mod instances;
 mod nodes;
@@ -32,6 +33,7 @@ pub fn next(
     instances::next(state, obs, now, &mut due);
     executions::next(state, now, &mut due);
     operations::next(state, obs, now, mint, &mut due);
+    calendar::next(state, now, &mut due);
     due.truncate(COMMANDS_MAX);
     due
 }

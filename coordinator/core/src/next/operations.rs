@@ -283,6 +283,7 @@ fn condition_of(refusal: &Refusal) -> (ConditionReason, String) {
         Reason::AgentDisconnected | Reason::NotFound => ConditionReason::AgentDisconnected,
         Reason::ExecutionUnknown => ConditionReason::ExecutionUnknown,
         Reason::Freeze => ConditionReason::Freeze,
+        Reason::WindowClosed => ConditionReason::WindowClosed,
         _ => ConditionReason::Dependency,
     };
     let text = match refusal {

@@ -89,6 +89,11 @@ impl<'a> Draft<'a> {
         freeze::unfrozen(self.state, &target.node, target.action.service(), self.now)
     }
 
+    /// What else must be known before.
+    pub(super) fn warn(&mut self, warnings: Vec<String>) {
+        self.warnings.extend(warnings);
+    }
+
     /// What will wait for the end of a freeze.
     fn warn_of_freezes(&mut self, job: &Job) {
         for target in job.targets.iter().filter(|t| super::is_disruptive(&t.action)) {

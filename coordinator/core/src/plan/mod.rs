@@ -10,6 +10,7 @@ mod releases;
 mod targets;
 mod traffic;
 mod waves;
+mod windows;
 mod words;
 
 use alloc::format;
@@ -62,6 +63,8 @@ pub fn plan(
     traffic::check_capabilities(state, obs, &job)?;
     order::sort(state, obs, &job.service, &mut job.targets);
     draft.build(&job)?;
+    let fit = windows::fit(state, &draft.waves, now)?;
+    draft.warn(fit);
     finish(state, request, now, mint, job, draft)
 }
 

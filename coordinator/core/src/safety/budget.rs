@@ -5,11 +5,12 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use quorate_model::{
-    Drain, GroupName, InstanceId, NodeName, OperationId, OutReason, QuorumPolicy, Reason, Refusal, Timestamp,
+    Drain, DurationMs, GroupName, InstanceId, NodeName, OperationId, OutReason, QuorumPolicy, Reason,
+    Refusal, Timestamp,
 };
 
 use super::availability::{Availability, Evidence, availability, freshness_limit, is_ours};
-use super::{fence, freeze};
+use super::{fence, freeze, window};
 use crate::state::{Group, State};
 
 /// What a stop is called in [`Ask::doing`].
@@ -24,6 +25,8 @@ pub struct Ask<'a> {
     pub operation: Option<&'a OperationId>,
     /// Most members of a group that we may have out at once, for all causes together; none for no such limit.
     pub max_unavailable: Option<u32>,
+    /// How long a window must still be open: until all is over that begins now; none for an undo, which no window holds.
+    pub needs: Option<DurationMs>,
 }
 
 /// Whether the members of one group on these nodes may be disturbed together now. Arithmetic only; see [`disturb_all`] for
@@ -128,7 +131,7 @@ fn over_limit(state: &State, group: &Group, nodes: &[NodeName], ask: &Ask<'_>) -
     })
 }
 
-/// Every guard for disturbing these instances together: each node reachable, unfrozen, eligible and free, and each group that
+/// Every guard for disturbing these instances together: each node reachable, unfrozen, within its window, eligible and free, and each group that
 /// any of them belongs to within its budget. The first refusal is given.
 #[must_use]
 pub fn disturb_all(
@@ -142,6 +145,7 @@ pub fn disturb_all(
         let node = &instance.node;
         let guard = fence::reachable(state, node)
             .or_else(|| freeze::begins(state, instance, ask.operation, now))
+            .or_else(|| window::begins(state, instance, ask.operation, ask.needs?, now))
             .or_else(|| fence::eligible(state, node).filter(|_| !empties(state, node, ask)))
             .or_else(|| fence::free(state, node, ask.operation));
         if guard.is_some() {

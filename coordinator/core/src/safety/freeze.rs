@@ -8,9 +8,9 @@ use alloc::string::{String, ToString};
 
 use quorate_model::{
     FreezeSpec, FreezeState, InstanceId, NodeName, OperationId, Reason, Refusal, ServiceName, Timestamp,
-    WorkloadName,
 };
 
+use super::cover;
 use crate::state::{Freeze, State};
 
 /// The first freeze by name that covers a service on a node now; without a service, the node as a whole: whatever runs there.
@@ -23,8 +23,8 @@ pub fn covering<'a>(
 ) -> Option<&'a Freeze> {
     state.freezes.values().find(|freeze| {
         is_on(freeze, now)
-            && covers_node(state, &freeze.spec, node)
-            && covers_service(state, &freeze.spec, node, service)
+            && cover::node(state, freeze.spec.selector.as_ref(), node)
+            && cover::service(state, &freeze.spec.services, node, service)
     })
 }
 
@@ -35,33 +35,6 @@ pub fn is_on(freeze: &Freeze, now: Timestamp) -> bool {
         FreezeState::Active => true,
         FreezeState::Upcoming | FreezeState::Ended => false,
     }
-}
-
-/// A node of which nothing is known counts as covered.
-fn covers_node(state: &State, spec: &FreezeSpec, node: &NodeName) -> bool {
-    let Some(selector) = &spec.selector else { return true };
-    state.nodes.present(node).is_none_or(|found| selector.matches(found.name.as_str(), &found.labels))
-}
-
-fn covers_service(state: &State, spec: &FreezeSpec, node: &NodeName, service: Option<&ServiceName>) -> bool {
-    if spec.services.is_empty() {
-        return true;
-    }
-    let named = |service: &ServiceName| spec.services.iter().any(|name| is_of(state, name, node, service));
-    match service {
-        Some(service) => named(service),
-        None => state.services.values().any(|found| {
-            let labels = state.nodes.present(node).map(|n| &n.labels);
-            labels.is_none_or(|labels| found.spec.nodes.matches(node.as_str(), labels))
-                && named(&found.spec.name)
-        }),
-    }
-}
-
-/// A name stands for the service of that name, and for the members of the group of that name.
-fn is_of(state: &State, name: &WorkloadName, node: &NodeName, service: &ServiceName) -> bool {
-    name.as_str() == service.as_str()
-        || state.groups_of(service, node).any(|group| group.spec.name.as_str() == name.as_str())
 }
 
 /// Until when, as the text of a refusal says it: never an age, which would be another text every second.
@@ -97,6 +70,8 @@ pub fn begins(
     operation: Option<&OperationId>,
     now: Timestamp,
 ) -> Option<Refusal> {
-    let begun = state.grants.values().any(|g| g.instance == *instance && operation == Some(&g.operation));
-    if begun { None } else { unfrozen(state, &instance.node, Some(&instance.service), now) }
+    if cover::has_begun(state, instance, operation) {
+        return None;
+    }
+    unfrozen(state, &instance.node, Some(&instance.service), now)
 }

@@ -24,7 +24,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use quorate_model::{
     BackupId, Digest, Epoch, ExecutionId, FreezeName, GroupName, NodeName, ObligationId, OperationId, PlanId,
-    Revision, Serial, ServiceName, Timestamp, TokenId, UserName,
+    Revision, Serial, ServiceName, Timestamp, TokenId, UserName, WindowName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ use crate::hash::Hash;
 pub use artifact::Artifact;
 pub use audit::{Audit, AuditRecord};
 pub use backup::Backup;
-pub use calendar::Freeze;
+pub use calendar::{Freeze, Window};
 pub use cluster::{Cluster, Member, Members};
 pub use declared::{Group, Service};
 pub use dedupe::Dedupe;
@@ -74,6 +74,9 @@ pub struct State {
     /// Declared freezes, those that have ended too; at most [`calendar::FREEZES_MAX`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub freezes: BTreeMap<FreezeName, Freeze>,
+    /// Declared windows; at most [`calendar::WINDOWS_MAX`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub windows: BTreeMap<WindowName, Window>,
     /// Stored plans, newest [`plan::PLANS_MAX`].
     pub plans: BTreeMap<PlanId, Plan>,
     /// Operations; of the terminal ones the newest [`operation::TERMINAL_MAX`].

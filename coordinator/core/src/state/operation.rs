@@ -297,6 +297,17 @@ impl Operation {
             && self.request.on_failure == OnFailure::Rollback
             && self.failures > self.request.max_failures
     }
+
+    /// The longest time until a lane is through: what is left of its steps, gates too, each by its deadline. A gate that only looks on
+    /// afterwards disturbs nothing.
+    #[must_use]
+    pub fn lane_needs(&self, wave: u32, node: &NodeName) -> DurationMs {
+        let left = self
+            .steps
+            .iter()
+            .filter(|s| s.wave == wave && s.node == *node && !is_over(s.state) && !s.is_hold());
+        left.fold(DurationMs::ZERO, |sum, step| sum.plus(step.deadline))
+    }
 }
 
 /// A step to which nothing more happens.

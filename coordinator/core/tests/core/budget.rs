@@ -252,7 +252,7 @@ proptest! {
         let nodes: Vec<NodeName> =
             case.names.iter().enumerate().filter(|(i, _)| picked(*i)).map(|(_, n)| n.clone()).collect();
         let limit = (limit > 0).then_some(limit);
-        let ask = Ask { doing: "restarting", operation: None, max_unavailable: limit };
+        let ask = Ask { doing: "restarting", operation: None, max_unavailable: limit, needs: None };
         let evidence = Evidence::from_readings(&case.readings);
         let declared = &case.state.groups[&group("ledger")];
         let refusal = disturb(&case.state, declared, &nodes, &ask, &evidence, case.now);
@@ -292,7 +292,7 @@ proptest! {
     ) {
         let mut case = case(&stands, &policy, 0);
         let (first, second) = (first % stands.len(), second % stands.len());
-        let ask = Ask { doing: "restarting", operation: None, max_unavailable: None };
+        let ask = Ask { doing: "restarting", operation: None, max_unavailable: None, needs: None };
         let readings = case.readings.clone();
         let evidence = Evidence::from_readings(&readings);
         for pick in [first, second] {

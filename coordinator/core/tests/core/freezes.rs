@@ -248,7 +248,7 @@ fn a_step_that_is_due_is_refused_where_it_is_committed() {
         assert_eq!(begins(state, &instance, asks, now).unwrap().reason(), Reason::Freeze);
     }
     let next = InstanceId { node: node("node4"), service: service("ledger") };
-    let ask = Ask { doing: "restarting", operation: Some(&id), max_unavailable: None };
+    let ask = Ask { doing: "restarting", operation: Some(&id), max_unavailable: None, needs: None };
     let evidence = Evidence::from_observations(&fleet.world.obs);
     let refusal = disturb_all(state, &[next], &ask, &evidence, now).unwrap();
     assert_eq!(refusal.reason(), Reason::Freeze);

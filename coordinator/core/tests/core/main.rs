@@ -10,4 +10,5 @@ mod gates;
 mod samples;
 mod sequences;
 mod transcripts;
+mod windows;
 mod world;

@@ -16,13 +16,14 @@ use quorate_core::state::{Settings, TokenPurpose};
 use quorate_core::{Hash, Observations, State, apply};
 use quorate_model::backup::{BackupPolicy, BackupReceipt, BackupState, LogRotation};
 use quorate_model::service::DesiredState;
+use quorate_model::window::ANNOUNCE_DEFAULT;
 use quorate_model::{
     AccessRole, ActionOutcome, ArtifactSpec, BackupId, ClusterId, ConditionReason, Digest, DurationMs, Epoch,
     ExecutionId, ExecutionState, FreezeName, FreezeSpec, GroupSpec, HookName, Install, InstanceId,
-    InstanceReading, InstanceRole, InstanceState, MemberId, MemberName, Millionths, NodeStatus, ObligationId,
-    ObligationState, OnFailure, OperationId, OperationState, Principal, ProbeName, ProbeReading, Promotion,
-    QuorumPolicy, Reason, RequestId, Revision, Selector, Serial, Share, Sync, Timestamp, TokenId, UserName,
-    WavePolicy, WorkloadName,
+    InstanceReading, InstanceRole, InstanceState, LocalTime, MemberId, MemberName, Millionths, NodeStatus,
+    ObligationId, ObligationState, Occurrence, OnFailure, OperationId, OperationState, Principal, ProbeName,
+    ProbeReading, Promotion, QuorumPolicy, Reason, Recurrence, RequestId, Revision, Selector, Serial, Share,
+    Sync, Timestamp, TokenId, UserName, WavePolicy, WindowName, WindowSpec, WorkloadName, ZoneName,
 };
 
 use rollouts::{promoted, taken_back};
@@ -426,6 +427,52 @@ fn freezes(log: &mut Log) {
     log.user(change(CalendarCommand::DeleteFreeze { name: bare.name, expect: None }));
 }
 
+/// One with everything that a window may say stays, with openings and an announcement; a bare one is deleted.
+fn windows(log: &mut Log) {
+    let change = |command| Command::Calendar(Box::new(command));
+    let bare = WindowSpec {
+        name: WindowName::new("christmas").unwrap(),
+        selector: None,
+        services: vec![],
+        zone: ZoneName::new("UTC").unwrap(),
+        when: Recurrence::Once { start: LocalTime::new("2026-12-24T22:00").unwrap() },
+        duration: DurationMs::from_secs(3_600),
+        owner: String::new(),
+        announce: vec![],
+        reason: "nobody trades".into(),
+    };
+    let full = WindowSpec {
+        name: WindowName::new("saturdays").unwrap(),
+        selector: Some(Selector::parse_labels("zone in (a,b),!spare").unwrap()),
+        services: vec![WorkloadName::new("ledger").unwrap()],
+        zone: ZoneName::new("Europe/Berlin").unwrap(),
+        when: Recurrence::Cron { expr: "0 22 * * 6".into() },
+        duration: DurationMs::from_secs(4 * 3_600),
+        owner: "the exchange desk".into(),
+        announce: ANNOUNCE_DEFAULT.to_vec(),
+        reason: "agreed with the exchange".into(),
+    };
+    let name = full.name.clone();
+    log.user(change(CalendarCommand::ApplyWindow { spec: full, expect: Some(Revision(0)) }));
+    let revision = log.state.windows[&name].revision;
+    let now = log.now();
+    let after = |hours: u64| now.plus(DurationMs::from_secs(hours * 3_600));
+    let opening = |hours| Occurrence { start: after(hours), end: after(hours + 4) };
+    log.add(
+        Principal::System,
+        change(CalendarCommand::SetOpenings {
+            name: name.clone(),
+            revision,
+            until: after(24 * 60),
+            openings: vec![opening(20), opening(188)],
+        }),
+    );
+    let before = DurationMs::from_secs(86_400);
+    log.add(Principal::System, change(CalendarCommand::Announce { window: name, start: after(20), before }));
+    log.user(change(CalendarCommand::ApplyWindow { spec: bare.clone(), expect: None }));
+    log.user(change(CalendarCommand::DeleteWindow { name: bare.name, expect: None }));
+}
+
 fn rest(log: &mut Log) {
     let id = BackupId::new("b-1").unwrap();
     let receipt = BackupReceipt { path: "/b/1".into(), sha256: "00".into(), ..BackupReceipt::default() };
@@ -433,6 +480,7 @@ fn rest(log: &mut Log) {
     let state = BackupState::Verified;
     log.user(Command::Backup(BackupCommand::SetState { id, state, message: "read again".into() }));
     freezes(log);
+    windows(log);
     let record = AuditDraft {
         at: log.now(),
         event_type: "read".into(),

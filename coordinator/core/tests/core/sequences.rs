@@ -17,12 +17,13 @@ use quorate_core::state::audit;
 use quorate_core::state::plan::{Change, Goal, PlanRequest};
 use quorate_model::service::DesiredState;
 use quorate_model::{
-    Epoch, ExecutionId, ExecutionState, FreezeName, FreezeSpec, InstanceId, InstanceState, NodeId, NodeName,
-    NodeStatus, ObligationId, ObligationState, OnFailure, OperationId, OperationState, Promotion, Reason,
-    RequestId, Selector, Share, StepKind, StepState,
+    DurationMs, Epoch, ExecutionId, ExecutionState, FreezeName, FreezeSpec, InstanceId, InstanceState,
+    NodeId, NodeName, NodeStatus, ObligationId, ObligationState, Occurrence, OnFailure, OperationId,
+    OperationState, Promotion, Reason, Recurrence, RequestId, Revision, Selector, Share, StepKind, StepState,
+    WindowName, WindowSpec, WorkloadName, ZoneName,
 };
 
-use moves::{calendar, reading_of, steer};
+use moves::{calendar, reading_of, steer, window};
 
 use crate::agents::Fleet;
 use crate::world::{START, admin, group, node, policy, release, service, spec};
@@ -296,7 +297,7 @@ proptest! {
     /// Commands in any order, with any arguments from small pools, most of them nonsense: no panic, no disagreement.
     #[test]
     fn any_sequence_of_commands_keeps_the_invariants(
-        codes in proptest::collection::vec((0_u8..28, 0_u8..4, 0_u8..12, any::<u8>()), 1..120),
+        codes in proptest::collection::vec((0_u8..31, 0_u8..4, 0_u8..12, any::<u8>()), 1..120),
     ) {
         let mut fleet = Fleet::new();
         fleet.world.fleet(3);
@@ -314,6 +315,7 @@ proptest! {
         for (kind, a, b, c) in codes {
             let command = match kind {
                 26 | 27 => calendar(kind == 26, node(&format!("node{}", a % 4 + 1)), b),
+                28..31 => window(&fleet, kind, a, b),
                 _ => decode(&fleet, kind, a, b, c),
             };
             let request = (c & 1 == 1).then(|| RequestId::new(format!("q-{}", c % 8)).unwrap());

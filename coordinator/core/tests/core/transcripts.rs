@@ -11,8 +11,9 @@ use quorate_core::state::plan::{Change, Goal, Plan, PlanRequest, Verb};
 use quorate_core::{Answer, explain};
 use quorate_model::backup::BackupPolicy;
 use quorate_model::{
-    BalancerName, DurationMs, FreezeName, FreezeSpec, HookName, Install, OnFailure, OnTimeout, OperationId,
-    Promotion, Refusal, RequestId, Selector, Share, TrafficSpec, WorkloadName,
+    BalancerName, DurationMs, FreezeName, FreezeSpec, HookName, Install, Occurrence, OnFailure, OnTimeout,
+    OperationId, Promotion, Recurrence, Refusal, RequestId, Selector, Share, TrafficSpec, WindowName,
+    WindowSpec, WorkloadName, ZoneName,
 };
 
 use crate::agents::{Fleet, TICK_MS};
@@ -107,12 +108,8 @@ impl Run {
             }
             [kind @ ("rollout" | "run" | "backup"), id, rest @ ..] => self.operation(kind, id, rest),
             ["freeze", name, options @ ..] => self.freeze(name, options),
-            ["thaw", name] => {
-                let name = FreezeName::new(*name).unwrap();
-                let command = CalendarCommand::DeleteFreeze { name, expect: None };
-                let answer = self.fleet.world.user(Command::Calendar(Box::new(command)));
-                self.refused(&answer);
-            }
+            [verb @ ("thaw" | "unwindow"), name] => self.lift(verb, name),
+            ["window", name, options @ ..] => self.window(name, options),
             [what, name] => self.mischief(what, name),
             _ => panic!("unknown line: {line}"),
         }
@@ -295,6 +292,54 @@ impl Run {
         };
         let command = CalendarCommand::ApplyFreeze { spec, expect: None };
         let answer = self.fleet.world.user(Command::Calendar(Box::new(command)));
+        self.refused(&answer);
+    }
+
+    /// Deletes a freeze or a window.
+    fn lift(&mut self, verb: &str, name: &str) {
+        let command = if verb == "thaw" {
+            CalendarCommand::DeleteFreeze { name: FreezeName::new(name).unwrap(), expect: None }
+        } else {
+            CalendarCommand::DeleteWindow { name: WindowName::new(name).unwrap(), expect: None }
+        };
+        let answer = self.fleet.world.user(Command::Calendar(Box::new(command)));
+        self.refused(&answer);
+    }
+
+    /// `window NAME [node=…] [service=…] [opens=5s,200s] [for=60s] [announce=120s,60s]`: times from now; without `opens` nothing
+    /// is known of its openings.
+    fn window(&mut self, name: &str, options: &[&str]) {
+        let option = |name: &str| options.iter().find_map(|word| word.strip_prefix(name));
+        let list = |name: &str| option(name).map(|text| text.split(',').map(seconds).collect::<Vec<_>>());
+        let now = self.fleet.world.now;
+        let duration = option("for=").map_or(DurationMs::from_secs(60), seconds);
+        let name = WindowName::new(name).unwrap();
+        let spec = WindowSpec {
+            name: name.clone(),
+            selector: option("node=").map(Selector::node),
+            services: option("service=").map(|s| WorkloadName::new(s).unwrap()).into_iter().collect(),
+            zone: ZoneName::new("UTC").unwrap(),
+            when: Recurrence::Cron { expr: "0 22 * * *".into() },
+            duration,
+            owner: String::new(),
+            announce: list("announce=").unwrap_or_default(),
+            reason: "agreed with the exchange".into(),
+        };
+        let command = CalendarCommand::ApplyWindow { spec, expect: None };
+        let answer = self.fleet.world.user(Command::Calendar(Box::new(command)));
+        self.refused(&answer);
+        let Some(opens) = list("opens=") else { return };
+        let opening = |after: DurationMs| {
+            let start = now.plus(after);
+            Occurrence { start, end: start.plus(duration) }
+        };
+        let command = CalendarCommand::SetOpenings {
+            revision: self.fleet.world.state.windows[&name].revision,
+            name,
+            until: now.plus(DurationMs::from_secs(60 * 86_400)),
+            openings: opens.into_iter().map(opening).collect(),
+        };
+        let answer = self.fleet.world.system(Command::Calendar(Box::new(command)));
         self.refused(&answer);
     }
 

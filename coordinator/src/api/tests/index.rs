@@ -159,11 +159,23 @@ async fn other_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
         "ListActions" list_actions(v1::ListActionsRequest::default()),
     });
     let spec = Some(v1::FreezeSpec { name: "f".into(), reason: "r".into(), ..Default::default() });
+    let window = v1::WindowSpec {
+        name: "w".into(),
+        reason: "r".into(),
+        zone: "UTC".into(),
+        when: Some(v1::window_spec::When::Cron("0 22 * * 6".into())),
+        duration: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
+        ..Default::default()
+    };
     asked!(seen, world, ScheduleServiceClient, "ScheduleService" {
         "ApplyFreeze" apply_freeze(v1::ApplyFreezeRequest { spec, ..Default::default() }),
         "ListFreezes" list_freezes(v1::ListFreezesRequest::default()),
         "GetFreeze" get_freeze(v1::GetFreezeRequest { name: "f".into(), ..Default::default() }),
         "DeleteFreeze" delete_freeze(v1::DeleteFreezeRequest { name: "f".into(), ..Default::default() }),
+        "ApplyWindow" apply_window(v1::ApplyWindowRequest { spec: Some(window), ..Default::default() }),
+        "ListWindows" list_windows(v1::ListWindowsRequest::default()),
+        "GetWindow" get_window(v1::GetWindowRequest { name: "w".into(), ..Default::default() }),
+        "DeleteWindow" delete_window(v1::DeleteWindowRequest { name: "w".into(), ..Default::default() }),
     });
     asked!(seen, world, BackupServiceClient, "BackupService" {
         "ListBackups" list_backups(v1::ListBackupsRequest::default()),

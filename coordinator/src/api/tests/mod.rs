@@ -9,6 +9,7 @@ mod index;
 mod operations;
 mod records;
 mod schedule;
+mod window;
 pub(crate) mod world;
 
 pub(crate) use world::World;

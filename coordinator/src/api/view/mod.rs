@@ -12,3 +12,4 @@ pub(crate) mod node;
 pub(crate) mod operation;
 pub(crate) mod plan;
 pub(crate) mod token;
+pub(crate) mod window;

@@ -46,3 +46,39 @@ pub(super) fn reading_of(fleet: &Fleet, name: &NodeName) -> quorate_model::Insta
     let seen = &fleet.world.obs.instances;
     seen.get(&instance).or_else(|| seen.values().next()).cloned().unwrap()
 }
+
+/// Windows of two names, of one service or all; or tells openings, good and bad ones; or deletes one.
+pub(super) fn window(fleet: &Fleet, kind: u8, a: u8, b: u8) -> Command {
+    let name = WindowName::new(format!("w{}", b % 2)).unwrap();
+    let (state, now) = (&fleet.world.state, fleet.world.now);
+    let revision = state.windows.get(&name).map_or(Revision(7), |window| window.revision);
+    let command = match kind {
+        28 => CalendarCommand::ApplyWindow {
+            spec: WindowSpec {
+                name,
+                selector: None,
+                services: (a & 1 == 0).then(|| WorkloadName::new("ledger").unwrap()).into_iter().collect(),
+                zone: ZoneName::new("UTC").unwrap(),
+                when: Recurrence::Cron { expr: "0 * * * *".into() },
+                duration: DurationMs::from_secs(600),
+                owner: String::new(),
+                announce: vec![DurationMs::from_secs(60 * u64::from(b))],
+                reason: "test".into(),
+            },
+            expect: None,
+        },
+        29 => CalendarCommand::SetOpenings {
+            name,
+            revision,
+            until: now.plus(DurationMs::from_secs(1_000)),
+            openings: (0..u64::from(a))
+                .map(|n| Occurrence {
+                    start: now.plus(DurationMs::from_secs(n * 100)),
+                    end: now.plus(DurationMs::from_secs(n * 100 + 10 * u64::from(b))),
+                })
+                .collect(),
+        },
+        _ => CalendarCommand::DeleteWindow { name, expect: None },
+    };
+    Command::Calendar(Box::new(command))
+}
