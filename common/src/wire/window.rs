@@ -42,6 +42,7 @@ pub fn read_window(message: v1::WindowSpec) -> Result<WindowSpec, Invalid> {
         reason: why.reason(),
         field: why.field().to_owned(),
         why: why.to_string(),
+        place: None,
     })?;
     // They are shown to everybody who is held up.
     for (field, text) in [("reason", &spec.reason), ("owner", &spec.owner)] {
