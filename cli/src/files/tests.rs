@@ -126,6 +126,17 @@ fn what_the_conversion_refuses_has_its_place() {
 }
 
 #[test]
+fn what_is_wrong_in_an_expression_has_its_place_in_the_value() {
+    let told = wrong(with("probes:\n  - { name: p, expression: { expr: 'probes.q.pass' } }\n"));
+    assert!(told.starts_with("f.yaml:6:44: probes[0].expression"), "{told}");
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[1].find("q.pass"), lines[2].find('^'), "{told}");
+    // Written in another way than it is, no character of the file is the one.
+    let told = wrong(with("probes:\n  - { name: p, expression: { expr: \"probes\\x2eq.pass\" } }\n"));
+    assert!(told.contains("at byte 7 of \"probes.q.pass\"\n"), "{told}");
+}
+
+#[test]
 fn kinds_are_checked() {
     let told = wrong("name: x\n");
     assert_eq!(

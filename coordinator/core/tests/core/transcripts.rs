@@ -32,40 +32,7 @@ impl Run {
                 self.fleet.world.fleet(count.parse().unwrap());
                 self.fleet.world.hush();
             }
-            ["service", name, options @ ..] => {
-                let mut declared = spec(name);
-                if options.contains(&"measured") {
-                    let [errors, _] = measured();
-                    declared.probes.push(errors);
-                }
-                if options.contains(&"pausing") {
-                    declared.backup = Some(BackupPolicy {
-                        paths: vec!["/var/lib/${service}".into()],
-                        exclude: vec![],
-                        pause: Some(HookName::new("pause").unwrap()),
-                        resume: Some(HookName::new("resume").unwrap()),
-                        pause_limit: DurationMs::from_secs(60),
-                        level: 3,
-                    });
-                }
-                if options.contains(&"installed") {
-                    let (dir, file) = ("/opt/${service}".into(), name.to_string());
-                    declared.install = Some(Install::Binary { dir, file });
-                }
-                if options.contains(&"balanced") {
-                    declared.traffic = Some(TrafficSpec {
-                        adapter: BalancerName::new("edge").unwrap(),
-                        backend: "app".into(),
-                        server: "${node}".into(),
-                        drain_timeout: DurationMs::from_secs(60),
-                        on_timeout: OnTimeout::Fail,
-                        min_up: 2,
-                    });
-                }
-                self.fleet.world.declare(declared);
-                self.fleet.bring_up(name);
-                self.fleet.world.hush();
-            }
+            ["service", name, options @ ..] => self.service(name, options),
             ["group", name, word, voters @ ..] => {
                 let answer = self.fleet.world.group(name, name, policy(word), voters);
                 self.refused(&answer);
@@ -114,6 +81,41 @@ impl Run {
             _ => panic!("unknown line: {line}"),
         }
         self.fleet.world.tell();
+    }
+
+    fn service(&mut self, name: &str, options: &[&str]) {
+        let mut declared = spec(name);
+        if options.contains(&"measured") {
+            let [errors, _] = measured();
+            declared.probes.push(errors);
+        }
+        if options.contains(&"pausing") {
+            declared.backup = Some(BackupPolicy {
+                paths: vec!["/var/lib/${service}".into()],
+                exclude: vec![],
+                pause: Some(HookName::new("pause").unwrap()),
+                resume: Some(HookName::new("resume").unwrap()),
+                pause_limit: DurationMs::from_secs(60),
+                level: 3,
+            });
+        }
+        if options.contains(&"installed") {
+            let (dir, file) = ("/opt/${service}".into(), name.to_string());
+            declared.install = Some(Install::Binary { dir, file });
+        }
+        if options.contains(&"balanced") {
+            declared.traffic = Some(TrafficSpec {
+                adapter: BalancerName::new("edge").unwrap(),
+                backend: "app".into(),
+                server: "${node}".into(),
+                drain_timeout: DurationMs::from_secs(60),
+                on_timeout: OnTimeout::Fail,
+                min_up: 2,
+            });
+        }
+        self.fleet.world.declare(declared);
+        self.fleet.bring_up(name);
+        self.fleet.world.hush();
     }
 
     fn spare(&mut self, name: &str, count: u32) {
