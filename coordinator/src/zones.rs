@@ -175,7 +175,14 @@ pub(crate) fn check(spec: &WindowSpec, now: Timestamp) -> Result<(), Nonsense> {
     if !found.list.is_empty() {
         return Ok(());
     }
+    let far = match rule(spec)? {
+        Rule::Once(start) => {
+            resolve(&zone(&spec.zone)?, start).is_some_and(|at| at >= now.plus(FIRST_WITHIN))
+        }
+        Rule::Cron(_) => false,
+    };
     Err(match &spec.when {
+        Recurrence::Once { .. } if far => Nonsense::new("start", "it is more than nine years away"),
         Recurrence::Once { .. } => Nonsense::new("start", "it is over: the window would never open"),
         Recurrence::Cron { .. } => Nonsense::new("cron", "there is no such day: the window would never open"),
     })

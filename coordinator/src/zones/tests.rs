@@ -163,6 +163,8 @@ fn what_never_opens_is_no_window() {
         let found = check(&spec(zone, when, 4), now).unwrap_err();
         assert_eq!(found.field, field, "{when}: {found:?}");
     }
+    let far = check(&spec("UTC", "2199-12-24T22:00", 4), now).unwrap_err();
+    assert_eq!((far.field, far.why.as_str()), ("start", "it is more than nine years away"));
     assert_eq!(check(&spec("UTC", "2027-04-30T20:01", 4), now), Ok(()), "a minute is left");
 }
 
