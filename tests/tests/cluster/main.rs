@@ -68,7 +68,10 @@ const TESTS: &[Test] = &[
     ("transport::strangers_and_expired_are_refused", transport::strangers_and_expired_are_refused),
     ("identity::an_agent_speaks_for_itself_only", identity::an_agent_speaks_for_itself_only),
     ("identity::a_token_works_once", identity::a_token_works_once),
-    ("traffic::a_restart_drops_no_request", traffic::a_restart_drops_no_request),
+    (
+        "traffic::a_restart_an_upgrade_and_a_release_taken_back_drop_no_request",
+        traffic::a_restart_an_upgrade_and_a_release_taken_back_drop_no_request,
+    ),
     ("shapes::a_fleet_of_one_is_ready_too", shapes::a_fleet_of_one_is_ready_too),
     ("shapes::audit_is_unbroken", shapes::audit_is_unbroken),
     ("shapes::stop_leaves_no_process", shapes::stop_leaves_no_process),
