@@ -15,6 +15,7 @@ mod clock;
 mod coordinators;
 mod disk;
 mod driver;
+mod drop_ins;
 mod freeze;
 mod guest;
 mod install;
@@ -38,6 +39,7 @@ const TESTS: &[Test<LabFleet>] = &[
     ("rotation::x33_reloads_are_staggered", rotation::x33_reloads_are_staggered),
     ("packages::x22_by_the_guide", packages::x22_by_the_guide),
     ("packages::one_version_and_nothing_else", packages::one_version_and_nothing_else),
+    ("drop_ins::releases_behind_a_balancer", drop_ins::releases_behind_a_balancer),
     ("agents::restarted_during_an_action", agents::restarted_during_an_action),
     ("agents::killed_during_an_action", agents::killed_during_an_action),
     ("agents::upgraded_during_an_action", agents::upgraded_during_an_action),
