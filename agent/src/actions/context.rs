@@ -172,6 +172,15 @@ impl Default for Limits {
     }
 }
 
+/// The helper's own end: what only waits for somebody else then leaves its execution to the next helper.
+#[derive(Clone)]
+pub struct Leaving {
+    /// The helper was asked to stop.
+    pub asked: CancellationToken,
+    /// Told once by an execution that goes no further here; must not block.
+    pub tell: Arc<dyn Fn() + Send + Sync>,
+}
+
 /// Everything one execution may use.
 #[derive(Clone)]
 pub struct ActionContext {
@@ -209,6 +218,8 @@ pub struct ActionContext {
     pub deadline: DurationMs,
     /// Canceled by the runner; the action undoes what is temporary and ends.
     pub cancel: CancellationToken,
+    /// The helper's own end.
+    pub leaving: Leaving,
     /// Told now and then, never more than a few times per second; must not block.
     pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
 }
@@ -229,6 +240,15 @@ impl ActionContext {
             return Err(ActionError::DeadlineExceeded(doing));
         }
         Ok(())
+    }
+
+    /// For a wait on somebody else, with all that was begun in the journal: when the helper is to stop, this never returns, and
+    /// the next helper goes on. Who is waited for may be the one who replaces this helper, and wait for us.
+    pub(crate) async fn leave_if_stopping(&self) {
+        if self.leaving.asked.is_cancelled() {
+            (self.leaving.tell)();
+            std::future::pending::<()>().await;
+        }
     }
 
     /// A driver by service name.

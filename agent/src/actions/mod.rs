@@ -22,8 +22,8 @@ pub(crate) mod traffic;
 
 use self::release::exec::Goal;
 pub use context::{
-    ActionContext, Clock, FactsSource, HookReport, HookRunner, Limits, ObligationKeeper, Programs, Progress,
-    ServiceDriver, ServiceHandle, Services, Stopped, Undo,
+    ActionContext, Clock, FactsSource, HookReport, HookRunner, Leaving, Limits, ObligationKeeper, Programs,
+    Progress, ServiceDriver, ServiceHandle, Services, Stopped, Undo,
 };
 pub use error::{ActionError, PortError};
 pub(crate) use ports::host_driver;

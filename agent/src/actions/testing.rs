@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::host::fake::FakeHost;
 
 use super::{
-    ActionContext, Balancers, Clock, FactsSource, HookReport, HookRunner, Limits, ObligationKeeper,
+    ActionContext, Balancers, Clock, FactsSource, HookReport, HookRunner, Leaving, Limits, ObligationKeeper,
     PortError, Programs, ServiceDriver, ServiceHandle, Services, Stopped, Undo,
 };
 use crate::host::{ExecOutcome, ExecSpec};
@@ -352,6 +352,7 @@ pub(super) fn bench(root: &Path, running: bool) -> Bench {
         limits: Limits { reserve_bytes: 0, nice: 0, ..Limits::default() },
         deadline: DurationMs(600_000),
         cancel: CancellationToken::new(),
+        leaving: Leaving { asked: CancellationToken::new(), tell: Arc::new(|| {}) },
         progress: Arc::new(|_| {}),
     };
     Bench { context, unit, recorder, clock }

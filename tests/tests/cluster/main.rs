@@ -19,6 +19,7 @@ mod crashes;
 mod files;
 mod gates;
 mod identity;
+mod procedures;
 mod refusals;
 mod restart;
 mod shapes;
@@ -68,7 +69,18 @@ const TESTS: &[Test] = &[
     ("transport::strangers_and_expired_are_refused", transport::strangers_and_expired_are_refused),
     ("identity::an_agent_speaks_for_itself_only", identity::an_agent_speaks_for_itself_only),
     ("identity::a_token_works_once", identity::a_token_works_once),
-    ("traffic::a_restart_drops_no_request", traffic::a_restart_drops_no_request),
+    (
+        "traffic::a_restart_an_upgrade_and_a_release_taken_back_drop_no_request",
+        traffic::a_restart_an_upgrade_and_a_release_taken_back_drop_no_request,
+    ),
+    (
+        "procedures::x21_a_fixed_wait_cuts_what_is_open_and_a_drain_does_not",
+        procedures::x21_a_fixed_wait_cuts_what_is_open_and_a_drain_does_not,
+    ),
+    (
+        "procedures::x23_maintenance_ends_before_anybody_looks",
+        procedures::x23_maintenance_ends_before_anybody_looks,
+    ),
     ("shapes::a_fleet_of_one_is_ready_too", shapes::a_fleet_of_one_is_ready_too),
     ("shapes::audit_is_unbroken", shapes::audit_is_unbroken),
     ("shapes::stop_leaves_no_process", shapes::stop_leaves_no_process),
