@@ -81,6 +81,13 @@ impl Site {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether it had an execution in hand, or has a verb under way.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        let in_hand = self.standing().is_some_and(|standing| !standing.in_hand.is_empty());
+        in_hand || self.machine.begun().last().is_some_and(|act| act.to == u64::MAX)
+    }
+
     /// Its agent is gone.
     pub fn gone(&self) {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = None;

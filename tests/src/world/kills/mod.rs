@@ -17,6 +17,7 @@ use quorate_core::state::operation::Operation;
 use quorate_model::{ActionKind, InstanceId, NodeName, ObligationState, ServiceName};
 
 use self::script::Script;
+use super::agents::Site;
 use super::evidence::{Act, Round, Work};
 use super::machine::SERVICE;
 use super::member::host;
@@ -248,7 +249,7 @@ impl World {
 
     /// Everybody is up, agrees, and has nothing in hand.
     fn stands_still(&self) -> bool {
-        let idle = |site: &super::agents::Site| {
+        let idle = |site: &Site| {
             site.standing()
                 .is_some_and(|s| s.in_hand.is_empty() && s.waiting == 0 && s.unconfirmed.is_empty())
         };
@@ -268,6 +269,8 @@ impl World {
             usize::try_from(dice.below(u64::try_from(from).unwrap_or(1))).unwrap_or(0)
         };
         let names: Vec<String> = self.sites.keys().cloned().collect();
+        let at_work = |name: &&String| self.sites.get(*name).is_some_and(Site::is_at_work);
+        let busy: Vec<String> = names.iter().filter(at_work).cloned().collect();
         let (members, agents) = match point.who {
             Who::Leader => (leader.into_iter().collect(), Vec::new()),
             Who::Follower => {
@@ -275,8 +278,10 @@ impl World {
                 (followers.get(n).copied().into_iter().collect(), Vec::new())
             }
             Who::Agent => {
-                let n = pick(dice, names.len());
-                (Vec::new(), names.get(n).cloned().into_iter().collect())
+                // Mostly one that is at work: the others have little to lose.
+                let from = if busy.is_empty() || dice.below(4) == 0 { &names } else { &busy };
+                let n = pick(dice, from.len());
+                (Vec::new(), from.get(n).cloned().into_iter().collect())
             }
             Who::All => (all, names),
         };
@@ -286,6 +291,9 @@ impl World {
         }
         let (who, count, at) = (point.who.name(), point.count, point.at);
         self.trace.say("kill", format!("{who} at {at} of {count:?} for {} ms", point.away_ms));
+        if agents.iter().any(|name| busy.contains(name)) {
+            *self.evidence.points.entry("at-work-of-the-agent".to_owned()).or_default() += 1;
+        }
         for id in &members {
             self.faults.crash_member(&mut self.sim, *id);
         }
