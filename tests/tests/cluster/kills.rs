@@ -1,5 +1,6 @@
 //! Kill points with real processes: releases go back and forth on one fleet, and in each rollout somebody is killed (SIGKILL)
-//! at the n-th change of the operation, both by seed. The supervisor starts them again.
+//! at the n-th change of the operation that is seen, both by seed. The supervisor starts them again. How many changes there
+//! are is counted in a rollout without a kill, and again whenever one was shorter than the point that was drawn for it.
 //!
 //! `QUORATE_KILL_POINTS` is the number of points (2 here, 60 for a release), `QUORATE_SEED` repeats the draws of a run.
 
@@ -18,9 +19,6 @@ use crate::upgrade::{assert_closed, pushed, versions};
 const GATE: u64 = 2;
 /// Points of this sort in all; the other 940 of a thousand are simulated.
 const MOST: u64 = 60;
-/// Changes of an operation within which a point is drawn: a rollout over three nodes has about this many.
-const CHANGES: u64 = 24;
-
 /// Who can be killed.
 const WHO: [&str; 6] = ["leader", "follower", "agent", "helper", "both halves", "all"];
 
@@ -109,7 +107,7 @@ pub(crate) fn rollouts_end_whoever_is_killed(fleet: &Fleet) {
         ("1.1.0", pushed(fleet, env!("CARGO_BIN_EXE_ledger_1_1_0"))),
     ];
     let (mut kills, mut ends) = (BTreeMap::<&str, u64>::new(), BTreeMap::<String, u64>::new());
-    let mut rounds = 0;
+    let (mut rounds, mut length) = (0, None);
     while kills.values().sum::<u64>() < points {
         rounds += 1;
         assert!(rounds <= 2 * points + 4, "too few of the drawn points are ever reached: {kills:?}");
@@ -118,22 +116,27 @@ pub(crate) fn rollouts_end_whoever_is_killed(fleet: &Fleet) {
         let (version, digest) =
             if had.iter().all(|version| version == "1.1.0") { &releases[0] } else { &releases[1] };
         let who = WHO[draws.below(WHO.len())];
-        let nth = 1 + draws.below(usize::try_from(CHANGES).unwrap_or(1));
+        let nth = length.map_or(usize::MAX, |length| 1 + draws.below(length));
         let failing = ["rollback", "abort"][draws.below(2)];
         let (poll, begun) = (Poll::begin(fleet.instances()), Instant::now());
         let flags = ["--release", version, "--artifact", digest, "--canary", "1", "--on-failure", failing];
         let id = fleet.begin(&[&["rollout", "start", "ledger"], &flags[..], &["--yes"]].concat());
         let seen = nth_change(fleet, &id, nth);
-        let victims = if seen >= nth { kill(fleet, &mut draws, who) } else { Vec::new() };
+        let victims = if seen >= nth {
+            kill(fleet, &mut draws, who)
+        } else {
+            length = Some(seen);
+            Vec::new()
+        };
         let operation = fleet.ended(&id, LIMIT);
         let tally = poll.end();
         let state = operation["state"].as_str().unwrap_or_default();
         println!(
-            "  round {rounds}: {who} at change {nth} ({seen} seen) of {} -> {version}: {state} after {:.1?}, fewest {:?}; {}",
+            "  round {rounds}: {} -> {version}, change {seen}, {who} {}: {state} after {:.1?}, fewest {:?}",
             had[0],
+            if victims.is_empty() { "spared".to_owned() } else { victims.join(" ") },
             begun.elapsed(),
             tally.fewest,
-            victims.join(" "),
         );
         if !victims.is_empty() {
             *kills.entry(who).or_default() += 1;
