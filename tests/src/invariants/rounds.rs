@@ -1,4 +1,4 @@
-//! What holds after a rollout in which somebody was killed, when everything stands still again (I-5, I-19, I-22): it has
+//! What holds after a rollout in which somebody was killed, when everything stands still again (I-5, I-19, I-20): it has
 //! ended, nothing is open, each execution did what it says once, what was taken back is taken back everywhere, and the
 //! coordinators believe of the hosts what is so.
 

@@ -19,6 +19,9 @@ use crate::upgrade::{assert_closed, pushed, versions};
 const GATE: u64 = 2;
 /// Points of this sort in all; the other 940 of a thousand are simulated.
 const MOST: u64 = 60;
+/// The change at which nobody is killed.
+const NEVER: usize = usize::MAX;
+
 /// Who can be killed.
 const WHO: [&str; 6] = ["leader", "follower", "agent", "helper", "both halves", "all"];
 
@@ -42,18 +45,19 @@ impl Draws {
     }
 }
 
-/// Waits for the n-th change of an operation that is seen. The number of changes seen; fewer when it ended before.
-fn nth_change(fleet: &Fleet, id: &str, nth: usize) -> usize {
+/// Waits for the n-th change of an operation that is seen; the number of changes when it ended with fewer.
+fn nth_change(fleet: &Fleet, id: &str, nth: usize) -> Result<(), usize> {
     let (mut seen, mut last) = (0, Value::Null);
     wait_for("the moment", LIMIT, || {
         let operation = fleet.operation(id);
+        if TERMINAL.iter().any(|state| operation["state"] == *state) {
+            return Ok(Err(seen));
+        }
         if operation["revision"] != last {
             (seen, last) = (seen + 1, operation["revision"].clone());
         }
-        let over = TERMINAL.iter().any(|state| operation["state"] == *state);
-        if seen >= nth || over { Ok(()) } else { Err(operation.to_string()) }
-    });
-    seen
+        if seen >= nth { Ok(Ok(())) } else { Err(operation.to_string()) }
+    })
 }
 
 fn kill(fleet: &Fleet, draws: &mut Draws, who: &str) -> Vec<String> {
@@ -97,6 +101,20 @@ fn assert_once(operation: &Value, before: &BTreeMap<String, usize>, after: &BTre
     }
 }
 
+/// What runs fits how the rollout ended.
+#[track_caller]
+fn assert_in_use(operation: &Value, version: &str, had: &[String], now: &[String]) {
+    match operation["state"].as_str().unwrap_or_default() {
+        "SUCCEEDED" => assert!(now.iter().all(|one| one == version), "{now:?}: {operation:#}"),
+        "ROLLED_BACK" => assert_eq!(now, had, "{operation:#}"),
+        _ => {
+            assert_ne!(operation["message"], "", "a failure says why: {operation:#}");
+            let known = had.iter().zip(now).all(|(had, now)| now == had || now == version);
+            assert!(known, "{now:?}: {operation:#}");
+        }
+    }
+}
+
 pub(crate) fn rollouts_end_whoever_is_killed(fleet: &Fleet) {
     let wanted = std::env::var("QUORATE_KILL_POINTS").ok().and_then(|n| n.parse::<u64>().ok());
     let points = wanted.unwrap_or(GATE).min(MOST);
@@ -116,23 +134,23 @@ pub(crate) fn rollouts_end_whoever_is_killed(fleet: &Fleet) {
         let (version, digest) =
             if had.iter().all(|version| version == "1.1.0") { &releases[0] } else { &releases[1] };
         let who = WHO[draws.below(WHO.len())];
-        let nth = length.map_or(usize::MAX, |length| 1 + draws.below(length));
+        let nth = length.map_or(NEVER, |length| 1 + draws.below(length));
         let failing = ["rollback", "abort"][draws.below(2)];
         let (poll, begun) = (Poll::begin(fleet.instances()), Instant::now());
         let flags = ["--release", version, "--artifact", digest, "--canary", "1", "--on-failure", failing];
         let id = fleet.begin(&[&["rollout", "start", "ledger"], &flags[..], &["--yes"]].concat());
-        let seen = nth_change(fleet, &id, nth);
-        let victims = if seen >= nth {
-            kill(fleet, &mut draws, who)
-        } else {
-            length = Some(seen);
-            Vec::new()
+        let victims = match nth_change(fleet, &id, nth) {
+            Ok(()) => kill(fleet, &mut draws, who),
+            Err(seen) => {
+                length = Some(seen.max(1));
+                Vec::new()
+            }
         };
         let operation = fleet.ended(&id, LIMIT);
         let tally = poll.end();
         let state = operation["state"].as_str().unwrap_or_default();
         println!(
-            "  round {rounds}: {} -> {version}, change {seen}, {who} {}: {state} after {:.1?}, fewest {:?}",
+            "  round {rounds}: {} -> {version}, change {nth}, {who} {}: {state} after {:.1?}, fewest {:?}",
             had[0],
             if victims.is_empty() { "spared".to_owned() } else { victims.join(" ") },
             begun.elapsed(),
@@ -146,15 +164,7 @@ pub(crate) fn rollouts_end_whoever_is_killed(fleet: &Fleet) {
         assert_closed(&operation);
         fleet.calm();
         assert_once(&operation, &before, &fleet.starts());
-        match state {
-            "SUCCEEDED" => assert_eq!(versions(fleet), [*version; 3], "{operation:#}"),
-            "ROLLED_BACK" => assert_eq!(versions(fleet), had, "{operation:#}"),
-            _ => {
-                assert_ne!(operation["message"], "", "a failure says why: {operation:#}");
-                let known = |now: &String| had.contains(now) || now == version;
-                assert!(versions(fleet).iter().all(known), "{operation:#}");
-            }
-        }
+        assert_in_use(&operation, version, &had, &versions(fleet));
     }
     println!("  {points} kill points with real processes: {kills:?}; terminal states {ends:?}");
 }

@@ -25,6 +25,7 @@ use super::run::World;
 use super::shelf::{ONE, TWO};
 use crate::world::shelf::FADE;
 
+mod calls;
 pub mod script;
 
 /// Longest round, and longest time until everything stands still after it.
@@ -221,11 +222,15 @@ impl World {
         }
         self.bring_back(away);
         let ended = self.order.sheet().ended.clone();
-        if ended.is_none() {
+        let still = self.stands_still();
+        if !still {
             self.tell_work();
         }
         let length = std::array::from_fn(|n| self.counts()[n].saturating_sub(begun[n]));
-        let round = self.written(number, script, version, before, from, killed);
+        let mut round = self.written(number, script, version, before, from, killed);
+        if !still {
+            round.open.push(format!("something goes on {LIMIT:?} after the request"));
+        }
         let state = round.state.clone();
         *self.evidence.ends.entry(state).or_default() += 1;
         self.evidence.rounds.push(round);
