@@ -3,8 +3,8 @@
 //! A harness of its own, because one fleet serves all tests one after another and must be ended whatever happens; a
 //! static would never be dropped. `cargo test -p quorate-tests --test cluster [-- PART_OF_A_NAME …]`.
 //!
-//! `QUORATE_ROUNDS` is the number of rounds with a killed leader (2 here, 50 for a release), `QUORATE_SEED` repeats the
-//! moments of a run.
+//! `QUORATE_ROUNDS` is the number of rounds with a killed leader (2 here, 50 for a release), `QUORATE_KILL_POINTS` the number
+//! of rollouts in which somebody is killed (2 here, 60 for a release), `QUORATE_SEED` repeats the moments of a run.
 
 use std::process::ExitCode;
 
@@ -19,6 +19,7 @@ mod crashes;
 mod files;
 mod gates;
 mod identity;
+mod kills;
 mod procedures;
 mod refusals;
 mod restart;
@@ -57,6 +58,7 @@ const TESTS: &[Test] = &[
     ("upgrade::one_that_crashes_at_once_is_taken_back", upgrade::one_that_crashes_at_once_is_taken_back),
     ("upgrade::one_that_fades_is_taken_back", upgrade::one_that_fades_is_taken_back),
     ("upgrade::back_to_the_release_before", upgrade::back_to_the_release_before),
+    ("kills::rollouts_end_whoever_is_killed", kills::rollouts_end_whoever_is_killed),
     (
         "gates::an_expression_over_nothing_is_refused_with_its_place",
         gates::an_expression_over_nothing_is_refused_with_its_place,

@@ -97,6 +97,7 @@ pub(crate) fn released(fleet: &Fleet, version: &str, digest: &str, more: &[&str]
     fleet.ended(&id, LIMIT)
 }
 
+#[track_caller]
 pub(crate) fn assert_closed(operation: &Value) {
     assert_eq!((&operation["openObligations"], &operation["openGrants"]), (&0.into(), &0.into()));
 }
