@@ -1,5 +1,6 @@
 //! One log that holds every command at least once and is accepted from beginning to end.
 
+mod approvals;
 mod rollouts;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use quorate_model::{
     Sync, Timestamp, TokenId, UserName, WavePolicy, WindowName, WindowSpec, WorkloadName, ZoneName,
 };
 
+use approvals::approvals;
 use rollouts::{promoted, taken_back};
 
 use crate::world::{START, admin, group, measured, node, release, service, spec};
@@ -479,6 +481,7 @@ fn rest(log: &mut Log) {
     log.user(Command::Backup(BackupCommand::Record { id: id.clone(), instance: instance(1), receipt }));
     let state = BackupState::Verified;
     log.user(Command::Backup(BackupCommand::SetState { id, state, message: "read again".into() }));
+    approvals(log);
     freezes(log);
     windows(log);
     let record = AuditDraft {
