@@ -201,7 +201,10 @@ impl Policy {
 
     /// Whether a path, by its text alone, lies under an allowed root. The action opens it below that root without
     /// following links; this only refuses early.
-    fn allows_path(&self, path: &Path) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn allows_path(&self, path: &Path) -> Result<(), String> {
         if is_plain(path) && self.paths.iter().any(|root| path.starts_with(root)) {
             return Ok(());
         }

@@ -4,6 +4,7 @@
 
 pub mod action;
 pub mod apply;
+pub mod approval;
 pub mod artifact;
 pub mod audit;
 pub mod backup;
@@ -16,6 +17,7 @@ pub mod group;
 pub mod log;
 pub mod node;
 pub mod operation;
+pub mod policy;
 pub mod quorum;
 pub mod rollout;
 pub mod run;

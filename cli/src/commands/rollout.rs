@@ -17,24 +17,28 @@ use crate::render;
 pub enum RolloutCommand {
     /// Computes a plan with the guards of the real run; changes nothing
     #[command(
-        after_help = "Examples:\n  quorate rollout plan --restart ledger\n  quorate rollout plan ledger --release 1.9.2 --artifact 5f3a… --canary 1 --hold 10m\n  quorate rollout plan -f rollout.yaml -o json"
+        after_help = "Examples:\n  quorate rollout plan --restart ledger\n  quorate rollout plan ledger --release 1.9.2 --artifact 5f3a… --canary 1 --hold 10m\n  quorate rollout plan -f rollout.yaml --diff --detailed-exitcode   # 8: something would change\n  quorate rollout plan -f rollout.yaml -o json"
     )]
     Plan {
         #[command(flatten)]
         what: What,
         #[command(flatten)]
+        form: operation::Form,
+        #[command(flatten)]
         change: Change,
     },
     /// Starts a rolling change
     #[command(
-        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start ledger --release 1.9.2 --artifact 5f3a… --canary 1 --promotion canary --on-failure rollback\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --backup ledger --all --wait"
+        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start ledger --release 1.9.2 --artifact 5f3a… --canary 1 --promotion canary --on-failure rollback\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --plan p-93c1…@9c1f2ab4 --yes   # and with this hash only\n  quorate rollout start --restart ledger --dry-run --diff --detailed-exitcode\n  quorate rollout start --backup ledger --all --wait"
     )]
     Start {
         #[command(flatten)]
         what: What,
-        /// A stored plan; refused when what it touches has moved
-        #[arg(long, value_name = "ID", conflicts_with_all = ["restart", "reload", "backup", "rotate", "file", "group", "canary", "ramp", "hold", "promotion", "on_failure"])]
+        /// A stored plan, with its hash or the first 8 digits of it; refused when what it touches has moved
+        #[arg(long, value_name = "ID[@HASH]", conflicts_with_all = ["restart", "reload", "backup", "rotate", "file", "group", "canary", "ramp", "hold", "promotion", "on_failure"])]
         plan: Option<String>,
+        #[command(flatten)]
+        form: operation::Form,
         #[command(flatten)]
         change: Change,
         #[command(flatten)]
@@ -321,22 +325,25 @@ async fn history(ctx: &Ctx, group: &str, limit: Option<u32>) -> Outcome {
 /// What the API or the terminal gives.
 pub async fn run(ctx: &Ctx, command: RolloutCommand) -> Outcome {
     match command {
-        RolloutCommand::Plan { what, change } => {
+        RolloutCommand::Plan { what, form, change } => {
             let (work, document) = what.spec()?;
             let request = v1::CreatePlanRequest { work: Some(work), options: Some(change.options()) };
             let answer = call!(ctx.client()?, OperationServiceClient, create_plan, request);
-            let answer = answer.map_err(|failure| placed(failure, document.as_ref()))?;
-            let plan = answer.plan.unwrap_or_default();
-            render::answer(ctx.global.output, &plan, "quorate.v1.Plan", None, |_| render::plan::plan(&plan))?;
-            Ok(exit::DONE)
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(failure) => return form.unchanged(placed(failure, document.as_ref())),
+            };
+            form.show(ctx, &answer.plan.unwrap_or_default())
         }
-        RolloutCommand::Start { what, plan: Some(plan), change, waiting } => {
+        RolloutCommand::Start { what, plan: Some(plan), form, change, waiting } => {
             let _ = what;
-            operation::start_plan(ctx, &plan, change, waiting).await
+            form.check(&change)?;
+            operation::start_plan(ctx, &plan, form, change, waiting).await
         }
-        RolloutCommand::Start { what, plan: None, change, waiting } => {
+        RolloutCommand::Start { what, plan: None, form, change, waiting } => {
             let (work, document) = what.spec()?;
-            let ended = operation::start(ctx, work, change, waiting, "rollout").await;
+            form.check(&change)?;
+            let ended = operation::start_as(ctx, work, form, change, waiting, "rollout").await;
             ended.map_err(|failure| placed(failure, document.as_ref()))
         }
         RolloutCommand::List { page } => {

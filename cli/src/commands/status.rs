@@ -6,9 +6,10 @@ use quorate_proto::v1::backup_service_client::BackupServiceClient;
 use quorate_proto::v1::fleet_service_client::FleetServiceClient;
 use quorate_proto::v1::group_service_client::GroupServiceClient;
 use quorate_proto::v1::operation_service_client::OperationServiceClient;
+use quorate_proto::v1::policy_service_client::PolicyServiceClient;
 use quorate_proto::v1::schedule_service_client::ScheduleServiceClient;
 
-use super::{Ctx, Outcome, backup, freeze, group, node, operation, service, window};
+use super::{Ctx, Outcome, backup, freeze, group, node, operation, policy, service, window};
 use crate::call;
 use crate::failure::{Failure, exit};
 use crate::render;
@@ -105,6 +106,12 @@ async fn any(ctx: &Ctx, id: String) -> Outcome {
     let request = v1::GetWindowRequest { name: id.clone(), consistency };
     match call!(client, ScheduleServiceClient, get_window, request) {
         Ok(_) => return window::run(ctx, window::WindowCommand::Show { window: id }).await,
+        Err(failure) if !absent(&failure) => return Err(failure),
+        Err(_) => {}
+    }
+    let request = v1::GetPolicyRequest { name: id.clone(), consistency };
+    match call!(client, PolicyServiceClient, get_policy, request) {
+        Ok(_) => return policy::run(ctx, policy::PolicyCommand::Show { policy: id }).await,
         Err(failure) if !absent(&failure) => return Err(failure),
         Err(_) => {}
     }

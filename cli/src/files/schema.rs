@@ -33,6 +33,8 @@ const REQUIRED: &[(&str, &[&str])] = &[
     ("quorate.v1.PackageInstall", &["package"]),
     ("quorate.v1.GroupSpec", &["name", "service", "voters", "policy"]),
     ("quorate.v1.FreezeSpec", &["name", "reason"]),
+    ("quorate.v1.PolicySpec", &["name", "reason"]),
+    ("quorate.v1.CertificateProbe", &["address", "serverName"]),
     ("quorate.v1.WindowSpec", &["name", "zone", "duration"]),
     ("quorate.v1.QuorumPolicy", &["kind"]),
     ("quorate.v1.RollingSpec", &["group"]),

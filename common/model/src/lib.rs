@@ -14,6 +14,7 @@ extern crate alloc;
 mod enums;
 
 pub mod action;
+pub mod approval;
 pub mod artifact;
 pub mod backup;
 pub mod calendar;
@@ -37,6 +38,7 @@ pub mod traffic;
 pub mod window;
 
 pub use action::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
+pub use approval::{ApprovalState, Approvers, InvalidPolicy, PolicySpec};
 pub use artifact::{ArtifactSpec, InvalidArtifact};
 pub use calendar::{FreezeSpec, FreezeState, InvalidFreeze};
 pub use group::{BftRounding, GroupSpec, GroupState, InstanceRole, QuorumPolicy, Sync};

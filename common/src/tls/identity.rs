@@ -90,7 +90,7 @@ impl Identity {
     }
 }
 
-fn from_secs(secs: i64) -> Timestamp {
+pub(super) fn from_secs(secs: i64) -> Timestamp {
     Timestamp(secs.saturating_mul(1_000))
 }
 

@@ -2,9 +2,9 @@
 
 use quorate_model::backup::BackupState;
 use quorate_model::{
-    AccessRole, Drain, ExecutionState, FreezeState, GroupState, InstanceRole, InstanceState, NodeStatus,
-    ObligationState, OnFailure, OperationKind, OperationState, Promotion, Scheduling, StepKind, StepState,
-    Sync, WaveState, WindowState,
+    AccessRole, ApprovalState, Drain, ExecutionState, FreezeState, GroupState, InstanceRole, InstanceState,
+    NodeStatus, ObligationState, OnFailure, OperationKind, OperationState, Promotion, Scheduling, StepKind,
+    StepState, Sync, WaveState, WindowState,
 };
 use quorate_proto::{agent, v1};
 
@@ -67,6 +67,10 @@ pairs! {
     read_operation_state / write_operation_state: OperationState = v1::OperationState {
         Pending, Planned, AwaitingApproval, Queued, Running, Pausing, Paused, RollingBack, Canceling, Succeeded,
         Failed, Canceled, RolledBack,
+    }
+    /// Where an approval stands.
+    read_approval_state / write_approval_state: ApprovalState = v1::ApprovalState {
+        Pending, Approved, Rejected, Expired,
     }
     /// What a step does.
     read_step_kind / write_step_kind: StepKind = v1::StepKind {

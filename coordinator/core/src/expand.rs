@@ -4,7 +4,7 @@
 use alloc::string::{String, ToString};
 
 use quorate_model::backup::{BackupPolicy, LogRotation};
-use quorate_model::probe::MetricProbe;
+use quorate_model::probe::{CertificateProbe, MetricProbe};
 use quorate_model::{ActionSpec, Install, NodeName, ProbeKind, ProbeSpec, ServiceSpec, TrafficSpec};
 
 /// Longest text after filling in; a longer one is left as it was.
@@ -72,6 +72,9 @@ pub fn probe(probe: &ProbeSpec, spec: &ServiceSpec, node: &NodeName) -> ProbeSpe
             fill(url);
             fill(metric);
             labels.values_mut().for_each(fill);
+        }
+        ProbeKind::Certificate(CertificateProbe { address, server_name, file, min_remaining: _ }) => {
+            [address, server_name, file].into_iter().for_each(fill);
         }
         // Checked as it stands when it is applied, and evaluated as it stands.
         ProbeKind::Expression { expr: _ } => {}

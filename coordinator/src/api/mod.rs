@@ -33,6 +33,7 @@ mod named_artifact;
 mod operation;
 mod page;
 mod planning;
+mod policy;
 mod rate;
 mod routes;
 mod schedule;

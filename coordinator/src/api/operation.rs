@@ -1,4 +1,5 @@
-//! OperationService: plan, start, watch, pause, resume, cancel, promote, explain; the releases that rollouts brought.
+//! OperationService: plan, start, watch, pause, resume, cancel, promote, explain; the releases that rollouts brought; the
+//! door of approvals.
 
 use quorate_common::wire::Invalid;
 use quorate_common::wire::enums::read_operation_kind;
@@ -82,7 +83,7 @@ impl Api {
         }))
     }
 
-    async fn steer(
+    pub(super) async fn steer(
         &self,
         caller: &Caller,
         name: &str,
@@ -261,6 +262,27 @@ impl OperationService for Api {
             Ok(Served { message: v1::PromoteOperationResponse { operation }, index })
         })
         .await
+    }
+
+    async fn approve_operation(
+        &self,
+        request: Request<v1::ApproveOperationRequest>,
+    ) -> Result<Response<v1::ApproveOperationResponse>, Status> {
+        self.serve(request, |api, caller, m| async move { api.approve_operation(&caller, m).await }).await
+    }
+
+    async fn reject_operation(
+        &self,
+        request: Request<v1::RejectOperationRequest>,
+    ) -> Result<Response<v1::RejectOperationResponse>, Status> {
+        self.serve(request, |api, caller, m| async move { api.reject_operation(&caller, m).await }).await
+    }
+
+    async fn list_approvals(
+        &self,
+        request: Request<v1::ListApprovalsRequest>,
+    ) -> Result<Response<v1::ListApprovalsResponse>, Status> {
+        self.serve(request, |api, _, m| async move { api.list_approvals(m).await }).await
     }
 
     async fn list_releases(

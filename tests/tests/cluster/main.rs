@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use quorate_tests::cluster::Fleet;
 use quorate_tests::harness::{Test, run};
 
+mod approvals;
 mod artifact;
 mod backup;
 mod calendar;
@@ -66,6 +67,10 @@ const TESTS: &[Test] = &[
     ("gates::a_worse_metric_stops_the_rollout", gates::a_worse_metric_stops_the_rollout),
     ("calendar::a_window_holds_and_opens", calendar::a_window_holds_and_opens),
     ("calendar::windows_are_declared", calendar::windows_are_declared),
+    (
+        "approvals::nothing_begins_before_somebody_else_says_yes",
+        approvals::nothing_begins_before_somebody_else_says_yes,
+    ),
     ("transport::nothing_without_a_certificate", transport::nothing_without_a_certificate),
     ("transport::only_tls_1_3", transport::only_tls_1_3),
     ("transport::strangers_and_expired_are_refused", transport::strangers_and_expired_are_refused),

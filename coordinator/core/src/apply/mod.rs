@@ -18,6 +18,7 @@ mod instance;
 mod node;
 mod obligation;
 pub(crate) mod operation;
+mod policy;
 mod release;
 pub(crate) mod step;
 mod token;
@@ -229,6 +230,7 @@ fn family(state: &mut State, context: &Context<'_>, command: &Command) -> Result
         Command::Node(command) => node::apply(state, context, command),
         Command::Declared(command) => declared::apply(state, context, command),
         Command::Calendar(command) => calendar::apply(state, context, command),
+        Command::Policy(command) => policy::apply(state, context, command),
         Command::Instance(command) => instance::apply(state, context, command),
         Command::Operation(command) => operation::apply(state, context, command),
         Command::Step(command) => step::apply(state, context, command),

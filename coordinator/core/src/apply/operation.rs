@@ -15,6 +15,7 @@ use crate::state::State;
 use crate::state::operation::{ActiveTime, Condition, Failure, OPEN_MAX, Operation, Step, Wave, is_over};
 use crate::state::plan::{Plan, PlanWave, Resource, STEPS_MAX};
 
+pub(crate) mod approval;
 mod promote;
 mod rollback;
 pub(crate) mod settle;
@@ -51,6 +52,11 @@ pub(super) fn apply(
         OperationCommand::Resume { id } => resume(state, context, id),
         OperationCommand::Cancel { id } => cancel(state, context, id),
         OperationCommand::Promote { id, all } => promote::apply(state, context, id, *all),
+        OperationCommand::Approve { id, plan, reason } => {
+            approval::approve(state, context, id, *plan, reason)
+        }
+        OperationCommand::Reject { id, plan, reason } => approval::reject(state, context, id, *plan, reason),
+        OperationCommand::Lapse { id } => approval::lapse(state, context, id),
         OperationCommand::SetCondition { id, reason, message } => {
             set_condition(state, context, id, *reason, message)
         }
@@ -191,6 +197,7 @@ fn create(
         forgiven: 0,
         halted: None,
         rollback_from: None,
+        approval: approval::needed(state, context, plan),
         waves: plan.waves.iter().map(wave).collect(),
         steps: steps.collect(),
         created_by: context.principal.clone(),
@@ -200,6 +207,7 @@ fn create(
         active: ActiveTime::default(),
         revision: context.revision,
     };
+    approval::hold(&mut operation, context);
     step::tidy(&mut operation, context);
     state.operations.insert(id.clone(), operation);
     let answer = Answer::Operation { revision: context.revision, operation: id.clone() };

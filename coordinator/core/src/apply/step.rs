@@ -13,7 +13,7 @@ use quorate_model::{
 
 use super::{Answer, Context, Effect, backup, validate};
 use crate::command::StepCommand;
-use crate::safety::{Ask, Evidence, budget, disturb_all, fence, gate, window};
+use crate::safety::{Ask, Evidence, approval, budget, disturb_all, fence, gate, window};
 use crate::state::operation::{Before, Failure, Operation, Step, is_over};
 use crate::state::{Execution, Grant, State};
 
@@ -164,6 +164,12 @@ pub(crate) fn guard(
 /// Whether the operation's state lets a step begin: a lane that was begun goes on to its end while pausing or failing, and no
 /// wave begins before the one ahead of it is promoted.
 pub(crate) fn begins(operation: &Operation, step: &Step) -> Result<(), Refusal> {
+    // Asked here too, and not of the state only. What takes back follows from what was approved.
+    if operation.rollback_from.is_none()
+        && let Some(refusal) = approval::approved(operation)
+    {
+        return Err(refusal);
+    }
     let lane = operation.lane_is_open(step.wave, &step.node);
     let may = match operation.state {
         OperationState::Queued | OperationState::Running => lane || operation.failure.is_none(),

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 
 use quorate_model::backup::{BackupPolicy, LogRotation};
-use quorate_model::probe::MetricProbe;
+use quorate_model::probe::{CertificateProbe, MetricProbe};
 use quorate_model::traffic::{POOL_NAME_MAX_BYTES, is_pool_name};
 use quorate_model::{
     Driver, DurationMs, GroupSpec, Millionths, NodeName, ProbeKind, ProbeSpec, QuorumPolicy, Reason, Refusal,
@@ -27,6 +27,9 @@ const SERIES_LABELS_MAX: usize = 16;
 const INCREASE_PERCENT_MAX: u32 = 100_000;
 /// Longest interval, timeout, deadline of a declaration: a day.
 const SPAN_MAX: DurationMs = DurationMs::from_secs(24 * 3_600);
+
+/// Longest time that a certificate may be asked to be valid: none lasts longer that anybody renews.
+const REMAINING_MAX: DurationMs = DurationMs::from_secs(366 * 24 * 3_600);
 
 /// An argument that is wrong; the text begins with the field's name.
 pub(super) fn bad(what: impl Into<String>) -> Refusal {
@@ -201,12 +204,31 @@ fn check_probe(probe: &ProbeSpec) -> Result<(), Refusal> {
             }
         }
         ProbeKind::Metric(metric) => check_metric(probe, metric)?,
+        ProbeKind::Certificate(wanted) => check_certificate(probe, wanted)?,
         ProbeKind::Expression { expr } => {
             limited(&field("expr"), expr, SPEC_TEXT_MAX_BYTES)?;
             if expr.is_empty() {
                 return Err(bad(format!("{}: an expression is needed", field("expr"))));
             }
         }
+    }
+    Ok(())
+}
+
+fn check_certificate(probe: &ProbeSpec, wanted: &CertificateProbe) -> Result<(), Refusal> {
+    let field = |part: &str| format!("probes.{}.{part}", probe.name);
+    let CertificateProbe { address, server_name, min_remaining, file } = wanted;
+    for (part, value) in [("address", address), ("server_name", server_name), ("file", file)] {
+        limited(&field(part), value, SPEC_TEXT_MAX_BYTES)?;
+    }
+    if address.is_empty() || server_name.is_empty() {
+        return Err(bad(format!("{}: address and server_name are needed", field("certificate"))));
+    }
+    if *min_remaining > REMAINING_MAX {
+        return Err(bad(format!("{}: at most {REMAINING_MAX}", field("min_remaining"))));
+    }
+    if probe.from_peer && !file.is_empty() {
+        return Err(bad(format!("{}: a file cannot be read from a peer", field("from_peer"))));
     }
     Ok(())
 }

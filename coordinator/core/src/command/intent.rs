@@ -3,7 +3,7 @@
 use crate::command::{
     ArtifactCommand, AuditCommand, BackupCommand, CalendarCommand, ClusterCommand, Command, DeclaredCommand,
     ExecutionCommand, IdentityCommand, InstanceCommand, NodeCommand, ObligationCommand, OperationCommand,
-    StepCommand, TokenCommand,
+    PolicyCommand, StepCommand, TokenCommand,
 };
 use crate::hash::{Hash, canonical};
 
@@ -25,6 +25,9 @@ impl Command {
                 | OperationCommand::Resume { .. }
                 | OperationCommand::Cancel { .. }
                 | OperationCommand::Promote { .. }
+                | OperationCommand::Approve { .. }
+                | OperationCommand::Reject { .. }
+                | OperationCommand::Lapse { .. }
                 | OperationCommand::SetCondition { .. }
                 | OperationCommand::ClearCondition { .. }
                 | OperationCommand::DeadlinePassed { .. }
@@ -36,6 +39,7 @@ impl Command {
             | Self::Node(_)
             | Self::Declared(_)
             | Self::Calendar(_)
+            | Self::Policy(_)
             | Self::Instance(_)
             | Self::Step(_)
             | Self::Execution(_)
@@ -92,8 +96,11 @@ impl Command {
                 | OperationCommand::Create { .. }
                 | OperationCommand::Start { .. }
                 | OperationCommand::Resume { .. }
-                | OperationCommand::Promote { .. } => true,
+                | OperationCommand::Promote { .. }
+                | OperationCommand::Approve { .. } => true,
                 OperationCommand::Pause { .. }
+                | OperationCommand::Reject { .. }
+                | OperationCommand::Lapse { .. }
                 | OperationCommand::Cancel { .. }
                 | OperationCommand::SetCondition { .. }
                 | OperationCommand::ClearCondition { .. }
@@ -106,7 +113,9 @@ impl Command {
                 | ArtifactCommand::Release { .. }
                 | ArtifactCommand::Delete { .. } => false,
             },
-            Self::Identity(_)
+            // As with the calendar: a rule that holds work back is no work.
+            Self::Policy(_)
+            | Self::Identity(_)
             | Self::Instance(_)
             | Self::Step(_)
             | Self::Execution(_)
@@ -126,6 +135,7 @@ impl Command {
             Self::Node(command) => node(command),
             Self::Declared(command) => declared(command),
             Self::Calendar(command) => calendar(command),
+            Self::Policy(command) => policy(command),
             Self::Instance(command) => instance(command),
             Self::Operation(command) => operation(command),
             Self::Step(command) => step(command),
@@ -208,6 +218,13 @@ const fn calendar(command: &CalendarCommand) -> &'static str {
     }
 }
 
+const fn policy(command: &PolicyCommand) -> &'static str {
+    match command {
+        PolicyCommand::Apply { .. } => "policy.apply",
+        PolicyCommand::Delete { .. } => "policy.delete",
+    }
+}
+
 const fn instance(command: &InstanceCommand) -> &'static str {
     match command {
         InstanceCommand::Transition { .. } => "instance.transition",
@@ -224,6 +241,9 @@ const fn operation(command: &OperationCommand) -> &'static str {
         OperationCommand::Resume { .. } => "operation.resume",
         OperationCommand::Cancel { .. } => "operation.cancel",
         OperationCommand::Promote { .. } => "operation.promote",
+        OperationCommand::Approve { .. } => "operation.approve",
+        OperationCommand::Reject { .. } => "operation.reject",
+        OperationCommand::Lapse { .. } => "operation.lapse",
         OperationCommand::SetCondition { .. } => "operation.set_condition",
         OperationCommand::ClearCondition { .. } => "operation.clear_condition",
         OperationCommand::DeadlinePassed { .. } => "operation.deadline_passed",

@@ -140,6 +140,7 @@ fn baseline_of(probe: &ProbeSpec, kind: StepKind) -> Option<GateBaseline> {
         | ProbeKind::Exec { .. }
         | ProbeKind::UnitSoak { .. }
         | ProbeKind::Membership { .. }
+        | ProbeKind::Certificate(_)
         | ProbeKind::Expression { .. } => None,
     }
 }
@@ -152,6 +153,7 @@ fn gate_of(spec: &ServiceSpec, kind: StepKind, instance: InstanceId) -> GateSpec
         | ProbeKind::Exec { .. }
         | ProbeKind::Membership { .. }
         | ProbeKind::Metric(_)
+        | ProbeKind::Certificate(_)
         | ProbeKind::Expression { .. } => DurationMs::ZERO,
     });
     GateSpec {

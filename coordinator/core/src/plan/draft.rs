@@ -115,7 +115,7 @@ impl<'a> Draft<'a> {
         if job.targets.is_empty() {
             let whose = job.group.as_ref().map_or("", GroupName::as_str);
             let what = format!("every member of {whose} runs {} already", release.version);
-            return Err(Refusal::new(Reason::WrongState, what).with_hint("there is nothing to change"));
+            return Err(Refusal::new(Reason::NothingToChange, what).with_hint("there is nothing to change"));
         }
         self.skipped = self.skipped.saturating_add(done.len());
         self.warnings.extend(done.iter().map(|target| releases::skipped(target, &release)));

@@ -14,11 +14,14 @@ mod windows;
 mod words;
 
 use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use quorate_model::{ActionSpec, OnFailure, PlanId, Reason, Refusal, RiskClass, Timestamp};
 
 use crate::hash::Hash;
 use crate::observations::Observations;
+use crate::safety::approval;
 use crate::state::State;
 use crate::state::plan::STEPS_MAX;
 pub use crate::state::plan::{
@@ -124,6 +127,15 @@ fn finish(
         warnings: draft.all_warnings(),
         waves: draft.waves,
     };
+    let asked = approval::covering(state, &plan).map(|policy| {
+        let spec = &policy.spec;
+        format!(
+            "policy {}: begins once {} other(s) have approved ({}): {}",
+            spec.name, spec.approvals, spec.approvers, spec.reason
+        )
+    });
+    let asked: Vec<String> = asked.collect();
+    plan.warnings.extend(asked);
     plan.hash = plan.computed_hash();
     Ok(plan)
 }

@@ -7,6 +7,7 @@
 //! known counts as out. Work on a voter that is known to be out costs nothing; one of whom nothing is known may serve all the
 //! same, so it is not free to take.
 
+pub mod approval;
 pub mod availability;
 pub mod budget;
 mod cover;

@@ -1,5 +1,6 @@
 //! One log that holds every command at least once and is accepted from beginning to end.
 
+mod approvals;
 mod calendar;
 mod rollouts;
 
@@ -27,6 +28,7 @@ use quorate_model::{
     Sync, Timestamp, TokenId, UserName, WavePolicy, WindowName, WindowSpec, WorkloadName, ZoneName,
 };
 
+use approvals::approvals;
 use calendar::{freezes, windows};
 use rollouts::{promoted, taken_back};
 
@@ -411,6 +413,7 @@ fn rest(log: &mut Log) {
     log.user(Command::Backup(BackupCommand::Record { id: id.clone(), instance: instance(1), receipt }));
     let state = BackupState::Verified;
     log.user(Command::Backup(BackupCommand::SetState { id, state, message: "read again".into() }));
+    approvals(log);
     freezes(log);
     windows(log);
     let record = AuditDraft {

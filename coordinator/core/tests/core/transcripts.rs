@@ -1,6 +1,8 @@
 //! Scripts in `scripts/*.txt`, their recorded output beside them as `*.out`. `UPDATE=1 cargo test -p quorate-core` records
 //! anew; look at the difference before committing it.
 
+mod approvals;
+
 use std::path::PathBuf;
 
 use quorate_core::command::{
@@ -76,6 +78,11 @@ impl Run {
             [kind @ ("rollout" | "run" | "backup"), id, rest @ ..] => self.operation(kind, id, rest),
             ["freeze", name, options @ ..] => self.freeze(name, options),
             [verb @ ("thaw" | "unwindow"), name] => self.lift(verb, name),
+            ["policy", name, options @ ..] => self.policy(name, options),
+            [verb @ ("approve" | "reject"), id, "by", user, options @ ..] => {
+                self.decide(verb, id, user, options);
+            }
+            ["unpolicy", name] => self.forget_policy(name),
             ["window", name, options @ ..] => self.window(name, options),
             [what, name] => self.mischief(what, name),
             _ => panic!("unknown line: {line}"),
