@@ -120,6 +120,7 @@ fn spec(service: &ServiceName) -> ServiceSpec {
         backup: None,
         install: None,
         traffic: None,
+        configs: Vec::new(),
         log_rotation: None,
         vars: std::collections::BTreeMap::new(),
         labels: std::collections::BTreeMap::new(),

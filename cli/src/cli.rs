@@ -58,6 +58,8 @@ pub enum Command {
     Log(commands::log::LogCommand),
     #[command(subcommand, alias = "freezes")]
     Freeze(commands::freeze::FreezeCommand),
+    #[command(subcommand, alias = "configs")]
+    Config(commands::config::ConfigCommand),
     #[command(subcommand, alias = "windows")]
     Window(commands::window::WindowCommand),
     #[command(subcommand)]
@@ -110,6 +112,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Artifact(command) => commands::artifact::run(&ctx, command).await,
         Command::Log(command) => commands::log::run(&ctx, command).await,
         Command::Freeze(command) => commands::freeze::run(&ctx, command).await,
+        Command::Config(command) => commands::config::run(&ctx, command).await,
         Command::Window(command) => commands::window::run(&ctx, command).await,
         Command::Cluster(command) => commands::cluster::run(&ctx, command).await,
         Command::Token(command) => commands::token::run(&ctx, command).await,

@@ -123,6 +123,7 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
         StepKind::Diagnose => "diagnosing",
         StepKind::Drain => "draining",
         StepKind::Restore => "putting traffic back on",
+        StepKind::Confirm => "confirming the configuration of",
         StepKind::Gate => "watching",
     }
 }
@@ -265,6 +266,7 @@ fn want(state: &mut State, made: &Execution) {
         | ActionSpec::BackupVerify { .. }
         | ActionSpec::LogRotate { .. }
         | ActionSpec::ArtifactStage { .. }
+        | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::HostFacts

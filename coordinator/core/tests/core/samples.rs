@@ -18,15 +18,16 @@ use quorate_model::backup::{BackupPolicy, BackupReceipt, BackupState, LogRotatio
 use quorate_model::service::DesiredState;
 use quorate_model::window::ANNOUNCE_DEFAULT;
 use quorate_model::{
-    AccessRole, ActionOutcome, ArtifactSpec, BackupId, ClusterId, ConditionReason, Digest, DurationMs, Epoch,
-    ExecutionId, ExecutionState, FreezeName, FreezeSpec, GroupSpec, HookName, Install, InstanceId,
-    InstanceReading, InstanceRole, InstanceState, LocalTime, MemberId, MemberName, Millionths, NodeStatus,
-    ObligationId, ObligationState, Occurrence, OnFailure, OperationId, OperationState, Principal, ProbeName,
-    ProbeReading, Promotion, QuorumPolicy, Reason, Recurrence, RequestId, Revision, Selector, Serial, Share,
-    Sync, Timestamp, TokenId, UserName, WavePolicy, WindowName, WindowSpec, WorkloadName, ZoneName,
+    AccessRole, ActionOutcome, ArtifactSpec, BackupId, ClusterId, ConditionReason, ConfigApply, ConfigName,
+    ConfigSpec, Digest, DurationMs, Epoch, ExecutionId, ExecutionState, FreezeName, FreezeSpec, GroupSpec,
+    HookName, Install, InstanceId, InstanceReading, InstanceRole, InstanceState, LocalTime, MemberId,
+    MemberName, Millionths, NodeStatus, ObligationId, ObligationState, Occurrence, OnFailure, OperationId,
+    OperationState, Principal, ProbeName, ProbeReading, Promotion, QuorumPolicy, Reason, Recurrence,
+    RequestId, Revision, Selector, Serial, Share, Sync, Timestamp, TokenId, UserName, WavePolicy, WindowName,
+    WindowSpec, WorkloadName, ZoneName,
 };
 
-use rollouts::{promoted, taken_back};
+use rollouts::{configured, promoted, taken_back};
 
 use crate::world::{START, admin, group, measured, node, release, service, spec};
 
@@ -174,6 +175,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     unknown(&mut log);
     promoted(&mut log);
     taken_back(&mut log);
+    configured(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     log.entries
