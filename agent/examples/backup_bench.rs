@@ -37,6 +37,17 @@ impl HookRunner for Nothing {
     ) -> BoxFuture<'a, Result<HookReport, PortError>> {
         async { Ok(HookReport::default()) }.boxed()
     }
+
+    fn check<'a>(
+        &'a self,
+        _: &'a HookName,
+        _: &'a InstanceId,
+        _: Duration,
+        _: &'a Path,
+        _: &'a Path,
+    ) -> BoxFuture<'a, Result<HookReport, PortError>> {
+        async { Ok(HookReport::default()) }.boxed()
+    }
 }
 
 impl ObligationKeeper for Nothing {

@@ -90,7 +90,9 @@ mod tests {
         let previous = Some(Previous { digest: "old".to_owned(), mode: 0o644, uid: 0, gid: 0 });
         let applied =
             Applied { execution: "e1".to_owned(), digest: "new".to_owned(), previous, running: true, phase };
-        Record { applied: Some(applied), ..record(Some("old")) }
+        let mut record = record(Some("old"));
+        record.applied = Some(applied);
+        record
     }
 
     #[test]

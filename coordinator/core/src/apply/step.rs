@@ -254,6 +254,10 @@ fn start(
 
 /// Starting and stopping on purpose says what the owner wants.
 fn want(state: &mut State, made: &Execution) {
+    // A configuration file leaves a stopped service stopped.
+    if made.action.release().is_some_and(|release| release.config().is_some()) {
+        return;
+    }
     let desired = match &made.action {
         ActionSpec::ServiceStart { .. }
         | ActionSpec::ServiceRestart { .. }

@@ -286,6 +286,8 @@ impl<'a> Draft<'a> {
         }
         self.warnings.extend(waves::narrowed(&self.request.waves, members, self.parallel));
         self.stage(job);
+        let first = job.targets.first();
+        self.warnings.extend(first.and_then(|t| releases::impatient(self.state, self.request, t)));
         let mut stopped = 0;
         let is_out = |t: &&Target| {
             disruptive

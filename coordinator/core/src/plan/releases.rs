@@ -154,6 +154,16 @@ pub(super) fn confirm(state: &State, request: &PlanRequest, target: &Target) -> 
     Some(actions::action(state, request, &confirm))
 }
 
+/// What is said of a file that may go back by itself while its gate still waits.
+pub(super) fn impatient(state: &State, request: &PlanRequest, target: &Target) -> Option<String> {
+    let config = target.action.release()?.config()?;
+    let gate = actions::gate(state, request, target)?;
+    let (confirm, wait) = (config.confirm, gate.deadline);
+    let text =
+        || format!("{} goes back by itself after {confirm}, and its gate may take {wait}", config.name);
+    (confirm < wait).then(text)
+}
+
 /// What is said of an instance that is left alone.
 pub(super) fn skipped(target: &Target, release: &Release) -> String {
     format!("{} is skipped: it runs {} already", target.node, release.version)

@@ -27,7 +27,7 @@ use quorate_model::{
     WindowSpec, WorkloadName, ZoneName,
 };
 
-use rollouts::{configured, promoted, taken_back};
+use rollouts::{configured, promoted, taken_back, unknown};
 
 use crate::world::{START, admin, group, measured, node, release, service, spec};
 
@@ -376,33 +376,6 @@ fn rollout(log: &mut Log) {
     log.step(StepCommand::PassGate { operation: id.clone(), step: 1, readings, evidence });
     log.operation(OperationCommand::Cancel { id: id.clone() });
     log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
-}
-
-fn unknown(log: &mut Log) {
-    let plan = log.plan(200);
-    let id = operation_id("r-2");
-    log.operation(OperationCommand::Start { id: id.clone(), plan });
-    let evidence = log.readings();
-    let execution = ExecutionId::new("x-2").unwrap();
-    log.step(StepCommand::Start { operation: id.clone(), step: 0, execution: execution.clone(), evidence });
-    log.execution(ExecutionCommand::MarkUnknown {
-        execution: execution.clone(),
-        reason: Reason::AgentDisconnected,
-    });
-    log.execution(ExecutionCommand::Cancel { execution: execution.clone() });
-    log.step(StepCommand::DeadlinePassed {
-        operation: id.clone(),
-        step: 0,
-        readings: vec![],
-        message: "late".into(),
-    });
-    log.operation(OperationCommand::Settle { id, state: OperationState::Failed });
-    log.execution(ExecutionCommand::Resolve { execution, note: "it runs".into() });
-    let plan = log.plan(300);
-    let id = operation_id("r-3");
-    log.operation(OperationCommand::Start { id: id.clone(), plan });
-    log.operation(OperationCommand::DeadlinePassed { id: id.clone() });
-    log.operation(OperationCommand::Settle { id, state: OperationState::Failed });
 }
 
 /// One with everything that a freeze may say stays; one with nothing but a reason is deleted.

@@ -104,3 +104,31 @@ pub(super) fn configured(log: &mut Log) {
     log.operation(OperationCommand::Cancel { id: id.clone() });
     log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
 }
+
+/// An execution whose outcome nobody knows, and an operation whose time is over.
+pub(super) fn unknown(log: &mut Log) {
+    let plan = log.plan(200);
+    let id = operation_id("r-2");
+    log.operation(OperationCommand::Start { id: id.clone(), plan });
+    let evidence = log.readings();
+    let execution = ExecutionId::new("x-2").unwrap();
+    log.step(StepCommand::Start { operation: id.clone(), step: 0, execution: execution.clone(), evidence });
+    log.execution(ExecutionCommand::MarkUnknown {
+        execution: execution.clone(),
+        reason: Reason::AgentDisconnected,
+    });
+    log.execution(ExecutionCommand::Cancel { execution: execution.clone() });
+    log.step(StepCommand::DeadlinePassed {
+        operation: id.clone(),
+        step: 0,
+        readings: vec![],
+        message: "late".into(),
+    });
+    log.operation(OperationCommand::Settle { id, state: OperationState::Failed });
+    log.execution(ExecutionCommand::Resolve { execution, note: "it runs".into() });
+    let plan = log.plan(300);
+    let id = operation_id("r-3");
+    log.operation(OperationCommand::Start { id: id.clone(), plan });
+    log.operation(OperationCommand::DeadlinePassed { id: id.clone() });
+    log.operation(OperationCommand::Settle { id, state: OperationState::Failed });
+}
