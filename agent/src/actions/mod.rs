@@ -101,24 +101,10 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
             "service, release",
             "Install a staged Debian package at its exact version, and nothing else.",
         ),
-        ActionKind::ConfigValidate => (
-            RiskClass::Safe,
-            "service, release (version, artifact, size, signature, file)",
-            "Check a configuration file with the service's own check and show what it would change.",
-        ),
-        ActionKind::ConfigApply => (
-            RiskClass::Disruptive,
-            "service, release",
-            "Put a checked configuration file in place; it goes back by itself unless it is confirmed.",
-        ),
-        ActionKind::ConfigRevert => (
-            RiskClass::Disruptive,
-            "service, release",
-            "Put the configuration file from before back, and have the service use it.",
-        ),
-        ActionKind::ConfigConfirm => {
-            (RiskClass::Safe, "service, release", "Keep a configuration file that was put in place.")
-        }
+        ActionKind::ConfigValidate => config::VALIDATE,
+        ActionKind::ConfigApply => config::APPLY,
+        ActionKind::ConfigRevert => config::REVERT,
+        ActionKind::ConfigConfirm => config::CONFIRM,
         ActionKind::TrafficDrain => (
             RiskClass::Disruptive,
             "service, traffic (balancer, pool, server, timeout, minimum), time until it is put back",

@@ -6,7 +6,7 @@ use quorate_model::{
 };
 
 use super::file_of;
-use super::place::Place;
+use super::place::{Found, Place};
 use super::plan::{self, Next, Refused};
 use super::record::{Applied, Phase, Previous, Record, Store};
 use super::undo::{Back, User, go_back, phase, turn};
@@ -92,6 +92,28 @@ impl<'c> Work<'c> {
         ActionOutcome { message, unit, release: Some(self.receipt(was)), ..ActionOutcome::default() }
     }
 
+    /// Makes the way back durable.
+    fn remember(&mut self, next: Next, found: Option<&Found>, running: bool) -> Result<(), ActionError> {
+        let execution = self.context.execution.to_string();
+        if next == Next::Write {
+            let previous = match found {
+                Some(Found { bytes, digest, mode, uid, gid }) => {
+                    self.store.keep(digest, bytes)?;
+                    Some(Previous { digest: digest.clone(), mode: *mode, uid: *uid, gid: *gid })
+                }
+                None => None,
+            };
+            let digest = self.digest().to_owned();
+            self.record.applied = Some(Applied { execution, digest, previous, running, phase: Phase::Owed });
+        } else if let Some(applied) = &mut self.record.applied {
+            // Written by an execution that ended before the service used it: from now on this one owes the way back.
+            applied.execution = execution;
+        }
+        self.store.store(&mut self.record)?;
+        failpoint::hit("config-recorded");
+        Ok(())
+    }
+
     /// Whoever signed it is still trusted.
     fn trusted(&self) -> Result<(), ActionError> {
         let Some(staged) = self.record.staged.get(self.digest()) else {
@@ -154,26 +176,7 @@ pub(in crate::actions) async fn apply(
         ActionError::port(format!("looking at {service}"), PortError::new(Reason::ActionFailed, why))
     })?;
     context.check("waiting to put the file in place")?;
-    if next == Next::Write {
-        let previous = match &found {
-            Some(found) => {
-                work.store.keep(&found.digest, &found.bytes)?;
-                let (digest, mode) = (found.digest.clone(), found.mode);
-                Some(Previous { digest, mode, uid: found.uid, gid: found.gid })
-            }
-            None => None,
-        };
-        let execution = context.execution.to_string();
-        let digest = work.digest().to_owned();
-        work.record.applied = Some(Applied { execution, digest, previous, running, phase: Phase::Owed });
-        work.store.store(&mut work.record)?;
-        failpoint::hit("config-recorded");
-    }
-    if let Some(applied) = work.record.applied.as_mut().filter(|_| next == Next::Use) {
-        // Written by an execution that ended before the service used it: from now on this one owes the way back.
-        applied.execution = context.execution.to_string();
-        work.store.store(&mut work.record)?;
-    }
+    work.remember(next, found.as_ref(), running)?;
     let id = owe(&work).await?;
     if next == Next::Write {
         let look = work.place.look_of(spec.mode, found.as_ref())?;
@@ -194,13 +197,9 @@ pub(in crate::actions) async fn apply(
     phase(&work.store, &mut work.record, Phase::Used)?;
     failpoint::hit("config-used");
     hold(context, &id).await?;
-    let message = format!(
-        "{path} is {} {}, {}; it goes back in {} unless it is confirmed",
-        spec.name,
-        release.version,
-        unit_plan::describe(&unit),
-        spec.confirm
-    );
+    let (name, version, how) = (&spec.name, &release.version, unit_plan::describe(&unit));
+    let message =
+        format!("{path} is {name} {version}, {how}; it goes back in {} unless it is confirmed", spec.confirm);
     Ok(ActionOutcome { escalated, ..work.done(message, seen.as_deref(), Some(unit)) })
 }
 

@@ -16,12 +16,32 @@ mod record;
 mod undo;
 pub(super) mod validate;
 
-use quorate_model::{ConfigSpec, Release};
+use quorate_model::{ConfigSpec, Release, RiskClass};
 
 use super::ActionError;
 
 #[cfg(test)]
 mod tests;
+
+/// What the catalogue tells of an action: class, input, summary.
+type About = (RiskClass, &'static str, &'static str);
+pub(super) const VALIDATE: About = (
+    RiskClass::Safe,
+    "service, release (version, artifact, size, signature, file)",
+    "Check a configuration file with the service's own check and show what it would change.",
+);
+pub(super) const APPLY: About = (
+    RiskClass::Disruptive,
+    "service, release",
+    "Put a checked configuration file in place; it goes back by itself unless it is confirmed.",
+);
+pub(super) const REVERT: About = (
+    RiskClass::Disruptive,
+    "service, release",
+    "Put the configuration file from before back, and have the service use it.",
+);
+pub(super) const CONFIRM: About =
+    (RiskClass::Safe, "service, release", "Keep a configuration file that was put in place.");
 
 /// The file that a release is of.
 fn file_of(release: &Release) -> Result<&ConfigSpec, ActionError> {
