@@ -398,7 +398,9 @@ mod tests {
     fn rolling(line: &str) -> v1::RollingSpec {
         let spec = match parse(line).unwrap() {
             RolloutCommand::Plan { what, .. } => what.spec().unwrap().0,
-            RolloutCommand::Undo { group, advance, .. } => undo_spec(&group, &advance).unwrap(),
+            RolloutCommand::Undo { group, config, advance, .. } => {
+                undo_spec(&group, config, &advance).unwrap()
+            }
             other => panic!("neither plan nor undo: {other:?}"),
         };
         let Some(Kind::Rolling(rolling)) = spec.kind else { panic!("not rolling: {spec:?}") };
