@@ -14,7 +14,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use quorate_agent::actions::{
     ActionContext, Balancers, Clock, HookReport, HookRunner, HostClock, HostFacts, HostPrograms,
-    HostServices, Limits, ObligationKeeper, PortError, Undo, execute,
+    HostServices, Leaving, Limits, ObligationKeeper, PortError, Undo, execute,
 };
 use quorate_agent::host::{Host, RealHost};
 use quorate_agent::policy::InstallRules;
@@ -34,6 +34,17 @@ impl HookRunner for Nothing {
         _: &'a HookName,
         _: &'a InstanceId,
         _: Duration,
+    ) -> BoxFuture<'a, Result<HookReport, PortError>> {
+        async { Ok(HookReport::default()) }.boxed()
+    }
+
+    fn check<'a>(
+        &'a self,
+        _: &'a HookName,
+        _: &'a InstanceId,
+        _: Duration,
+        _: &'a Path,
+        _: &'a Path,
     ) -> BoxFuture<'a, Result<HookReport, PortError>> {
         async { Ok(HookReport::default()) }.boxed()
     }
@@ -105,6 +116,7 @@ fn context(root: &Path, spec: ServiceSpec) -> Result<ActionContext> {
         limits: Limits { nice: 0, ..Limits::default() },
         deadline: HostClock.monotonic().plus(DurationMs::from_secs(3_600)),
         cancel: CancellationToken::new(),
+        leaving: Leaving { asked: CancellationToken::new(), tell: Arc::new(|| {}) },
         progress: Arc::new(|_| {}),
     })
 }
@@ -120,6 +132,7 @@ fn spec(service: &ServiceName) -> ServiceSpec {
         backup: None,
         install: None,
         traffic: None,
+        configs: Vec::new(),
         log_rotation: None,
         vars: std::collections::BTreeMap::new(),
         labels: std::collections::BTreeMap::new(),

@@ -25,6 +25,8 @@ pub struct InstallRules {
     pub packages: BTreeSet<String>,
     /// Trusted minisign public keys by name, as the one line that `minisign -G` prints. Each was read once and is good.
     pub keys: BTreeMap<String, String>,
+    /// Folders below which configuration files may be replaced.
+    pub configs: Vec<PathBuf>,
     /// An artifact without any signature may be installed.
     pub unsigned: bool,
 }
@@ -54,6 +56,7 @@ impl Policy {
             backup_dir,
             install,
             packages,
+            configs,
             keys,
             unsigned,
         } = raw;
@@ -96,6 +99,10 @@ impl Policy {
             install: InstallRules {
                 dirs: install.into_iter().map(|p| absolute("policy.install", p)).collect::<Result<_, _>>()?,
                 packages: packages.into_iter().map(package_name).collect::<Result<_, _>>()?,
+                configs: configs
+                    .into_iter()
+                    .map(|p| absolute("policy.configs", p))
+                    .collect::<Result<_, _>>()?,
                 keys: trusted(keys)?,
                 unsigned,
             },
@@ -139,7 +146,8 @@ impl Policy {
             | ActionSpec::HostDiagnose => Ok(()),
             ActionSpec::ArtifactStage { release, .. }
             | ActionSpec::ArtifactActivate { release, .. }
-            | ActionSpec::ArtifactRevert { release, .. } => self.allows_install(&release.install),
+            | ActionSpec::ArtifactRevert { release, .. }
+            | ActionSpec::ConfigConfirm { release, .. } => self.allows_install(&release.install),
         }
     }
 
@@ -220,6 +228,16 @@ impl Policy {
                     return Ok(());
                 }
                 Err(format!("[policy] install of this host has no folder for {dir}"))
+            }
+            Install::Config(spec) => {
+                if let Some(hook) = &spec.check {
+                    self.allows_hook(hook)?;
+                }
+                let path = Path::new(&spec.path);
+                if is_plain(path) && self.install.configs.iter().any(|root| path.starts_with(root)) {
+                    return Ok(());
+                }
+                Err(format!("[policy] configs of this host has no folder for {}", spec.path))
             }
             Install::Package { package } if self.install.packages.contains(package) => Ok(()),
             Install::Package { package } => {

@@ -58,6 +58,8 @@ pub enum Command {
     Log(commands::log::LogCommand),
     #[command(subcommand, alias = "freezes")]
     Freeze(commands::freeze::FreezeCommand),
+    #[command(subcommand, alias = "configs")]
+    Config(commands::config::ConfigCommand),
     #[command(subcommand, alias = "windows")]
     Window(commands::window::WindowCommand),
     #[command(subcommand, alias = "policies")]
@@ -114,6 +116,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Artifact(command) => commands::artifact::run(&ctx, command).await,
         Command::Log(command) => commands::log::run(&ctx, command).await,
         Command::Freeze(command) => commands::freeze::run(&ctx, command).await,
+        Command::Config(command) => commands::config::run(&ctx, command).await,
         Command::Window(command) => commands::window::run(&ctx, command).await,
         Command::Policy(command) => commands::policy::run(&ctx, command).await,
         Command::Approval(command) => commands::approval::run(&ctx, command).await,

@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use quorate_model::service::UnitStatus;
 use quorate_model::{
-    Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId, ServiceName, ServiceSpec,
-    Timestamp, TrafficSpec,
+    ConfigSpec, Digest, Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId,
+    ServiceName, ServiceSpec, Timestamp, TrafficSpec,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +78,16 @@ pub trait HookRunner: Send + Sync {
         instance: &'a InstanceId,
         limit: Duration,
     ) -> BoxFuture<'a, Result<HookReport, PortError>>;
+    /// Runs one to have it look at a candidate for a configuration file. Its command names the candidate as `{file}`; the
+    /// place that the candidate is meant for is in its environment.
+    fn check<'a>(
+        &'a self,
+        hook: &'a HookName,
+        instance: &'a InstanceId,
+        limit: Duration,
+        candidate: &'a Path,
+        target: &'a Path,
+    ) -> BoxFuture<'a, Result<HookReport, PortError>>;
 }
 
 /// What undoes a temporary state.
@@ -98,6 +108,21 @@ pub enum Undo {
         driver: Driver,
         /// Where it belongs.
         traffic: TrafficSpec,
+    },
+    /// Put the configuration file from before back, if the one in place is still ours.
+    Config {
+        /// Whose.
+        instance: InstanceId,
+        /// What runs it.
+        driver: Driver,
+        /// How long a stop may take.
+        stop_timeout: DurationMs,
+        /// How long a start or a reload may take.
+        start_timeout: DurationMs,
+        /// The file.
+        config: ConfigSpec,
+        /// What was put in place.
+        digest: Digest,
     },
 }
 

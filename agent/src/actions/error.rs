@@ -143,6 +143,16 @@ pub enum ActionError {
         /// The end of what it printed.
         output_tail: String,
     },
+    /// The service's own check refused a candidate.
+    #[error("the check {hook} refused it: {why}")]
+    CheckRefused {
+        /// Which.
+        hook: HookName,
+        /// How it ended.
+        why: String,
+        /// The end of what it printed.
+        output_tail: String,
+    },
     /// Writes could not be resumed; the obligation stays open and its keeper goes on trying.
     #[error("{message}; the obligation stays open")]
     StillPaused {
@@ -202,6 +212,7 @@ impl ActionError {
             Self::Unavailable { .. } => Reason::ArtifactUnavailable,
             Self::NotStaged { .. } | Self::NoWayBack { .. } => Reason::WrongState,
             Self::Blocked { .. } => Reason::PackageBlocked,
+            Self::CheckRefused { .. } => Reason::ConfigRejected,
             Self::Port { source, .. } => source.reason,
             Self::Refused { reason, .. } => *reason,
             Self::Changed { .. }
@@ -238,6 +249,7 @@ impl ActionError {
             | Self::Blocked { .. }
             | Self::Record { .. }
             | Self::Hook { .. }
+            | Self::CheckRefused { .. }
             | Self::StillPaused { .. }
             | Self::Port { .. }
             | Self::Io { .. }
@@ -257,7 +269,7 @@ impl ActionError {
         let message = self.message();
         match self {
             Self::Failed { outcome, .. } => ActionOutcome { message, ..*outcome },
-            Self::Hook { output_tail, .. } => {
+            Self::Hook { output_tail, .. } | Self::CheckRefused { output_tail, .. } => {
                 ActionOutcome { message, output_tail, ..ActionOutcome::default() }
             }
             Self::UnknownService(_)

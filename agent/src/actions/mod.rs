@@ -8,6 +8,7 @@
 //! choice can be tested, and `exec.rs` has none to make. The machine is touched through `crate::host` alone.
 
 mod backup;
+pub(crate) mod config;
 mod context;
 mod diagnose;
 mod error;
@@ -100,6 +101,10 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
             "service, release",
             "Install a staged Debian package at its exact version, and nothing else.",
         ),
+        ActionKind::ConfigValidate => config::VALIDATE,
+        ActionKind::ConfigApply => config::APPLY,
+        ActionKind::ConfigRevert => config::REVERT,
+        ActionKind::ConfigConfirm => config::CONFIRM,
         ActionKind::TrafficDrain => (
             RiskClass::Disruptive,
             "service, traffic (balancer, pool, server, timeout, minimum), time until it is put back",
@@ -138,6 +143,13 @@ pub async fn execute(context: &ActionContext, spec: &ActionSpec) -> Result<Actio
 /// As [`execute`].
 pub async fn finish(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOutcome, ActionError> {
     match spec {
+        // The file from before comes back by itself, so that nothing is left down.
+        ActionSpec::ArtifactActivate { release, .. } if release.config().is_some() => {
+            Err(ActionError::DeadlineExceeded("waiting to put the file in place"))
+        }
+        ActionSpec::ArtifactRevert { service, release } if release.config().is_some() => {
+            config::exec::revert(context, service, release, true).await
+        }
         ActionSpec::ArtifactActivate { service, release } => {
             release::exec::change(context, service, release, Goal::Activate, true).await
         }
@@ -153,6 +165,7 @@ pub async fn finish(context: &ActionContext, spec: &ActionSpec) -> Result<Action
         | ActionSpec::BackupVerify { .. }
         | ActionSpec::LogRotate { .. }
         | ActionSpec::ArtifactStage { .. }
+        | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::HostFacts
@@ -172,6 +185,18 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         }
         ActionSpec::BackupVerify { backup, sha256 } => backup::exec::check(context, backup, sha256).await,
         ActionSpec::LogRotate { service, policy } => rotate::exec::rotate(context, service, policy).await,
+        ActionSpec::ArtifactStage { service, release } if release.config().is_some() => {
+            config::validate::validate(context, service, release).await
+        }
+        ActionSpec::ArtifactActivate { service, release } if release.config().is_some() => {
+            config::exec::apply(context, service, release).await
+        }
+        ActionSpec::ArtifactRevert { service, release } if release.config().is_some() => {
+            config::exec::revert(context, service, release, false).await
+        }
+        ActionSpec::ConfigConfirm { service, release } => {
+            config::exec::confirm(context, service, release).await
+        }
         ActionSpec::ArtifactStage { service, release } => {
             release::stage::stage(context, service, release).await
         }

@@ -213,6 +213,28 @@ impl HookRunner for Recorder {
         }
         .boxed()
     }
+
+    fn check<'a>(
+        &'a self,
+        hook: &'a HookName,
+        _instance: &'a InstanceId,
+        _limit: Duration,
+        candidate: &'a Path,
+        _target: &'a Path,
+    ) -> BoxFuture<'a, Result<HookReport, PortError>> {
+        async move {
+            let name = candidate.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self.note(format!("check {hook} {name}"));
+            let bytes = std::fs::read_to_string(candidate).unwrap_or_default();
+            match locked(&self.body).as_ref() {
+                Some(body) => body(&bytes),
+                None => {
+                    Ok(HookReport { ok: true, ended: "exit code 0".to_owned(), output_tail: String::new() })
+                }
+            }
+        }
+        .boxed()
+    }
 }
 
 impl ObligationKeeper for Recorder {
@@ -226,6 +248,7 @@ impl ObligationKeeper for Recorder {
             let what = match undo {
                 Undo::Hook { hook, .. } => hook.to_string(),
                 Undo::Traffic { traffic, .. } => traffic.server,
+                Undo::Config { config, .. } => config.name.to_string(),
             };
             if *locked(&self.refuse_open) {
                 return Err(PortError::new(Reason::LowSpace, "the journal is full"));
@@ -319,6 +342,7 @@ pub(super) fn spec() -> ServiceSpec {
         backup: None,
         install: None,
         traffic: None,
+        configs: Vec::new(),
         log_rotation: None,
         vars: BTreeMap::new(),
         labels: BTreeMap::new(),
@@ -345,7 +369,12 @@ pub(super) fn bench(root: &Path, running: bool) -> Bench {
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         allowed_roots: vec![root.to_path_buf()],
         backup_dir: root.join("backups"),
-        install: InstallRules { dirs: vec![root.join("opt")], unsigned: true, ..InstallRules::default() },
+        install: InstallRules {
+            dirs: vec![root.join("opt")],
+            configs: vec![root.join("etc")],
+            unsigned: true,
+            ..InstallRules::default()
+        },
         data_dir: root.join("data"),
         releases_dir: root.join("releases"),
         programs: Arc::new(NoPrograms),

@@ -1,6 +1,7 @@
 //! Runs the hooks that the host itself declares; a caller's text never becomes a command.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,16 @@ pub struct Hooks {
     host: Arc<dyn Host>,
     settings: Settings,
     cancel: CancellationToken,
+}
+
+/// Stands for the candidate's path in the command of a check.
+const CANDIDATE: &str = "{file}";
+
+/// A candidate that a hook looks at.
+#[derive(Clone, Copy)]
+struct Checked<'a> {
+    candidate: &'a Path,
+    target: &'a Path,
 }
 
 /// Variable that marks the programs of one helper's hooks, so that its next life finds what a crash left running.
@@ -66,6 +77,7 @@ impl Hooks {
         hook: &HookName,
         instance: &InstanceId,
         limit: Duration,
+        file: Option<Checked<'_>>,
     ) -> Result<HookReport, PortError> {
         let config = self.settings.current();
         config.policy.allows_hook(hook).map_err(|text| PortError::new(Reason::PolicyDenied, text))?;
@@ -74,11 +86,20 @@ impl Hooks {
         })?;
         let limit = limit.min(declared.timeout);
         match declared.call {
-            HookCall::Program { argv, cwd, env } => {
-                let mut env = env;
+            HookCall::Program { mut argv, cwd, mut env } => {
+                if let Some(Checked { candidate, target }) = file {
+                    let candidate = candidate.display().to_string();
+                    argv.iter_mut().for_each(|word| *word = word.replace(CANDIDATE, &candidate));
+                    env.insert("QUORATE_FILE".to_owned(), candidate);
+                    env.insert("QUORATE_TARGET".to_owned(), target.display().to_string());
+                }
                 env.insert(MARK.to_owned(), mark(&config));
                 let spec = ExecSpec { argv, cwd, env: environment(env, hook, instance), deadline: limit };
                 self.program(&spec, limit).await
+            }
+            HookCall::HttpPost { .. } if file.is_some() => {
+                let text = "a check of a file is a program: a POST has no body";
+                Err(PortError::new(Reason::InvalidArgument, text))
             }
             HookCall::HttpPost { address, path, expect_status } => {
                 let answer = tokio::time::timeout(limit, post(address, &path)).await;
@@ -121,7 +142,18 @@ impl HookRunner for Hooks {
         instance: &'a InstanceId,
         limit: Duration,
     ) -> BoxFuture<'a, Result<HookReport, PortError>> {
-        self.call(hook, instance, limit).boxed()
+        self.call(hook, instance, limit, None).boxed()
+    }
+
+    fn check<'a>(
+        &'a self,
+        hook: &'a HookName,
+        instance: &'a InstanceId,
+        limit: Duration,
+        candidate: &'a Path,
+        target: &'a Path,
+    ) -> BoxFuture<'a, Result<HookReport, PortError>> {
+        self.call(hook, instance, limit, Some(Checked { candidate, target })).boxed()
     }
 }
 

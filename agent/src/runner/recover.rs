@@ -52,6 +52,7 @@ pub(super) const fn verb(action: &ActionSpec) -> Option<Verb> {
         | ActionSpec::ArtifactStage { .. }
         | ActionSpec::ArtifactActivate { .. }
         | ActionSpec::ArtifactRevert { .. }
+        | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::HostFacts
@@ -83,6 +84,8 @@ pub(super) fn resume(action: &ActionSpec, found: Option<Recovered>, late: bool) 
         ActionSpec::ArtifactStage { .. } if late => Resume::Late,
         ActionSpec::ArtifactStage { .. } => Resume::Run,
         ActionSpec::ArtifactActivate { .. } | ActionSpec::ArtifactRevert { .. } => Resume::Finish { late },
+        ActionSpec::ConfigConfirm { .. } if late => Resume::Late,
+        ActionSpec::ConfigConfirm { .. } => Resume::Run,
         // A balancer is asked first and told again; a late one is not begun, and what the drain owes is done.
         ActionSpec::TrafficDrain { .. } | ActionSpec::TrafficRestore { .. } => Resume::Run,
         ActionSpec::LogRotate { .. } => {

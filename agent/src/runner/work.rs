@@ -296,6 +296,7 @@ fn spec_of(instance: &NodeInstance) -> ServiceSpec {
         backup: None::<BackupPolicy>,
         install: None,
         traffic: None,
+        configs: Vec::new(),
         log_rotation: None::<LogRotation>,
         vars: std::collections::BTreeMap::new(),
         labels: std::collections::BTreeMap::new(),

@@ -9,6 +9,7 @@ pub mod artifact;
 pub mod audit;
 pub mod backup;
 pub mod cluster;
+pub mod config;
 pub mod context;
 pub mod diff;
 pub mod explain;

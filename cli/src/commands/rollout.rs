@@ -29,7 +29,7 @@ pub enum RolloutCommand {
     },
     /// Starts a rolling change
     #[command(
-        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start ledger --release 1.9.2 --artifact 5f3a… --canary 1 --promotion canary --on-failure rollback\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --plan p-93c1…@9c1f2ab4 --yes   # and with this hash only\n  quorate rollout start --restart ledger --dry-run --diff --detailed-exitcode\n  quorate rollout start --backup ledger --all --wait"
+        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start ledger --release 1.9.2 --artifact 5f3a… --canary 1 --promotion canary --on-failure rollback\n  quorate rollout start ledger --config settings --release 7 --artifact 5f3a… --canary 1 --on-failure rollback\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --plan p-93c1…@9c1f2ab4 --yes   # and with this hash only\n  quorate rollout start --restart ledger --dry-run --diff --detailed-exitcode\n  quorate rollout start --backup ledger --all --wait"
     )]
     Start {
         #[command(flatten)]
@@ -85,6 +85,9 @@ pub enum RolloutCommand {
     Undo {
         /// Group
         group: String,
+        /// Bring this configuration file of its service back, and not its program
+        #[arg(long, value_name = "NAME")]
+        config: Option<String>,
         #[command(flatten)]
         advance: Advance,
         #[command(flatten)]
@@ -99,6 +102,9 @@ pub enum RolloutCommand {
     History {
         /// Group
         group: String,
+        /// Of this configuration file of its service, and not of its program
+        #[arg(long, value_name = "NAME")]
+        config: Option<String>,
         #[command(flatten)]
         page: Page,
     },
@@ -124,6 +130,9 @@ pub struct What {
     /// The release's artifact: its sha256, or as much of the beginning as names one
     #[arg(long, value_name = "DIGEST", requires = "release")]
     artifact: Option<String>,
+    /// The release is of this configuration file of the group's service, and not of its program
+    #[arg(long, value_name = "NAME", requires = "release")]
+    config: Option<String>,
     /// Restart every member of a group
     #[arg(long, value_name = "GROUP", group = "kind")]
     restart: Option<String>,
@@ -283,31 +292,33 @@ impl What {
         if let Some(Kind::Rolling(rolling)) = &mut spec.kind {
             version.clone_into(&mut rolling.version);
             rolling.artifact = self.artifact.clone().unwrap_or_default();
+            rolling.config = self.config.clone().unwrap_or_default();
         }
         spec.max_failures = self.max_failures;
         Ok(spec)
     }
 }
 
-fn undo_spec(group: &str, advance: &Advance) -> Result<v1::WorkSpec, Failure> {
+fn undo_spec(group: &str, config: Option<String>, advance: &Advance) -> Result<v1::WorkSpec, Failure> {
     let rolling = v1::RollingSpec {
         group: group.to_owned(),
         kind: v1::RollingKind::Undo.into(),
         waves: advance.waves()?,
         on_failure: advance.on_failure().into(),
+        config: config.unwrap_or_default(),
         ..v1::RollingSpec::default()
     };
     Ok(v1::WorkSpec { kind: Some(Kind::Rolling(rolling)), max_failures: 0 })
 }
 
-async fn history(ctx: &Ctx, group: &str, limit: Option<u32>) -> Outcome {
+async fn history(ctx: &Ctx, group: &str, config: &str, limit: Option<u32>) -> Outcome {
     let client = ctx.client()?;
     let consistency = ctx.global.consistency();
     let (releases, token) = pages(limit, |page_token, page_size| {
         let client = &client;
         async move {
-            let group = group.to_owned();
-            let request = v1::ListReleasesRequest { group, page_size, page_token, consistency };
+            let (group, config) = (group.to_owned(), config.to_owned());
+            let request = v1::ListReleasesRequest { group, page_size, page_token, consistency, config };
             let answer = call!(client, OperationServiceClient, list_releases, request)?;
             Ok((answer.releases, answer.next_page_token))
         }
@@ -355,10 +366,12 @@ pub async fn run(ctx: &Ctx, command: RolloutCommand) -> Outcome {
             operation::follow(ctx, &ctx.client()?, &id, &waiting).await
         }
         RolloutCommand::Promote { verb, all } => operation::promote(ctx, verb, all).await,
-        RolloutCommand::Undo { group, advance, change, waiting } => {
-            operation::start(ctx, undo_spec(&group, &advance)?, change, waiting, "rollout").await
+        RolloutCommand::Undo { group, config, advance, change, waiting } => {
+            operation::start(ctx, undo_spec(&group, config, &advance)?, change, waiting, "rollout").await
         }
-        RolloutCommand::History { group, page } => history(ctx, &group, page.limit).await,
+        RolloutCommand::History { group, config, page } => {
+            history(ctx, &group, &config.unwrap_or_default(), page.limit).await
+        }
         RolloutCommand::Pause(verb) => operation::pause(ctx, verb).await,
         RolloutCommand::Resume(verb) => operation::resume(ctx, verb).await,
         RolloutCommand::Abort(verb) => operation::cancel(ctx, verb).await,
@@ -392,7 +405,9 @@ mod tests {
     fn rolling(line: &str) -> v1::RollingSpec {
         let spec = match parse(line).unwrap() {
             RolloutCommand::Plan { what, .. } => what.spec().unwrap().0,
-            RolloutCommand::Undo { group, advance, .. } => undo_spec(&group, &advance).unwrap(),
+            RolloutCommand::Undo { group, config, advance, .. } => {
+                undo_spec(&group, config, &advance).unwrap()
+            }
             other => panic!("neither plan nor undo: {other:?}"),
         };
         let Some(Kind::Rolling(rolling)) = spec.kind else { panic!("not rolling: {spec:?}") };

@@ -261,6 +261,7 @@ impl BringUp<'_> {
             "backup.verify",
             "log.rotate",
             "artifact.*",
+            "config.*",
             "traffic.*",
             "host.*",
         ];
@@ -280,6 +281,7 @@ impl BringUp<'_> {
                 hooks: Vec::new(),
                 backup_dir: backups,
                 install: Vec::new(),
+                configs: Vec::new(),
                 unsigned: true,
             },
             process: BTreeMap::new(),

@@ -40,6 +40,14 @@ words! {
         ArtifactRevert = "artifact.revert",
         /// Install a staged package at its exact version.
         PackageInstall = "package.install",
+        /// Check a configuration file on its host and show what it would change.
+        ConfigValidate = "config.validate",
+        /// Put a checked configuration file to use, for a time.
+        ConfigApply = "config.apply",
+        /// Put the previous configuration file back.
+        ConfigRevert = "config.revert",
+        /// Keep a configuration file that was put to use.
+        ConfigConfirm = "config.confirm",
         /// Take an instance out of its load balancer.
         TrafficDrain = "traffic.drain",
         /// Put an instance back into its load balancer.
@@ -117,14 +125,14 @@ pub enum ActionSpec {
         /// What and how.
         policy: LogRotation,
     },
-    /// `artifact.stage`: fetch, verify digest and signature, lay out beside what is in use; nothing that serves changes.
+    /// `artifact.stage`, or `config.validate` of a configuration file: fetch, verify digest and signature, lay out beside what is in use; nothing that serves changes.
     ArtifactStage {
         /// Which instance.
         service: ServiceName,
         /// What.
         release: Release,
     },
-    /// `artifact.activate` (a binary or an archive) or `package.install`: stop, switch to the staged release, start. What was in
+    /// `artifact.activate` (a binary or an archive), `package.install` or `config.apply`: stop, switch to the staged release, start. What was in
     /// use before is kept and remembered on the host.
     ArtifactActivate {
         /// Which instance.
@@ -132,12 +140,19 @@ pub enum ActionSpec {
         /// What.
         release: Release,
     },
-    /// `artifact.revert`: if this release is in use, stop, switch back to what was in use before it, start; if not, only make sure
+    /// `artifact.revert` or `config.revert`: if this release is in use, stop, switch back to what was in use before it, start; if not, only make sure
     /// that the service runs.
     ArtifactRevert {
         /// Which instance.
         service: ServiceName,
         /// The release to leave.
+        release: Release,
+    },
+    /// `config.confirm`: the configuration file stays. Until then its host puts the previous one back by itself.
+    ConfigConfirm {
+        /// Which instance.
+        service: ServiceName,
+        /// The file that is in use.
         release: Release,
     },
     /// `traffic.drain`: no new connection for the instance, then wait until it has none. Whatever happens afterwards, it is put
@@ -176,12 +191,24 @@ impl ActionSpec {
             Self::BackupCreate { .. } => ActionKind::BackupCreate,
             Self::BackupVerify { .. } => ActionKind::BackupVerify,
             Self::LogRotate { .. } => ActionKind::LogRotate,
-            Self::ArtifactStage { .. } => ActionKind::ArtifactStage,
+            Self::ArtifactStage { release, .. } => match release.install {
+                Install::Binary { .. } | Install::Archive { .. } | Install::Package { .. } => {
+                    ActionKind::ArtifactStage
+                }
+                Install::Config(_) => ActionKind::ConfigValidate,
+            },
             Self::ArtifactActivate { release, .. } => match release.install {
                 Install::Binary { .. } | Install::Archive { .. } => ActionKind::ArtifactActivate,
                 Install::Package { .. } => ActionKind::PackageInstall,
+                Install::Config(_) => ActionKind::ConfigApply,
             },
-            Self::ArtifactRevert { .. } => ActionKind::ArtifactRevert,
+            Self::ArtifactRevert { release, .. } => match release.install {
+                Install::Binary { .. } | Install::Archive { .. } | Install::Package { .. } => {
+                    ActionKind::ArtifactRevert
+                }
+                Install::Config(_) => ActionKind::ConfigRevert,
+            },
+            Self::ConfigConfirm { .. } => ActionKind::ConfigConfirm,
             Self::TrafficDrain { .. } => ActionKind::TrafficDrain,
             Self::TrafficRestore { .. } => ActionKind::TrafficRestore,
             Self::HostFacts => ActionKind::HostFacts,
@@ -203,6 +230,7 @@ impl ActionSpec {
             | Self::ArtifactStage { service, .. }
             | Self::ArtifactActivate { service, .. }
             | Self::ArtifactRevert { service, .. }
+            | Self::ConfigConfirm { service, .. }
             | Self::TrafficDrain { service, .. }
             | Self::TrafficRestore { service, .. } => Some(service),
             Self::BackupVerify { .. } | Self::HostFacts | Self::HostDiagnose => None,
@@ -215,7 +243,8 @@ impl ActionSpec {
         match self {
             Self::ArtifactStage { release, .. }
             | Self::ArtifactActivate { release, .. }
-            | Self::ArtifactRevert { release, .. } => Some(release),
+            | Self::ArtifactRevert { release, .. }
+            | Self::ConfigConfirm { release, .. } => Some(release),
             Self::ServiceStatus { .. }
             | Self::ServiceStart { .. }
             | Self::ServiceStop { .. }
@@ -236,9 +265,10 @@ impl ActionSpec {
     pub const fn risk(&self) -> RiskClass {
         match self {
             Self::ServiceStatus { .. } | Self::HostFacts | Self::HostDiagnose => RiskClass::Read,
-            Self::ServiceStart { .. } | Self::BackupVerify { .. } | Self::ArtifactStage { .. } => {
-                RiskClass::Safe
-            }
+            Self::ServiceStart { .. }
+            | Self::BackupVerify { .. }
+            | Self::ArtifactStage { .. }
+            | Self::ConfigConfirm { .. } => RiskClass::Safe,
             Self::ServiceStop { .. }
             | Self::ServiceRestart { .. }
             | Self::ServiceReload { .. }
@@ -309,7 +339,7 @@ pub struct ActionOutcome {
     /// Files rotated, for `log.rotate`.
     #[serde(default)]
     pub rotated: Vec<String>,
-    /// What is in use afterwards, for `artifact.*` and `package.install`.
+    /// What is in use afterwards, for `artifact.*`, `config.*` and `package.install`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<ReleaseReceipt>,
     /// What was measured, for `traffic.*`.

@@ -208,6 +208,8 @@ text_ids! {
     ProbeName, "probe name", check_name;
     /// A hook that the host itself allows, by name.
     HookName, "hook name", check_name;
+    /// A configuration file of a service.
+    ConfigName, "config name", check_name;
     /// A load balancer that the host itself declares, by name.
     BalancerName, "balancer name", check_name;
     /// The coordinator cluster; minted at `init`, part of every certificate and Raft call.

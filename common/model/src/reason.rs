@@ -212,6 +212,14 @@ reasons! {
         "No member that answers has all bytes of the artifact, or they did not reach the host within the deadline.",
         "The hosts from half an artifact; the running release was not touched.",
         "`quorate artifact show` names the members that have it; if there are none, push it again. The message says what the host met.";
+    ConfigRejected = "CONFIG_REJECTED", retry false,
+        "The service's own check refused the configuration file; what it printed stands in the step's outcome.",
+        "The running service: the file in place was not touched.",
+        "Mend the file, push it again and start a new rollout; `quorate config diff` checks it without one.";
+    ConfigDrifted = "CONFIG_DRIFTED", retry false,
+        "The file in place is another one than the candidate was compared with, or than the one that was put there.",
+        "A change that somebody made by hand on the host.",
+        "Look at the file on the host, then plan again: the new comparison shows what would be lost.";
     RateLimited = "RATE_LIMITED", retry true,
         "Too many calls in too short a time.",
         "Everybody else.",

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::{BackupPolicy, LogRotation};
+use crate::config::ConfigSpec;
 use crate::id::{NodeName, ServiceName};
 use crate::probe::ProbeSpec;
 use crate::release::Install;
@@ -92,6 +93,9 @@ pub struct ServiceSpec {
     /// How an instance is taken out of its load balancer while it is worked on; none when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<TrafficSpec>,
+    /// Its configuration files, at most [`crate::config::CONFIGS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub configs: Vec<ConfigSpec>,
     /// Variables per node for `${…}` in probes, for example its port.
     #[serde(default)]
     pub vars: BTreeMap<NodeName, BTreeMap<String, String>>,

@@ -10,6 +10,7 @@ pub mod agent;
 pub mod artifact;
 pub mod backup;
 pub mod calendar;
+pub mod config;
 pub mod enums;
 pub mod group;
 pub mod invalid;

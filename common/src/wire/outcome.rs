@@ -316,6 +316,7 @@ mod tests {
                 artifact: "a".repeat(64),
                 previous: "1.0.0".into(),
                 signed_by: "releases".into(),
+                replaces: "0c".repeat(32),
             }),
             findings: vec![Finding { level: "ok".into(), subject: "disk".into(), ..Default::default() }],
         };

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_model::{Driver, DurationMs, NodeName, ProbeKind, ProbeSpec, ServiceSpec};
+use quorate_model::config::CONFIGS_MAX;
+use quorate_model::{ConfigSpec, Driver, DurationMs, Install, NodeName, ProbeKind, ProbeSpec, ServiceSpec};
 use quorate_proto::v1;
 
 use super::invalid::{at_most, each};
 use super::limits::{PROBES_MAX, SPEC_TEXT_MAX_BYTES, VARS_MAX, VARS_NODES_MAX};
 use super::text::{read_label_key, read_labels, read_name, read_text};
 use super::time::{read_duration_or, write_duration};
-use super::{Invalid, backup, probe, release, selector, traffic as balanced};
+use super::{Invalid, backup, config, probe, release, selector, traffic as balanced};
 use crate::expression::{Expression, Field, Wrong, place_of};
 
 /// Deadline of a stop when the message says none (proto).
@@ -35,6 +36,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         labels,
         install,
         traffic,
+        configs,
     } = message;
     let probes = each("probes", probes, PROBES_MAX, probe::read_probe)?;
     let mut names = BTreeSet::new();
@@ -56,9 +58,27 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
             .map_err(|i| i.within("log_rotation"))?,
         vars: read_vars(vars)?,
         labels: read_labels("labels", labels)?,
-        install: install.map(release::read_install).transpose().map_err(|i| i.within("install"))?,
+        install: install.map(read_install).transpose().map_err(|i| i.within("install"))?,
         traffic: traffic.map(balanced::read_traffic).transpose().map_err(|i| i.within("traffic"))?,
+        configs: read_configs(configs)?,
     })
+}
+
+/// How its program comes onto a host. A configuration file is no program.
+fn read_install(message: v1::Install) -> Result<Install, Invalid> {
+    match release::read_install(message)? {
+        Install::Config(_) => Err(Invalid::new("config", "configuration files stand under configs")),
+        install @ (Install::Binary { .. } | Install::Archive { .. } | Install::Package { .. }) => Ok(install),
+    }
+}
+
+fn read_configs(configs: Vec<v1::ConfigSpec>) -> Result<Vec<ConfigSpec>, Invalid> {
+    let configs = each("configs", configs, CONFIGS_MAX, config::read_config)?;
+    let mut names = BTreeSet::new();
+    if let Some(index) = configs.iter().position(|c| !names.insert(&c.name)) {
+        return Err(Invalid::new(format!("configs[{index}].name"), "another file has this name"));
+    }
+    Ok(configs)
 }
 
 /// Every expression can be read, and what it names is there to be asked.
@@ -178,6 +198,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         labels,
         install,
         traffic,
+        configs,
     } = spec;
     v1::ServiceSpec {
         name: name.as_str().to_owned(),
@@ -195,6 +216,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         labels: labels.clone(),
         install: install.as_ref().map(release::write_install),
         traffic: traffic.as_ref().map(balanced::write_traffic),
+        configs: configs.iter().map(config::write_config).collect(),
     }
 }
 

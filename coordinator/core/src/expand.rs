@@ -102,6 +102,7 @@ fn install(install: &mut Install, spec: &ServiceSpec, node: &NodeName) {
     match install {
         Install::Binary { dir, file: _ } | Install::Archive { dir } => *dir = text(dir, spec, node),
         Install::Package { package: _ } => {}
+        Install::Config(config) => config.path = text(&config.path, spec, node),
     }
 }
 
@@ -119,6 +120,9 @@ pub fn service(spec: &ServiceSpec, node: &NodeName) -> ServiceSpec {
     if let Some(wanted) = &mut filled.install {
         install(wanted, spec, node);
     }
+    for config in &mut filled.configs {
+        config.path = text(&config.path, spec, node);
+    }
     if let Some(wanted) = &mut filled.traffic {
         traffic(wanted, spec, node);
     }
@@ -135,7 +139,8 @@ pub fn action(action: &ActionSpec, spec: &ServiceSpec, node: &NodeName) -> Actio
         ActionSpec::LogRotate { policy, .. } => rotation(policy, spec, node),
         ActionSpec::ArtifactStage { release, .. }
         | ActionSpec::ArtifactActivate { release, .. }
-        | ActionSpec::ArtifactRevert { release, .. } => install(&mut release.install, spec, node),
+        | ActionSpec::ArtifactRevert { release, .. }
+        | ActionSpec::ConfigConfirm { release, .. } => install(&mut release.install, spec, node),
         ActionSpec::TrafficDrain { traffic: wanted, .. }
         | ActionSpec::TrafficRestore { traffic: wanted, .. } => traffic(wanted, spec, node),
         ActionSpec::ServiceStatus { .. }

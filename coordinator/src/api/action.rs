@@ -36,6 +36,15 @@ const fn about(kind: ActionKind) -> (RiskClass, &'static str) {
         ActionKind::PackageInstall => {
             (RiskClass::Disruptive, "Install a staged Debian package at its exact version, and nothing else.")
         }
+        ActionKind::ConfigValidate => {
+            (RiskClass::Safe, "Check a configuration file on its host, and show what it would change.")
+        }
+        ActionKind::ConfigApply => (
+            RiskClass::Disruptive,
+            "Put a checked configuration file in place; it goes back by itself unless it is confirmed.",
+        ),
+        ActionKind::ConfigRevert => (RiskClass::Disruptive, "Put the configuration file from before back."),
+        ActionKind::ConfigConfirm => (RiskClass::Safe, "Keep a configuration file that was put in place."),
         ActionKind::TrafficDrain => (
             RiskClass::Disruptive,
             "Take an instance out of its load balancer and wait for its connections to end.",

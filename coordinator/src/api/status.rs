@@ -162,6 +162,8 @@ pub const fn code(reason: Reason) -> Code {
         | Reason::BalancerUnreadable
         | Reason::NotDrained
         | Reason::NotFit
+        | Reason::ConfigRejected
+        | Reason::ConfigDrifted
         | Reason::MembershipBusy => Code::FailedPrecondition,
         Reason::LowSpace | Reason::LimitReached | Reason::RateLimited => Code::ResourceExhausted,
         Reason::InvalidArgument | Reason::EmptySelector | Reason::MalformedMessage => Code::InvalidArgument,

@@ -80,16 +80,31 @@ fn read_rolling(
         artifact,
         waves,
         on_failure,
+        config,
     } = rolling;
     let kind =
         v1::RollingKind::try_from(kind).map_err(|_| Invalid::new("kind", "it is not one of its values"))?;
     let change = match kind {
         v1::RollingKind::Unspecified | v1::RollingKind::Restart => Change::Restart,
         v1::RollingKind::Reload => Change::Reload,
-        v1::RollingKind::Release => Change::Release(Box::new(read_release(&version, &artifact, artifacts)?)),
-        v1::RollingKind::Undo => Change::Undo,
+        v1::RollingKind::Release if config.is_empty() => {
+            Change::Release(Box::new(read_release(&version, &artifact, artifacts)?))
+        }
+        v1::RollingKind::Release => Change::Config {
+            config: read_name("config", config.clone())?,
+            release: Box::new(read_release(&version, &artifact, artifacts)?),
+        },
+        v1::RollingKind::Undo if config.is_empty() => Change::Undo,
+        v1::RollingKind::Undo => Change::ConfigUndo { config: read_name("config", config.clone())? },
+        v1::RollingKind::Diff => Change::ConfigDiff {
+            config: read_name("config", config.clone())?,
+            release: Box::new(read_release(&version, &artifact, artifacts)?),
+        },
     };
-    if !matches!(change, Change::Release(_)) {
+    if change.config().is_none() && !config.is_empty() {
+        return Err(Invalid::new("config", "only a rolling change of kind RELEASE, UNDO or DIFF has it"));
+    }
+    if !matches!(change, Change::Release(_) | Change::Config { .. } | Change::ConfigDiff { .. }) {
         for (field, text) in [("version", &version), ("artifact", &artifact)] {
             if !text.is_empty() {
                 return Err(Invalid::new(field, "only a rolling change of kind RELEASE has it"));
@@ -172,8 +187,12 @@ fn read_run(run: v1::RunSpec) -> Result<(Goal, u32), Invalid> {
         ActionKind::ArtifactStage
         | ActionKind::ArtifactActivate
         | ActionKind::ArtifactRevert
-        | ActionKind::PackageInstall => {
-            return Err(Invalid::new("action", "releases are installed by rolling changes"));
+        | ActionKind::PackageInstall
+        | ActionKind::ConfigValidate
+        | ActionKind::ConfigApply
+        | ActionKind::ConfigRevert
+        | ActionKind::ConfigConfirm => {
+            return Err(Invalid::new("action", "releases and configuration files come by rolling changes"));
         }
     };
     Ok((Goal::Run { service: read_name("service", service)?, nodes, verb }, parallelism))
@@ -184,7 +203,9 @@ fn write_rolling(request: &PlanRequest, group: &GroupName, change: &Change) -> v
         Change::Restart => (v1::RollingKind::Restart, None),
         Change::Reload => (v1::RollingKind::Reload, None),
         Change::Release(release) => (v1::RollingKind::Release, Some(release)),
-        Change::Undo => (v1::RollingKind::Undo, None),
+        Change::Undo | Change::ConfigUndo { .. } => (v1::RollingKind::Undo, None),
+        Change::Config { release, .. } => (v1::RollingKind::Release, Some(release)),
+        Change::ConfigDiff { release, .. } => (v1::RollingKind::Diff, Some(release)),
     };
     v1::RollingSpec {
         group: group.as_str().to_owned(),
@@ -196,6 +217,7 @@ fn write_rolling(request: &PlanRequest, group: &GroupName, change: &Change) -> v
         artifact: release.map(|r| r.artifact.as_str().to_owned()).unwrap_or_default(),
         waves: write_waves(&request.waves),
         on_failure: write_policy(request.on_failure) as i32,
+        config: change.config().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

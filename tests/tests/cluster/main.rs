@@ -15,6 +15,7 @@ mod approvals;
 mod artifact;
 mod backup;
 mod calendar;
+mod config;
 mod control;
 mod crashes;
 mod files;
@@ -60,6 +61,13 @@ const TESTS: &[Test] = &[
     ("upgrade::one_that_fades_is_taken_back", upgrade::one_that_fades_is_taken_back),
     ("upgrade::back_to_the_release_before", upgrade::back_to_the_release_before),
     ("kills::rollouts_end_whoever_is_killed", kills::rollouts_end_whoever_is_killed),
+    ("config::a_good_one_is_rolled_out_and_confirmed", config::a_good_one_is_rolled_out_and_confirmed),
+    (
+        "config::one_that_its_check_refuses_touches_nothing",
+        config::one_that_its_check_refuses_touches_nothing,
+    ),
+    ("config::one_that_turns_unhealthy_is_taken_back", config::one_that_turns_unhealthy_is_taken_back),
+    ("config::a_host_alone_puts_the_file_before_back", config::a_host_alone_puts_the_file_before_back),
     (
         "gates::an_expression_over_nothing_is_refused_with_its_place",
         gates::an_expression_over_nothing_is_refused_with_its_place,

@@ -269,6 +269,10 @@ pub fn read_action(message: proto::ActionSpec) -> Result<ActionSpec, Invalid> {
             let (service, release) = read_release_action("artifact_revert", m)?;
             ActionSpec::ArtifactRevert { service, release }
         }
+        Kind::ConfigConfirm(m) => {
+            let (service, release) = read_release_action("config_confirm", m)?;
+            ActionSpec::ConfigConfirm { service, release }
+        }
         Kind::TrafficDrain(proto::TrafficDrainAction { service, traffic, restore_within }) => {
             ActionSpec::TrafficDrain {
                 service: read_name("traffic_drain.service", service)?,
@@ -339,6 +343,7 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
         ActionSpec::ArtifactStage { service, release } => Kind::ArtifactStage(of(service, release)),
         ActionSpec::ArtifactActivate { service, release } => Kind::ArtifactActivate(of(service, release)),
         ActionSpec::ArtifactRevert { service, release } => Kind::ArtifactRevert(of(service, release)),
+        ActionSpec::ConfigConfirm { service, release } => Kind::ConfigConfirm(of(service, release)),
         ActionSpec::TrafficDrain { service, traffic, restore_within } => {
             Kind::TrafficDrain(proto::TrafficDrainAction {
                 service: service.to_string(),

@@ -123,6 +123,7 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
         StepKind::Diagnose => "diagnosing",
         StepKind::Drain => "draining",
         StepKind::Restore => "putting traffic back on",
+        StepKind::Confirm => "confirming the configuration of",
         StepKind::Gate => "watching",
     }
 }
@@ -259,6 +260,10 @@ fn start(
 
 /// Starting and stopping on purpose says what the owner wants.
 fn want(state: &mut State, made: &Execution) {
+    // A configuration file leaves a stopped service stopped.
+    if made.action.release().is_some_and(|release| release.config().is_some()) {
+        return;
+    }
     let desired = match &made.action {
         ActionSpec::ServiceStart { .. }
         | ActionSpec::ServiceRestart { .. }
@@ -271,6 +276,7 @@ fn want(state: &mut State, made: &Execution) {
         | ActionSpec::BackupVerify { .. }
         | ActionSpec::LogRotate { .. }
         | ActionSpec::ArtifactStage { .. }
+        | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::HostFacts

@@ -5,11 +5,12 @@ use alloc::format;
 use alloc::string::String;
 
 use quorate_model::backup::{BackupPolicy, LogRotation};
+use quorate_model::config::{CONFIG_MODE_BITS, CONFIGS_MAX, CONFIRM_MAX, CONFIRM_MIN};
 use quorate_model::probe::{CertificateProbe, MetricProbe};
 use quorate_model::traffic::{POOL_NAME_MAX_BYTES, is_pool_name};
 use quorate_model::{
-    Driver, DurationMs, GroupSpec, Millionths, NodeName, ProbeKind, ProbeSpec, QuorumPolicy, Reason, Refusal,
-    ServiceSpec, TrafficSpec,
+    ConfigSpec, Driver, DurationMs, GroupSpec, Millionths, NodeName, ProbeKind, ProbeSpec, QuorumPolicy,
+    Reason, Refusal, ServiceSpec, TrafficSpec,
 };
 
 use crate::safety::quorum::required;
@@ -116,6 +117,7 @@ pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
     if let Some(wanted) = &spec.traffic {
         check_traffic(wanted)?;
     }
+    check_configs(&spec.configs)?;
     for vars in spec.vars.values() {
         if vars.len() > LABELS_MAX {
             return Err(bad(format!("vars: more than {LABELS_MAX} of one node")));
@@ -313,6 +315,30 @@ fn check_rotation(policy: &LogRotation) -> Result<(), Refusal> {
     text("log_rotation.create_owner", &policy.create_owner)?;
     if policy.keep == 0 || policy.keep > 1_000 {
         return Err(bad("log_rotation.keep: expected 1 to 1000"));
+    }
+    Ok(())
+}
+
+fn check_configs(configs: &[ConfigSpec]) -> Result<(), Refusal> {
+    if configs.len() > CONFIGS_MAX {
+        return Err(bad(format!("configs: more than {CONFIGS_MAX}")));
+    }
+    let mut names = BTreeSet::new();
+    for config in configs {
+        let field = |part: &str| format!("configs.{}.{part}", config.name);
+        if !names.insert(&config.name) {
+            return Err(bad(format!("configs: {} is there twice", config.name)));
+        }
+        check_paths(&field("path"), core::slice::from_ref(&config.path))?;
+        if config.path.ends_with('/') {
+            return Err(bad(format!("{}: it names a folder", field("path"))));
+        }
+        if config.mode & !CONFIG_MODE_BITS != 0 {
+            return Err(bad(format!("{}: expected permission bits alone", field("mode"))));
+        }
+        if config.confirm < CONFIRM_MIN || config.confirm > CONFIRM_MAX {
+            return Err(bad(format!("{}: expected a second to a day", field("confirm"))));
+        }
     }
     Ok(())
 }

@@ -41,6 +41,7 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
         | StepKind::Diagnose
         | StepKind::Drain
         | StepKind::Restore
+        | StepKind::Confirm
         | StepKind::Gate => LOOK_DEADLINE,
     }
 }
@@ -60,6 +61,7 @@ fn is_gated(kind: StepKind, disruptive: bool) -> bool {
         | StepKind::Diagnose
         | StepKind::Drain
         | StepKind::Restore
+        | StepKind::Confirm
         | StepKind::Gate => false,
     }
 }

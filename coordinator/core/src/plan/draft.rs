@@ -286,6 +286,8 @@ impl<'a> Draft<'a> {
         }
         self.warnings.extend(waves::narrowed(&self.request.waves, members, self.parallel));
         self.stage(job);
+        let first = job.targets.first();
+        self.warnings.extend(first.and_then(|t| releases::impatient(self.state, self.request, t)));
         let mut stopped = 0;
         let is_out = |t: &&Target| {
             disruptive
@@ -347,13 +349,12 @@ impl<'a> Draft<'a> {
             wave.hold = policy.hold;
             let (mut steps, mut waiting): (Vec<PlanStep>, Option<PlanStep>) = (Vec::new(), None);
             for step in wave.steps.drain(..) {
-                // It is looked at under load: behind a load balancer only once it is back in the pool.
-                let back = step.kind == StepKind::Restore;
+                // It is looked at under load: behind a load balancer only once it is back in the pool, and nothing that goes
+                // back by itself waits so long for its word.
+                let back = matches!(step.kind, StepKind::Restore | StepKind::Confirm);
                 steps.extend(waiting.take_if(|_| !back));
-                let hold = actions::hold(self.request, &step);
+                waiting = actions::hold(self.request, &step).or(waiting);
                 steps.push(step);
-                steps.extend(waiting.take());
-                waiting = hold;
             }
             steps.extend(waiting);
             wave.steps = steps;
@@ -381,6 +382,7 @@ impl<'a> Draft<'a> {
             steps.extend(traffic::drain(self.state, self.request, target));
             steps.push(step);
             steps.extend(actions::gate(self.state, self.request, target));
+            steps.extend(releases::confirm(self.state, self.request, target));
             steps.extend(traffic::restore(self.state, self.request, target));
         }
         let gone =

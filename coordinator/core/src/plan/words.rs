@@ -19,6 +19,16 @@ pub(super) fn title(goal: &Goal, release: Option<&Release>) -> String {
             let version = release.map_or("what was before", |release| release.version.as_str());
             format!("rolling return of {group} to {version}")
         }
+        Goal::Rollout { group, change: Change::Config { config, release } } => {
+            format!("rolling change of {config} of {group} to {}", release.version)
+        }
+        Goal::Rollout { group, change: Change::ConfigUndo { config } } => {
+            let version = release.map_or("what was before", |release| release.version.as_str());
+            format!("rolling return of {config} of {group} to {version}")
+        }
+        Goal::Rollout { group, change: Change::ConfigDiff { config, release } } => {
+            format!("compare {config} of {group} with {}", release.version)
+        }
         Goal::Run { service, verb, .. } => format!("{} {service}", verb_word(*verb)),
         Goal::Backup { service, .. } => format!("back up {service}"),
         Goal::Rotate { service, .. } => format!("rotate the logs of {service}"),

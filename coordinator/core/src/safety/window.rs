@@ -18,7 +18,7 @@ use crate::state::{State, Window};
 #[must_use]
 pub const fn is_undo(kind: StepKind) -> bool {
     match kind {
-        StepKind::Start | StepKind::Revert | StepKind::Restore => true,
+        StepKind::Start | StepKind::Revert | StepKind::Restore | StepKind::Confirm => true,
         StepKind::Status
         | StepKind::Stop
         | StepKind::Restart

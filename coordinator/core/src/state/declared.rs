@@ -3,7 +3,7 @@
 use quorate_model::{GroupSpec, Revision, ServiceSpec, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::release::Releases;
+use super::release::{ConfigReleases, Releases};
 
 /// Most services.
 pub const SERVICES_MAX: usize = 2_000;
@@ -28,6 +28,9 @@ pub struct Service {
     /// What rollouts have brought to it, oldest first, the newest [`super::release::RELEASES_MAX`].
     #[serde(default, skip_serializing_if = "Releases::is_empty")]
     pub releases: Releases,
+    /// The same of each of its configuration files.
+    #[serde(default, skip_serializing_if = "ConfigReleases::is_empty")]
+    pub configs: ConfigReleases,
 }
 
 /// A declared group.

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use quorate_model::probe::Baseline;
 use quorate_model::{
-    ActionSpec, BackupId, DurationMs, GroupName, InstanceId, NodeName, OnFailure, OperationKind, PlanId,
-    Principal, ProbeName, Revision, Selector, ServiceName, StepKind, Timestamp, WavePolicy,
+    ActionSpec, BackupId, ConfigName, DurationMs, GroupName, InstanceId, NodeName, OnFailure, OperationKind,
+    PlanId, Principal, ProbeName, Revision, Selector, ServiceName, StepKind, Timestamp, WavePolicy,
 };
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,25 @@ pub enum Change {
     Release(Box<ReleaseRequest>),
     /// The same with the release that was in use before, as it is recorded.
     Undo,
+    /// Bring a configuration file onto every host and have it checked there, then put it to use, one wave after the other.
+    Config {
+        /// Which file of the service.
+        config: ConfigName,
+        /// Its content.
+        release: Box<ReleaseRequest>,
+    },
+    /// The same with the content that was in use before, as it is recorded.
+    ConfigUndo {
+        /// Which file of the service.
+        config: ConfigName,
+    },
+    /// Bring a configuration file onto every host and have it checked and compared there; nothing is put to use.
+    ConfigDiff {
+        /// Which file of the service.
+        config: ConfigName,
+        /// Its content.
+        release: Box<ReleaseRequest>,
+    },
 }
 
 impl Change {
@@ -86,8 +105,19 @@ impl Change {
     #[must_use]
     pub const fn installs(&self) -> bool {
         match self {
-            Self::Release(_) | Self::Undo => true,
-            Self::Restart | Self::Reload => false,
+            Self::Release(_) | Self::Undo | Self::Config { .. } | Self::ConfigUndo { .. } => true,
+            Self::Restart | Self::Reload | Self::ConfigDiff { .. } => false,
+        }
+    }
+
+    /// The configuration file that it is about; none when it is about the service's program.
+    #[must_use]
+    pub const fn config(&self) -> Option<&ConfigName> {
+        match self {
+            Self::Config { config, .. } | Self::ConfigUndo { config } | Self::ConfigDiff { config, .. } => {
+                Some(config)
+            }
+            Self::Restart | Self::Reload | Self::Release(_) | Self::Undo => None,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Releases: what a rollout is asked to install, what each instance was last given, and what a service had before.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use quorate_model::{Digest, Install, OperationId, Release, Timestamp, Version};
+use quorate_model::{ConfigName, Digest, Install, OperationId, Release, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 
 /// Releases remembered per service.
@@ -63,3 +64,9 @@ pub struct ServiceRelease {
 
 /// Releases of a service, oldest first.
 pub type Releases = Vec<ServiceRelease>;
+
+/// What rollouts have brought of each configuration file of a service.
+pub type ConfigReleases = BTreeMap<ConfigName, Releases>;
+
+/// The configuration files that an instance was last seen to be given.
+pub type InstanceConfigs = BTreeMap<ConfigName, InstanceRelease>;

@@ -31,6 +31,9 @@ pub(crate) struct Truth {
     /// Version and digest in use, and what was before it.
     pub(crate) used: Option<(String, String)>,
     before: Option<(String, String)>,
+    /// The content of its configuration file, if a rollout has brought one.
+    pub(crate) file: Option<(String, String)>,
+    file_before: Option<(String, String)>,
 }
 
 /// What a host is made to do.
@@ -91,7 +94,9 @@ impl Fleet {
         for node in self.world.state.nodes.by_name.keys() {
             let id = InstanceId { node: node.clone(), service: service(name) };
             let (up_since, healthy_from) = (long_ago, long_ago);
-            let truth = Truth { up: true, up_since, healthy_from, starts: 0, used: None, before: None };
+            let (used, before, file, file_before) = (None, None, None, None);
+            let truth =
+                Truth { up: true, up_since, healthy_from, starts: 0, used, before, file, file_before };
             self.truth.insert(id, truth);
         }
     }
@@ -231,14 +236,32 @@ impl Fleet {
             return None;
         };
         let id = InstanceId { node: name.clone(), service: service.clone() };
-        let (version, artifact) = self.truth[&id].used.clone().unwrap_or_default();
-        Some(ReleaseReceipt { version, artifact, previous: String::new(), signed_by: String::new() })
+        let truth = &self.truth[&id];
+        let file = action.release().is_some_and(|release| release.config().is_some());
+        let used = if file { &truth.file } else { &truth.used };
+        let (version, artifact) = used.clone().unwrap_or_default();
+        Some(ReleaseReceipt {
+            version,
+            artifact,
+            previous: String::new(),
+            signed_by: String::new(),
+            replaces: String::new(),
+        })
     }
 
     /// What an action makes of the release in use.
     fn install(&mut self, instance: &InstanceId, action: &ActionSpec) {
         let truth = self.truth.get_mut(instance).unwrap();
         match action {
+            ActionSpec::ArtifactActivate { release, .. } if release.config().is_some() => {
+                let new = (release.version.to_string(), release.artifact.to_string());
+                truth.file_before = truth.file.replace(new);
+            }
+            ActionSpec::ArtifactRevert { release, .. } if release.config().is_some() => {
+                if truth.file.as_ref().is_some_and(|(_, digest)| *digest == release.artifact.as_str()) {
+                    truth.file = truth.file_before.take();
+                }
+            }
             ActionSpec::ArtifactActivate { release, .. } => {
                 let new = (release.version.to_string(), release.artifact.to_string());
                 truth.before = truth.used.replace(new);
@@ -262,6 +285,8 @@ impl Fleet {
                 | ActionKind::BackupCreate
                 | ActionKind::ArtifactActivate
                 | ActionKind::ArtifactRevert
+                | ActionKind::ConfigApply
+                | ActionKind::ConfigRevert
         ) {
             self.truth.get_mut(&id).unwrap().up = false;
         }
@@ -310,7 +335,7 @@ impl Fleet {
                 self.results.insert(id, ExecutionState::Unknown);
                 continue;
             }
-            if action.kind() == ActionKind::ArtifactStage && self.mischief.full.contains(name) {
+            if matches!(action, ActionSpec::ArtifactStage { .. }) && self.mischief.full.contains(name) {
                 self.results.insert(id, ExecutionState::Failed);
                 continue;
             }
@@ -323,7 +348,7 @@ impl Fleet {
             {
                 self.close(name, owed, ObligationState::Discharged);
             }
-            let back = action.kind() == ActionKind::ArtifactRevert;
+            let back = matches!(action, ActionSpec::ArtifactRevert { .. });
             let sick = if back { &self.mischief.stuck } else { &self.mischief.sick };
             let sick = sick.contains(name);
             let truth = self.truth.get_mut(&instance).unwrap();
@@ -334,6 +359,8 @@ impl Fleet {
                     | ActionKind::BackupCreate
                     | ActionKind::ArtifactActivate
                     | ActionKind::ArtifactRevert
+                    | ActionKind::ConfigApply
+                    | ActionKind::ConfigRevert
             ) {
                 truth.up = true;
                 truth.starts += 1;

@@ -20,17 +20,18 @@ use quorate_model::backup::{BackupPolicy, BackupReceipt, BackupState, LogRotatio
 use quorate_model::service::DesiredState;
 use quorate_model::window::ANNOUNCE_DEFAULT;
 use quorate_model::{
-    AccessRole, ActionOutcome, ArtifactSpec, BackupId, ClusterId, ConditionReason, Digest, DurationMs, Epoch,
-    ExecutionId, ExecutionState, FreezeName, FreezeSpec, GroupSpec, HookName, Install, InstanceId,
-    InstanceReading, InstanceRole, InstanceState, LocalTime, MemberId, MemberName, Millionths, NodeStatus,
-    ObligationId, ObligationState, Occurrence, OnFailure, OperationId, OperationState, Principal, ProbeName,
-    ProbeReading, Promotion, QuorumPolicy, Reason, Recurrence, RequestId, Revision, Selector, Serial, Share,
-    Sync, Timestamp, TokenId, UserName, WavePolicy, WindowName, WindowSpec, WorkloadName, ZoneName,
+    AccessRole, ActionOutcome, ArtifactSpec, BackupId, ClusterId, ConditionReason, ConfigApply, ConfigName,
+    ConfigSpec, Digest, DurationMs, Epoch, ExecutionId, ExecutionState, FreezeName, FreezeSpec, GroupSpec,
+    HookName, Install, InstanceId, InstanceReading, InstanceRole, InstanceState, LocalTime, MemberId,
+    MemberName, Millionths, NodeStatus, ObligationId, ObligationState, Occurrence, OnFailure, OperationId,
+    OperationState, Principal, ProbeName, ProbeReading, Promotion, QuorumPolicy, Reason, Recurrence,
+    RequestId, Revision, Selector, Serial, Share, Sync, Timestamp, TokenId, UserName, WavePolicy, WindowName,
+    WindowSpec, WorkloadName, ZoneName,
 };
 
 use approvals::approvals;
 use calendar::{freezes, windows};
-use rollouts::{promoted, taken_back};
+use rollouts::{configured, promoted, taken_back, unknown};
 
 use crate::world::{START, admin, group, measured, node, release, service, spec};
 
@@ -178,6 +179,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     unknown(&mut log);
     promoted(&mut log);
     taken_back(&mut log);
+    configured(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     log.entries
@@ -378,33 +380,6 @@ fn rollout(log: &mut Log) {
     log.step(StepCommand::PassGate { operation: id.clone(), step: 1, readings, evidence });
     log.operation(OperationCommand::Cancel { id: id.clone() });
     log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
-}
-
-fn unknown(log: &mut Log) {
-    let plan = log.plan(200);
-    let id = operation_id("r-2");
-    log.operation(OperationCommand::Start { id: id.clone(), plan });
-    let evidence = log.readings();
-    let execution = ExecutionId::new("x-2").unwrap();
-    log.step(StepCommand::Start { operation: id.clone(), step: 0, execution: execution.clone(), evidence });
-    log.execution(ExecutionCommand::MarkUnknown {
-        execution: execution.clone(),
-        reason: Reason::AgentDisconnected,
-    });
-    log.execution(ExecutionCommand::Cancel { execution: execution.clone() });
-    log.step(StepCommand::DeadlinePassed {
-        operation: id.clone(),
-        step: 0,
-        readings: vec![],
-        message: "late".into(),
-    });
-    log.operation(OperationCommand::Settle { id, state: OperationState::Failed });
-    log.execution(ExecutionCommand::Resolve { execution, note: "it runs".into() });
-    let plan = log.plan(300);
-    let id = operation_id("r-3");
-    log.operation(OperationCommand::Start { id: id.clone(), plan });
-    log.operation(OperationCommand::DeadlinePassed { id: id.clone() });
-    log.operation(OperationCommand::Settle { id, state: OperationState::Failed });
 }
 
 fn rest(log: &mut Log) {

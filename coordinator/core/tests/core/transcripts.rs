@@ -2,6 +2,7 @@
 //! anew; look at the difference before committing it.
 
 mod approvals;
+mod recorded;
 
 use std::path::PathBuf;
 
@@ -13,9 +14,9 @@ use quorate_core::state::plan::{Change, Goal, Plan, PlanRequest, Verb};
 use quorate_core::{Answer, explain};
 use quorate_model::backup::BackupPolicy;
 use quorate_model::{
-    BalancerName, DurationMs, FreezeName, FreezeSpec, HookName, Install, Occurrence, OnFailure, OnTimeout,
-    OperationId, Promotion, Recurrence, Refusal, RequestId, Selector, Share, TrafficSpec, WindowName,
-    WindowSpec, WorkloadName, ZoneName,
+    BalancerName, ConfigApply, ConfigName, ConfigSpec, DurationMs, FreezeName, FreezeSpec, HookName, Install,
+    Occurrence, OnFailure, OnTimeout, OperationId, Promotion, Recurrence, Refusal, RequestId, Selector,
+    Share, TrafficSpec, WindowName, WindowSpec, WorkloadName, ZoneName,
 };
 
 use crate::agents::{Fleet, TICK_MS};
@@ -61,6 +62,7 @@ impl Run {
             [verb @ ("pause" | "resume" | "cancel" | "promote"), id] => self.control(verb, id),
             ["promote", id, "all"] => self.control("promote all", id),
             ["history", name] => self.history(name),
+            ["configs", name] => self.configs(name),
             [verb @ ("cordon" | "uncordon" | "remove" | "drain" | "undrain"), name] => self.node(verb, name),
             ["resolve", id] => {
                 let command = ExecutionCommand::Resolve {
@@ -109,6 +111,17 @@ impl Run {
         if options.contains(&"installed") {
             let (dir, file) = ("/opt/${service}".into(), name.to_string());
             declared.install = Some(Install::Binary { dir, file });
+        }
+        if options.contains(&"configured") {
+            declared.configs.push(ConfigSpec {
+                name: ConfigName::new("settings").unwrap(),
+                path: "/etc/${service}/${node}.toml".into(),
+                mode: 0,
+                check: Some(HookName::new("check").unwrap()),
+                apply: ConfigApply::Restart,
+                confirm: DurationMs::from_secs(300),
+                sensitive: false,
+            });
         }
         if options.contains(&"balanced") {
             declared.traffic = Some(TrafficSpec {
@@ -397,20 +410,6 @@ impl Run {
         }
     }
 
-    /// What is recorded of a service's releases, and what each instance really uses.
-    fn history(&mut self, name: &str) {
-        let known = &self.fleet.world.state.services[&service(name)].releases;
-        let mut lines: Vec<String> =
-            known.iter().map(|r| format!("  release {} by {}", r.release.version, r.operation)).collect();
-        for (id, truth) in self.fleet.truth.iter().filter(|(id, _)| id.service == service(name)) {
-            let used = truth.used.as_ref().map_or("?", |(version, _)| version.as_str());
-            let told = self.fleet.world.state.instances.get(id).and_then(|i| i.release.as_ref());
-            let told = told.map_or("?", |r| r.version.as_str());
-            lines.push(format!("  {} uses {used}, recorded {told}", id.node));
-        }
-        self.fleet.world.lines.extend(lines);
-    }
-
     fn starts(&mut self, name: &str) {
         let counts: Vec<String> = self
             .fleet
@@ -435,6 +434,14 @@ fn verb(word: &str) -> Verb {
 
 /// What a rollout changes: `release=1.1.0`, `undo`, or a restart.
 fn change(words: &[&str]) -> Change {
+    let option = |name: &str| words.iter().find_map(|w| w.strip_prefix(name));
+    if let Some(config) = option("config=").map(|name| ConfigName::new(name).unwrap()) {
+        return match (option("release="), option("compare=")) {
+            (Some(version), _) => Change::Config { config, release: Box::new(release(version)) },
+            (None, Some(version)) => Change::ConfigDiff { config, release: Box::new(release(version)) },
+            (None, None) => Change::ConfigUndo { config },
+        };
+    }
     if words.contains(&"undo") {
         return Change::Undo;
     }

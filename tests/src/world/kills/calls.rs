@@ -114,7 +114,11 @@ impl Conductor {
                 .send("the rollout", |channel| {
                     let work = script.work(version);
                     let source = Some(v1::create_operation_request::Source::Work(work));
-                    let call = v1::CreateOperationRequest { source, options: options(&request) };
+                    let call = v1::CreateOperationRequest {
+                        source,
+                        options: options(&request),
+                        ..Default::default()
+                    };
                     async move { OperationServiceClient::new(channel).create_operation(call).await }
                 })
                 .await;

@@ -125,7 +125,7 @@ impl Script {
         }
     }
 
-    fn work(self, version: &str) -> v1::WorkSpec {
+    pub(super) fn work(self, version: &str) -> v1::WorkSpec {
         let (kind, (waves, on_failure)) = (self.kind(), self.policy());
         let released = kind == v1::RollingKind::Release;
         let rolling = v1::RollingSpec {

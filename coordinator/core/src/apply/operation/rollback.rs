@@ -30,7 +30,8 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
     }
     let odd = plan.steps().filter_map(|(_, s)| Some((s, s.undo.as_ref()?))).any(|(s, undo)| {
         let service = s.action.as_ref().and_then(|action| action.service());
-        s.kind != StepKind::Activate || undo.kind() != ActionKind::ArtifactRevert || undo.service() != service
+        let reverts = matches!(undo.kind(), ActionKind::ArtifactRevert | ActionKind::ConfigRevert);
+        s.kind != StepKind::Activate || !reverts || undo.service() != service
     });
     if odd {
         return Err(validate::bad("waves: what takes a step back does not belong to it"));
@@ -89,7 +90,10 @@ pub(super) fn begin(state: &mut State, id: &OperationId) {
         let lane: Vec<Step> = operation
             .steps
             .iter()
-            .filter(|s| s.wave == done.wave && s.node == done.node && !s.is_hold())
+            // What is taken back is confirmed by nobody.
+            .filter(|s| {
+                s.wave == done.wave && s.node == done.node && !s.is_hold() && s.kind != StepKind::Confirm
+            })
             .cloned()
             .collect();
         // What stands around the action stands around its undo: out of the pool, proved to serve, back in the pool.

@@ -120,6 +120,7 @@ fn stuck(operation: &mut Operation, context: &Context<'_>, failure: &Failure) {
         | ActionSpec::LogRotate { .. }
         | ActionSpec::ArtifactStage { .. }
         | ActionSpec::ArtifactActivate { .. }
+        | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::HostFacts
