@@ -14,7 +14,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use quorate_agent::actions::{
     ActionContext, Balancers, Clock, HookReport, HookRunner, HostClock, HostFacts, HostPrograms,
-    HostServices, Limits, ObligationKeeper, PortError, Undo, execute,
+    HostServices, Leaving, Limits, ObligationKeeper, PortError, Undo, execute,
 };
 use quorate_agent::host::{Host, RealHost};
 use quorate_agent::policy::InstallRules;
@@ -105,6 +105,7 @@ fn context(root: &Path, spec: ServiceSpec) -> Result<ActionContext> {
         limits: Limits { nice: 0, ..Limits::default() },
         deadline: HostClock.monotonic().plus(DurationMs::from_secs(3_600)),
         cancel: CancellationToken::new(),
+        leaving: Leaving { asked: CancellationToken::new(), tell: Arc::new(|| {}) },
         progress: Arc::new(|_| {}),
     })
 }
