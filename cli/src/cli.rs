@@ -60,13 +60,15 @@ pub enum Command {
     Freeze(commands::freeze::FreezeCommand),
     #[command(subcommand, alias = "windows")]
     Window(commands::window::WindowCommand),
+    #[command(subcommand, alias = "schedules")]
+    Schedule(commands::schedule::ScheduleCommand),
     #[command(subcommand)]
     Cluster(commands::cluster::ClusterCommand),
     #[command(subcommand, alias = "tokens")]
     Token(commands::token::TokenCommand),
     #[command(subcommand)]
     Audit(commands::audit::AuditCommand),
-    /// Declares what fleet files hold: services, groups, freezes, windows
+    /// Declares what fleet files hold: services, groups, freezes, windows, schedules
     Apply(commands::apply::ApplyArgs),
     /// What fleet files would change; changes nothing
     Diff(commands::diff::DiffArgs),
@@ -111,6 +113,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Log(command) => commands::log::run(&ctx, command).await,
         Command::Freeze(command) => commands::freeze::run(&ctx, command).await,
         Command::Window(command) => commands::window::run(&ctx, command).await,
+        Command::Schedule(command) => commands::schedule::run(&ctx, command).await,
         Command::Cluster(command) => commands::cluster::run(&ctx, command).await,
         Command::Token(command) => commands::token::run(&ctx, command).await,
         Command::Audit(command) => commands::audit::run(&ctx, command).await,

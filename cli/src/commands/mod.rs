@@ -19,6 +19,7 @@ pub mod operation;
 pub mod quorum;
 pub mod rollout;
 pub mod run;
+pub mod schedule;
 pub mod schema;
 pub mod service;
 pub mod status;

@@ -8,7 +8,7 @@ use quorate_proto::v1::group_service_client::GroupServiceClient;
 use quorate_proto::v1::operation_service_client::OperationServiceClient;
 use quorate_proto::v1::schedule_service_client::ScheduleServiceClient;
 
-use super::{Ctx, Outcome, backup, freeze, group, node, operation, service, window};
+use super::{Ctx, Outcome, backup, freeze, group, node, operation, schedule, service, window};
 use crate::call;
 use crate::failure::{Failure, exit};
 use crate::render;
@@ -105,6 +105,12 @@ async fn any(ctx: &Ctx, id: String) -> Outcome {
     let request = v1::GetWindowRequest { name: id.clone(), consistency };
     match call!(client, ScheduleServiceClient, get_window, request) {
         Ok(_) => return window::run(ctx, window::WindowCommand::Show { window: id }).await,
+        Err(failure) if !absent(&failure) => return Err(failure),
+        Err(_) => {}
+    }
+    let request = v1::GetScheduleRequest { name: id.clone(), consistency };
+    match call!(client, ScheduleServiceClient, get_schedule, request) {
+        Ok(_) => return schedule::run(ctx, schedule::ScheduleCommand::Show { schedule: id }).await,
         Err(failure) if !absent(&failure) => return Err(failure),
         Err(_) => {}
     }

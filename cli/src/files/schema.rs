@@ -34,6 +34,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
     ("quorate.v1.GroupSpec", &["name", "service", "voters", "policy"]),
     ("quorate.v1.FreezeSpec", &["name", "reason"]),
     ("quorate.v1.WindowSpec", &["name", "zone", "duration"]),
+    ("quorate.v1.ScheduleSpec", &["name", "zone", "work"]),
     ("quorate.v1.QuorumPolicy", &["kind"]),
     ("quorate.v1.RollingSpec", &["group"]),
     ("quorate.v1.RunSpec", &["selector", "action"]),

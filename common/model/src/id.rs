@@ -190,6 +190,8 @@ text_ids! {
     FreezeName, "freeze name", check_name;
     /// A time in which disruptive work may start.
     WindowName, "window name", check_name;
+    /// What starts operations by itself, at times.
+    ScheduleName, "schedule name", check_name;
     /// A time zone by its IANA name, for example `Europe/Berlin`.
     ZoneName, "time zone", check_zone;
     /// A date and a time of day as a clock on the wall shows them.

@@ -19,6 +19,7 @@ pub mod outcome;
 pub mod probe;
 pub mod release;
 pub mod rollout;
+pub mod schedule;
 pub mod selector;
 pub mod service;
 pub mod status;

@@ -36,6 +36,7 @@ mod planning;
 mod rate;
 mod routes;
 mod schedule;
+mod scheduled;
 mod tokens;
 pub(crate) mod view;
 mod window;

@@ -21,6 +21,7 @@ mod gates;
 mod identity;
 mod refusals;
 mod restart;
+mod schedules;
 mod shapes;
 mod traffic;
 mod transport;
@@ -63,6 +64,8 @@ const TESTS: &[Test] = &[
     ("gates::a_worse_metric_stops_the_rollout", gates::a_worse_metric_stops_the_rollout),
     ("calendar::a_window_holds_and_opens", calendar::a_window_holds_and_opens),
     ("calendar::windows_are_declared", calendar::windows_are_declared),
+    ("calendar::a_schedule_runs_once_across_leaders", schedules::a_schedule_runs_once_across_leaders),
+    ("calendar::schedules_are_declared", schedules::schedules_are_declared),
     ("transport::nothing_without_a_certificate", transport::nothing_without_a_certificate),
     ("transport::only_tls_1_3", transport::only_tls_1_3),
     ("transport::strangers_and_expired_are_refused", transport::strangers_and_expired_are_refused),

@@ -1,9 +1,9 @@
 //! What a caller meant, apart from what its proposer minted on the way, and the names of commands for the audit.
 
 use crate::command::{
-    ArtifactCommand, AuditCommand, BackupCommand, CalendarCommand, ClusterCommand, Command, DeclaredCommand,
-    ExecutionCommand, IdentityCommand, InstanceCommand, NodeCommand, ObligationCommand, OperationCommand,
-    StepCommand, TokenCommand,
+    ArtifactCommand, Attempt, AuditCommand, BackupCommand, CalendarCommand, ClusterCommand, Command,
+    DeclaredCommand, ExecutionCommand, IdentityCommand, InstanceCommand, NodeCommand, ObligationCommand,
+    OperationCommand, ScheduleCommand, StepCommand, TokenCommand,
 };
 use crate::hash::{Hash, canonical};
 
@@ -36,6 +36,7 @@ impl Command {
             | Self::Node(_)
             | Self::Declared(_)
             | Self::Calendar(_)
+            | Self::Schedule(_)
             | Self::Instance(_)
             | Self::Step(_)
             | Self::Execution(_)
@@ -87,6 +88,15 @@ impl Command {
                 | CalendarCommand::SetOpenings { .. }
                 | CalendarCommand::Announce { .. } => false,
             },
+            // A run that is due is work when it starts; to leave it out is none.
+            Self::Schedule(command) => match command.as_ref() {
+                ScheduleCommand::Apply { .. } => true,
+                ScheduleCommand::Fire { attempt, .. } => match attempt {
+                    Some(Attempt::Start { .. }) => true,
+                    Some(Attempt::Refused { .. }) | None => false,
+                },
+                ScheduleCommand::Delete { .. } | ScheduleCommand::SetPaused { .. } => false,
+            },
             Self::Operation(command) => match command.as_ref() {
                 OperationCommand::StorePlan { .. }
                 | OperationCommand::Create { .. }
@@ -126,6 +136,7 @@ impl Command {
             Self::Node(command) => node(command),
             Self::Declared(command) => declared(command),
             Self::Calendar(command) => calendar(command),
+            Self::Schedule(command) => schedule(command),
             Self::Instance(command) => instance(command),
             Self::Operation(command) => operation(command),
             Self::Step(command) => step(command),
@@ -205,6 +216,15 @@ const fn calendar(command: &CalendarCommand) -> &'static str {
         CalendarCommand::DeleteWindow { .. } => "window.delete",
         CalendarCommand::SetOpenings { .. } => "window.set_openings",
         CalendarCommand::Announce { .. } => "window.announced",
+    }
+}
+
+const fn schedule(command: &ScheduleCommand) -> &'static str {
+    match command {
+        ScheduleCommand::Apply { .. } => "schedule.apply",
+        ScheduleCommand::Delete { .. } => "schedule.delete",
+        ScheduleCommand::SetPaused { .. } => "schedule.set_paused",
+        ScheduleCommand::Fire { .. } => "schedule.fire",
     }
 }
 

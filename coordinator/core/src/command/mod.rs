@@ -10,6 +10,7 @@ mod declared;
 mod intent;
 mod node;
 mod operation;
+mod schedule;
 mod work;
 
 use alloc::boxed::Box;
@@ -24,6 +25,7 @@ pub use cluster::{ClusterCommand, IdentityCommand, Join, NewCertificate, TokenCo
 pub use declared::{DeclaredCommand, InstanceChange, InstanceCommand};
 pub use node::NodeCommand;
 pub use operation::{OperationCommand, StepCommand};
+pub use schedule::{Attempt, ScheduleCommand};
 pub use work::{AuditCommand, BackupCommand, ExecutionCommand, ObligationCommand, Report};
 
 /// Where a call came from, for the audit.
@@ -91,6 +93,8 @@ pub enum Command {
     Declared(Box<DeclaredCommand>),
     /// Freezes and windows.
     Calendar(Box<CalendarCommand>),
+    /// Schedules and their runs.
+    Schedule(Box<ScheduleCommand>),
     /// Instances.
     Instance(InstanceCommand),
     /// Plans and operations.

@@ -17,6 +17,7 @@ pub mod node;
 pub mod operation;
 pub mod plan;
 pub mod release;
+pub mod schedule;
 pub mod settings;
 pub mod traffic;
 
@@ -24,7 +25,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use quorate_model::{
     BackupId, Digest, Epoch, ExecutionId, FreezeName, GroupName, NodeName, ObligationId, OperationId, PlanId,
-    Revision, Serial, ServiceName, Timestamp, TokenId, UserName, WindowName,
+    Revision, ScheduleName, Serial, ServiceName, Timestamp, TokenId, UserName, WindowName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,7 @@ pub use node::{Cordon, Node, Nodes};
 pub use operation::{Condition, Operation, Step, Wave};
 pub use plan::{Plan, PlanRequest};
 pub use release::{InstanceRelease, ReleaseRequest, ServiceRelease};
+pub use schedule::Schedule;
 pub use settings::Settings;
 
 /// The replicated state: the same on every replica after the same log index.
@@ -77,6 +79,9 @@ pub struct State {
     /// Declared windows; at most [`calendar::WINDOWS_MAX`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub windows: BTreeMap<WindowName, Window>,
+    /// Declared schedules; at most [`schedule::SCHEDULES_MAX`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schedules: BTreeMap<ScheduleName, Schedule>,
     /// Stored plans, newest [`plan::PLANS_MAX`].
     pub plans: BTreeMap<PlanId, Plan>,
     /// Operations; of the terminal ones the newest [`operation::TERMINAL_MAX`].

@@ -1,6 +1,7 @@
 //! One log that holds every command at least once and is accepted from beginning to end.
 
 mod rollouts;
+mod schedules;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ use quorate_model::{
 };
 
 use rollouts::{promoted, taken_back};
+use schedules::scheduled;
 
 use crate::world::{START, admin, group, measured, node, release, service, spec};
 
@@ -174,6 +176,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     unknown(&mut log);
     promoted(&mut log);
     taken_back(&mut log);
+    scheduled(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     log.entries

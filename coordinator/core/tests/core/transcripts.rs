@@ -110,6 +110,15 @@ impl Run {
             ["freeze", name, options @ ..] => self.freeze(name, options),
             [verb @ ("thaw" | "unwindow"), name] => self.lift(verb, name),
             ["window", name, options @ ..] => self.window(name, options),
+            ["schedule", name, options @ ..] => {
+                let answer = crate::schedules::declare(&mut self.fleet, name, options);
+                self.refused(&answer);
+            }
+            ["due", name, ago, id] => {
+                let answer = crate::schedules::due(&mut self.fleet, name, ago, id);
+                self.refused(&answer);
+            }
+            ["runs", name] => self.fleet.world.lines.extend(crate::schedules::told(&self.fleet, name)),
             [what, name] => self.mischief(what, name),
             _ => panic!("unknown line: {line}"),
         }
