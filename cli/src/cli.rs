@@ -66,13 +66,15 @@ pub enum Command {
     Policy(commands::policy::PolicyCommand),
     #[command(subcommand, alias = "approvals")]
     Approval(commands::approval::ApprovalCommand),
+    #[command(subcommand, alias = "schedules")]
+    Schedule(commands::schedule::ScheduleCommand),
     #[command(subcommand)]
     Cluster(commands::cluster::ClusterCommand),
     #[command(subcommand, alias = "tokens")]
     Token(commands::token::TokenCommand),
     #[command(subcommand)]
     Audit(commands::audit::AuditCommand),
-    /// Declares what fleet files hold: services, groups, freezes, windows, policies
+    /// Declares what fleet files hold: services, groups, freezes, windows, policies, schedules
     Apply(commands::apply::ApplyArgs),
     /// What fleet files would change; changes nothing
     Diff(commands::diff::DiffArgs),
@@ -120,6 +122,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Window(command) => commands::window::run(&ctx, command).await,
         Command::Policy(command) => commands::policy::run(&ctx, command).await,
         Command::Approval(command) => commands::approval::run(&ctx, command).await,
+        Command::Schedule(command) => commands::schedule::run(&ctx, command).await,
         Command::Cluster(command) => commands::cluster::run(&ctx, command).await,
         Command::Token(command) => commands::token::run(&ctx, command).await,
         Command::Audit(command) => commands::audit::run(&ctx, command).await,

@@ -22,6 +22,7 @@ pub mod policy;
 pub mod quorum;
 pub mod rollout;
 pub mod run;
+pub mod schedule;
 pub mod schema;
 pub mod service;
 pub mod status;

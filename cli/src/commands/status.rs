@@ -9,7 +9,7 @@ use quorate_proto::v1::operation_service_client::OperationServiceClient;
 use quorate_proto::v1::policy_service_client::PolicyServiceClient;
 use quorate_proto::v1::schedule_service_client::ScheduleServiceClient;
 
-use super::{Ctx, Outcome, backup, freeze, group, node, operation, policy, service, window};
+use super::{Ctx, Outcome, backup, freeze, group, node, operation, policy, schedule, service, window};
 use crate::call;
 use crate::failure::{Failure, exit};
 use crate::render;
@@ -112,6 +112,12 @@ async fn any(ctx: &Ctx, id: String) -> Outcome {
     let request = v1::GetPolicyRequest { name: id.clone(), consistency };
     match call!(client, PolicyServiceClient, get_policy, request) {
         Ok(_) => return policy::run(ctx, policy::PolicyCommand::Show { policy: id }).await,
+        Err(failure) if !absent(&failure) => return Err(failure),
+        Err(_) => {}
+    }
+    let request = v1::GetScheduleRequest { name: id.clone(), consistency };
+    match call!(client, ScheduleServiceClient, get_schedule, request) {
+        Ok(_) => return schedule::run(ctx, schedule::ScheduleCommand::Show { schedule: id }).await,
         Err(failure) if !absent(&failure) => return Err(failure),
         Err(_) => {}
     }

@@ -141,7 +141,7 @@ fn kinds_are_checked() {
     let told = wrong("name: x\n");
     assert_eq!(
         told,
-        "f.yaml:1:1: the document has no `kind`\n1 | name: x\n  | ^\n  = known are Service, ServiceGroup, Freeze, Window, Policy, Rollout"
+        "f.yaml:1:1: the document has no `kind`\n1 | name: x\n  | ^\n  = known are Service, ServiceGroup, Freeze, Window, Policy, Schedule, Rollout"
     );
     let told = wrong("kind: Servce\n");
     assert!(told.starts_with("f.yaml:1:7: unknown kind \"Servce\"\n"), "{told}");

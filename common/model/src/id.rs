@@ -192,6 +192,8 @@ text_ids! {
     WindowName, "window name", check_name;
     /// A rule on which operations need somebody's approval.
     PolicyName, "policy name", check_name;
+    /// What starts operations by itself, at times.
+    ScheduleName, "schedule name", check_name;
     /// A time zone by its IANA name, for example `Europe/Berlin`.
     ZoneName, "time zone", check_zone;
     /// A date and a time of day as a clock on the wall shows them.

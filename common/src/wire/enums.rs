@@ -3,8 +3,8 @@
 use quorate_model::backup::BackupState;
 use quorate_model::{
     AccessRole, ApprovalState, Drain, ExecutionState, FreezeState, GroupState, InstanceRole, InstanceState,
-    NodeStatus, ObligationState, OnFailure, OperationKind, OperationState, Promotion, Scheduling, StepKind,
-    StepState, Sync, WaveState, WindowState,
+    MissedPolicy, NodeStatus, ObligationState, OnFailure, OperationKind, OperationState, Overlap, Promotion,
+    RunResult, Scheduling, StepKind, StepState, Sync, WaveState, WindowState,
 };
 use quorate_proto::{agent, v1};
 
@@ -59,6 +59,12 @@ pairs! {
     read_freeze_state / write_freeze_state: FreezeState = v1::FreezeState { Upcoming, Active, Ended }
     /// Where a window stands.
     read_window_state / write_window_state: WindowState = v1::WindowState { Upcoming, Open, Closing, Closed }
+    /// What happens when runs of a schedule overlap.
+    read_overlap / write_overlap: Overlap = v1::ScheduleOverlap { Skip, BufferOne, CancelOther, AllowAll }
+    /// What happens with a run that was missed.
+    read_missed / write_missed: MissedPolicy = v1::ScheduleMissed { Skip, RunOnce }
+    /// What became of a run.
+    read_run_result / write_run_result: RunResult = v1::ScheduleResult { Started, Refused, Skipped, Missed }
     /// What an operation is for.
     read_operation_kind / write_operation_kind: OperationKind = v1::OperationKind {
         Rollout, Backup, Rotation, Run, Drain,

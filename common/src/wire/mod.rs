@@ -21,6 +21,7 @@ pub mod policy;
 pub mod probe;
 pub mod release;
 pub mod rollout;
+pub mod schedule;
 pub mod selector;
 pub mod service;
 pub mod status;

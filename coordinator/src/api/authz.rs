@@ -73,7 +73,8 @@ impl Rule {
                 Principal::System
                 | Principal::User { .. }
                 | Principal::Agent { .. }
-                | Principal::Coordinator { .. },
+                | Principal::Coordinator { .. }
+                | Principal::Schedule { .. },
             ) => false,
         }
     }
@@ -148,6 +149,12 @@ pub const RULES: &[Rule] = rules! {
         "GetWindow": VIEWER, Read, Any;
         "ApplyWindow": OPERATOR, Change, Any;
         "DeleteWindow": OPERATOR, Change, Any;
+        "ListSchedules": VIEWER, Read, Any;
+        "GetSchedule": VIEWER, Read, Any;
+        "ApplySchedule": OPERATOR, Change, Leader;
+        "DeleteSchedule": OPERATOR, Change, Any;
+        "PauseSchedule": OPERATOR, Change, Any;
+        "ResumeSchedule": OPERATOR, Change, Any;
     }
     "quorate.v1.PolicyService" {
         "ListPolicies": VIEWER, Read, Any;

@@ -22,6 +22,7 @@ pub(crate) fn try_out(state: &State, entries: &[Entry]) -> Answer {
         freezes: state.freezes.clone(),
         windows: state.windows.clone(),
         policies: state.policies.clone(),
+        schedules: state.schedules.clone(),
         plans: state.plans.clone(),
         operations: state.operations.clone(),
         executions: state.executions.clone(),

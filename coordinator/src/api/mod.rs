@@ -37,6 +37,7 @@ mod policy;
 mod rate;
 mod routes;
 mod schedule;
+mod scheduled;
 mod tokens;
 pub(crate) mod view;
 mod window;

@@ -6,7 +6,9 @@ use quorate_core::command::OperationCommand;
 use quorate_core::hash::Hash;
 use quorate_core::plan::plan;
 use quorate_core::{Answer, Command, Plan, PlanRequest};
-use quorate_model::{OperationId, OperationKind, PlanId, Reason, Refusal, Revision, Timestamp, minted};
+use quorate_model::{
+    OperationId, OperationKind, PlanId, Principal, Reason, Refusal, Revision, Timestamp, minted,
+};
 use quorate_proto::v1;
 
 use super::backend::ReadError;
@@ -61,6 +63,17 @@ fn new_operation(api: &Api) -> Result<OperationId, Failure> {
 
 fn wrap(command: OperationCommand) -> Command {
     Command::Operation(Box::new(command))
+}
+
+/// What a schedule does, asked in its own name, with the artifact that it names.
+pub(super) fn scheduled(
+    api: &Api,
+    work: v1::WorkSpec,
+    principal: &Principal,
+    reason: &str,
+) -> Result<PlanRequest, Invalid> {
+    let artifacts = |text: &str| api.look(|state| artifact(state, text));
+    read_work(Some(work), principal, reason, &artifacts)
 }
 
 /// What a caller asks for, with the artifact that it names.

@@ -58,7 +58,8 @@ fn admitted(state: &State, entry: &Entry) -> Result<(), String> {
         // Whoever joins is nobody yet: the token is the proof, and `apply` uses it up once.
         (_, Command::Token(TokenCommand::Consume { .. })) => true,
         (Principal::System, Command::Audit(AuditCommand::Append { .. })) => true,
-        (Principal::System, _) => false,
+        // What a schedule does, the leader proposes of itself.
+        (Principal::System | Principal::Schedule { .. }, _) => false,
         (Principal::Agent { node }, command) => match command {
             Command::Execution(execution) => match &**execution {
                 ExecutionCommand::Report(report) => report.node == *node,
@@ -105,6 +106,7 @@ fn needed(command: &Command) -> AccessRole {
         Command::Node(_)
         | Command::Declared(_)
         | Command::Calendar(_)
+        | Command::Schedule(_)
         | Command::Instance(_)
         | Command::Operation(_)
         | Command::Step(_)

@@ -140,7 +140,7 @@ pub fn plain_caller(principal: Principal) -> Who {
         Principal::Coordinator { member } => format!("c0{member}"),
         Principal::Agent { node } => format!("a-{node}"),
         Principal::User { name } => format!("u-{name}"),
-        Principal::System => "none".to_owned(),
+        Principal::System | Principal::Schedule { .. } => "none".to_owned(),
     };
     Who { serial, principal }
 }
@@ -272,7 +272,10 @@ impl Seat {
             match principal {
                 Principal::Agent { node } => drop(agents.insert(node.clone(), new)),
                 Principal::Coordinator { member } if member.0 > 1 => later.push(new),
-                Principal::Coordinator { .. } | Principal::User { .. } | Principal::System => first.push(new),
+                Principal::Coordinator { .. }
+                | Principal::User { .. }
+                | Principal::System
+                | Principal::Schedule { .. } => first.push(new),
             }
         }
         let mut commands = vec![Command::Cluster(ClusterCommand::Init {

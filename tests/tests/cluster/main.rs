@@ -25,6 +25,7 @@ mod kills;
 mod procedures;
 mod refusals;
 mod restart;
+mod schedules;
 mod shapes;
 mod traffic;
 mod transport;
@@ -79,6 +80,8 @@ const TESTS: &[Test] = &[
         "approvals::nothing_begins_before_somebody_else_says_yes",
         approvals::nothing_begins_before_somebody_else_says_yes,
     ),
+    ("calendar::a_schedule_runs_once_across_leaders", schedules::a_schedule_runs_once_across_leaders),
+    ("calendar::schedules_are_declared", schedules::schedules_are_declared),
     ("transport::nothing_without_a_certificate", transport::nothing_without_a_certificate),
     ("transport::only_tls_1_3", transport::only_tls_1_3),
     ("transport::strangers_and_expired_are_refused", transport::strangers_and_expired_are_refused),

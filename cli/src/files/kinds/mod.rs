@@ -9,6 +9,7 @@ mod freeze;
 mod group;
 mod policy;
 mod rollout;
+mod schedule;
 mod service;
 mod window;
 
@@ -25,7 +26,7 @@ use crate::failure::{Failure, exit};
 
 /// Every kind, in the order in which a file's documents are applied: what is named by others comes first.
 pub const KINDS: &[Kind] =
-    &[service::KIND, group::KIND, freeze::KIND, window::KIND, policy::KIND, rollout::KIND];
+    &[service::KIND, group::KIND, freeze::KIND, window::KIND, policy::KIND, schedule::KIND, rollout::KIND];
 
 /// One kind of document.
 pub struct Kind {

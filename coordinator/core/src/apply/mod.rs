@@ -20,6 +20,7 @@ mod obligation;
 pub(crate) mod operation;
 mod policy;
 mod release;
+mod schedule;
 pub(crate) mod step;
 mod token;
 mod validate;
@@ -231,6 +232,7 @@ fn family(state: &mut State, context: &Context<'_>, command: &Command) -> Result
         Command::Declared(command) => declared::apply(state, context, command),
         Command::Calendar(command) => calendar::apply(state, context, command),
         Command::Policy(command) => policy::apply(state, context, command),
+        Command::Schedule(command) => schedule::apply(state, context, command),
         Command::Instance(command) => instance::apply(state, context, command),
         Command::Operation(command) => operation::apply(state, context, command),
         Command::Step(command) => step::apply(state, context, command),

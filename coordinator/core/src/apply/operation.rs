@@ -42,12 +42,7 @@ pub(super) fn apply(
             let plan = found.clone();
             create(state, context, id, &plan)
         }
-        OperationCommand::Start { id, plan } => {
-            room(state, id)?;
-            fresh(state, plan)?;
-            store(state, plan)?;
-            create(state, context, id, plan)
-        }
+        OperationCommand::Start { id, plan } => start(state, context, id, plan),
         OperationCommand::Pause { id } => pause(state, context, id),
         OperationCommand::Resume { id } => resume(state, context, id),
         OperationCommand::Cancel { id } => cancel(state, context, id),
@@ -82,6 +77,19 @@ pub(super) fn apply(
         }
         OperationCommand::Settle { id, state: reached } => settle::apply(state, context, id, *reached),
     }
+}
+
+/// Stores a plan and makes its operation.
+pub(super) fn start(
+    state: &mut State,
+    context: &Context<'_>,
+    id: &OperationId,
+    plan: &Plan,
+) -> Result<Effect, Refusal> {
+    room(state, id)?;
+    fresh(state, plan)?;
+    store(state, plan)?;
+    create(state, context, id, plan)
 }
 
 fn changed(context: &Context<'_>, id: &OperationId, details: impl Into<String>) -> Effect {
@@ -281,7 +289,7 @@ fn resume(state: &mut State, context: &Context<'_>, id: &OperationId) -> Result<
 }
 
 /// A rollback is not canceled in passing: what it has not taken back yet would stay behind. Paused first, it can be.
-fn cancel(state: &mut State, context: &Context<'_>, id: &OperationId) -> Result<Effect, Refusal> {
+pub(super) fn cancel(state: &mut State, context: &Context<'_>, id: &OperationId) -> Result<Effect, Refusal> {
     let operation = open(state, id)?;
     if operation.state == OperationState::Canceling {
         return Ok(Effect::unchanged(context.done()));

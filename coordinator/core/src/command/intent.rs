@@ -1,9 +1,9 @@
 //! What a caller meant, apart from what its proposer minted on the way, and the names of commands for the audit.
 
 use crate::command::{
-    ArtifactCommand, AuditCommand, BackupCommand, CalendarCommand, ClusterCommand, Command, DeclaredCommand,
-    ExecutionCommand, IdentityCommand, InstanceCommand, NodeCommand, ObligationCommand, OperationCommand,
-    PolicyCommand, StepCommand, TokenCommand,
+    ArtifactCommand, Attempt, AuditCommand, BackupCommand, CalendarCommand, ClusterCommand, Command,
+    DeclaredCommand, ExecutionCommand, IdentityCommand, InstanceCommand, NodeCommand, ObligationCommand,
+    OperationCommand, PolicyCommand, ScheduleCommand, StepCommand, TokenCommand,
 };
 use crate::hash::{Hash, canonical};
 
@@ -40,6 +40,7 @@ impl Command {
             | Self::Declared(_)
             | Self::Calendar(_)
             | Self::Policy(_)
+            | Self::Schedule(_)
             | Self::Instance(_)
             | Self::Step(_)
             | Self::Execution(_)
@@ -91,6 +92,15 @@ impl Command {
                 | CalendarCommand::SetOpenings { .. }
                 | CalendarCommand::Announce { .. } => false,
             },
+            // A run that is due is work when it starts; to leave it out is none.
+            Self::Schedule(command) => match command.as_ref() {
+                ScheduleCommand::Apply { .. } => true,
+                ScheduleCommand::Fire { attempt, .. } => match attempt {
+                    Some(Attempt::Start { .. }) => true,
+                    Some(Attempt::Refused { .. }) | None => false,
+                },
+                ScheduleCommand::Delete { .. } | ScheduleCommand::SetPaused { .. } => false,
+            },
             Self::Operation(command) => match command.as_ref() {
                 OperationCommand::StorePlan { .. }
                 | OperationCommand::Create { .. }
@@ -136,6 +146,7 @@ impl Command {
             Self::Declared(command) => declared(command),
             Self::Calendar(command) => calendar(command),
             Self::Policy(command) => policy(command),
+            Self::Schedule(command) => schedule(command),
             Self::Instance(command) => instance(command),
             Self::Operation(command) => operation(command),
             Self::Step(command) => step(command),
@@ -222,6 +233,15 @@ const fn policy(command: &PolicyCommand) -> &'static str {
     match command {
         PolicyCommand::Apply { .. } => "policy.apply",
         PolicyCommand::Delete { .. } => "policy.delete",
+    }
+}
+
+const fn schedule(command: &ScheduleCommand) -> &'static str {
+    match command {
+        ScheduleCommand::Apply { .. } => "schedule.apply",
+        ScheduleCommand::Delete { .. } => "schedule.delete",
+        ScheduleCommand::SetPaused { .. } => "schedule.set_paused",
+        ScheduleCommand::Fire { .. } => "schedule.fire",
     }
 }
 

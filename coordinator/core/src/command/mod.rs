@@ -11,6 +11,7 @@ mod intent;
 mod node;
 mod operation;
 mod policy;
+mod schedule;
 mod work;
 
 use alloc::boxed::Box;
@@ -26,6 +27,7 @@ pub use declared::{DeclaredCommand, InstanceChange, InstanceCommand};
 pub use node::NodeCommand;
 pub use operation::{OperationCommand, StepCommand};
 pub use policy::PolicyCommand;
+pub use schedule::{Attempt, ScheduleCommand};
 pub use work::{AuditCommand, BackupCommand, ExecutionCommand, ObligationCommand, Report};
 
 /// Where a call came from, for the audit.
@@ -95,6 +97,8 @@ pub enum Command {
     Calendar(Box<CalendarCommand>),
     /// Policies.
     Policy(Box<PolicyCommand>),
+    /// Schedules and their runs.
+    Schedule(Box<ScheduleCommand>),
     /// Instances.
     Instance(InstanceCommand),
     /// Plans and operations.

@@ -41,10 +41,13 @@ pub fn access(state: &State, principal: &Principal) -> Option<AccessRole> {
     listed.filter_map(|i| i.access).max()
 }
 
-/// Whether somebody has asked for an operation: who started it, and who made its plan.
+/// Whether somebody has asked for an operation: who started it, who made its plan, and who declared the schedule that did.
 #[must_use]
 pub fn asked(operation: &Operation, principal: &Principal) -> bool {
-    operation.created_by == *principal || operation.request.principal == *principal
+    let on_behalf = operation.approval.as_ref().and_then(|approval| approval.on_behalf.as_ref());
+    operation.created_by == *principal
+        || operation.request.principal == *principal
+        || on_behalf == Some(principal)
 }
 
 /// What of it is not satisfied, with how many approvals are missing. Those of who asked for the operation count for nothing.

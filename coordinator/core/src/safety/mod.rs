@@ -1,4 +1,4 @@
-//! What says no: quorum, budget, freshness, fences, freezes, windows. Each guard returns `Option<Refusal>`; missing data is unsafe.
+//! What says no: quorum, budget, freshness, fences, freezes, windows, runs of schedules. Each guard returns `Option<Refusal>`; missing data is unsafe.
 //!
 //! Job: decide whether something may be disturbed now. Must never: plan, change the state, or look at anything but the state
 //! and the evidence handed in; `apply` calls it on every replica.
@@ -15,6 +15,7 @@ pub mod fence;
 pub mod freeze;
 pub mod gate;
 pub mod quorum;
+pub mod schedule;
 pub mod window;
 
 pub use availability::{Availability, Evidence, VoterStatus, availability};

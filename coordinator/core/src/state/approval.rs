@@ -71,6 +71,9 @@ pub struct Approval {
     pub decisions: Vec<Decision>,
     /// Until when the approvals must have been given.
     pub expires_at: Timestamp,
+    /// For whom a schedule asks; that person's own approval counts for nothing either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf: Option<Principal>,
 }
 
 impl Want {

@@ -18,6 +18,7 @@ pub mod node;
 pub mod operation;
 pub mod plan;
 pub mod release;
+pub mod schedule;
 pub mod settings;
 pub mod traffic;
 
@@ -25,7 +26,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use quorate_model::{
     BackupId, Digest, Epoch, ExecutionId, FreezeName, GroupName, NodeName, ObligationId, OperationId, PlanId,
-    PolicyName, Revision, Serial, ServiceName, Timestamp, TokenId, UserName, WindowName,
+    PolicyName, Revision, ScheduleName, Serial, ServiceName, Timestamp, TokenId, UserName, WindowName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,7 @@ pub use node::{Cordon, Node, Nodes};
 pub use operation::{Condition, Operation, Step, Wave};
 pub use plan::{Plan, PlanRequest};
 pub use release::{InstanceRelease, ReleaseRequest, ServiceRelease};
+pub use schedule::Schedule;
 pub use settings::Settings;
 
 /// The replicated state: the same on every replica after the same log index.
@@ -82,6 +84,9 @@ pub struct State {
     /// Declared policies; at most [`approval::POLICIES_MAX`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub policies: BTreeMap<PolicyName, Policy>,
+    /// Declared schedules; at most [`schedule::SCHEDULES_MAX`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schedules: BTreeMap<ScheduleName, Schedule>,
     /// Stored plans, newest [`plan::PLANS_MAX`].
     pub plans: BTreeMap<PlanId, Plan>,
     /// Operations; of the terminal ones the newest [`operation::TERMINAL_MAX`].

@@ -373,7 +373,7 @@ impl Fleet {
     }
 
     /// The leader takes heartbeats and readings in.
-    fn observe(&mut self) {
+    pub(crate) fn observe(&mut self) {
         let now = self.world.now;
         let names: Vec<NodeName> = self.world.state.nodes.all_present().map(|n| n.name.clone()).collect();
         for name in names.iter().filter(|n| !self.mischief.deaf.contains(*n)) {

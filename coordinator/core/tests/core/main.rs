@@ -9,6 +9,7 @@ mod freezes;
 mod frozen;
 mod gates;
 mod samples;
+mod schedules;
 mod sequences;
 mod transcripts;
 mod windows;

@@ -3,6 +3,7 @@
 mod approvals;
 mod calendar;
 mod rollouts;
+mod schedules;
 
 use std::collections::BTreeMap;
 
@@ -32,6 +33,7 @@ use quorate_model::{
 use approvals::approvals;
 use calendar::{freezes, windows};
 use rollouts::{configured, promoted, taken_back, unknown};
+use schedules::scheduled;
 
 use crate::world::{START, admin, group, measured, node, release, service, spec};
 
@@ -180,6 +182,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     promoted(&mut log);
     taken_back(&mut log);
     configured(&mut log);
+    scheduled(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     log.entries

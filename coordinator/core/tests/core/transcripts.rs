@@ -86,6 +86,15 @@ impl Run {
             }
             ["unpolicy", name] => self.forget_policy(name),
             ["window", name, options @ ..] => self.window(name, options),
+            ["schedule", name, options @ ..] => {
+                let answer = crate::schedules::declare(&mut self.fleet, name, options);
+                self.refused(&answer);
+            }
+            ["due", name, ago, id] => {
+                let answer = crate::schedules::due(&mut self.fleet, name, ago, id);
+                self.refused(&answer);
+            }
+            ["runs", name] => self.fleet.world.lines.extend(crate::schedules::told(&self.fleet, name)),
             [what, name] => self.mischief(what, name),
             _ => panic!("unknown line: {line}"),
         }

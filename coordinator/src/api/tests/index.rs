@@ -199,6 +199,20 @@ async fn other_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
         duration: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
         ..Default::default()
     };
+    let schedule = v1::ScheduleSpec {
+        name: "s".into(),
+        reason: "r".into(),
+        zone: "UTC".into(),
+        when: Some(v1::schedule_spec::When::Cron("0 22 * * 6".into())),
+        work: Some(v1::WorkSpec {
+            kind: Some(v1::work_spec::Kind::Rotate(v1::RotateAllSpec {
+                service: "ledger".into(),
+                ..Default::default()
+            })),
+            max_failures: 0,
+        }),
+        ..Default::default()
+    };
     asked!(seen, world, ScheduleServiceClient, "ScheduleService" {
         "ApplyFreeze" apply_freeze(v1::ApplyFreezeRequest { spec, ..Default::default() }),
         "ListFreezes" list_freezes(v1::ListFreezesRequest::default()),
@@ -208,6 +222,12 @@ async fn other_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
         "ListWindows" list_windows(v1::ListWindowsRequest::default()),
         "GetWindow" get_window(v1::GetWindowRequest { name: "w".into(), ..Default::default() }),
         "DeleteWindow" delete_window(v1::DeleteWindowRequest { name: "w".into(), ..Default::default() }),
+        "ApplySchedule" apply_schedule(v1::ApplyScheduleRequest { spec: Some(schedule), ..Default::default() }),
+        "ListSchedules" list_schedules(v1::ListSchedulesRequest::default()),
+        "GetSchedule" get_schedule(v1::GetScheduleRequest { name: "s".into(), ..Default::default() }),
+        "PauseSchedule" pause_schedule(v1::PauseScheduleRequest { name: "s".into(), ..Default::default() }),
+        "ResumeSchedule" resume_schedule(v1::ResumeScheduleRequest { name: "s".into(), ..Default::default() }),
+        "DeleteSchedule" delete_schedule(v1::DeleteScheduleRequest { name: "s".into(), ..Default::default() }),
     });
     let policy = v1::PolicySpec { name: "p".into(), reason: "r".into(), ..Default::default() };
     asked!(seen, world, PolicyServiceClient, "PolicyService" {

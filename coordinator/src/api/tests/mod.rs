@@ -10,6 +10,7 @@ mod index;
 mod operations;
 mod records;
 mod schedule;
+mod scheduled;
 mod window;
 pub(crate) mod world;
 

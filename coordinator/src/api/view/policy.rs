@@ -27,13 +27,15 @@ pub(crate) fn policy(policy: &Policy) -> v1::Policy {
 /// The approval that an operation needs; none when no policy covers it.
 pub(crate) fn approval(operation: &Operation) -> Option<v1::Approval> {
     let approval = operation.approval.as_ref()?;
-    let Approval { state, wants, decisions, expires_at } = approval;
+    let Approval { state, wants, decisions, expires_at, on_behalf } = approval;
     let left = missing(operation, approval);
     let count = |want: &Want| left.iter().find(|(w, _)| w.policy == want.policy).map_or(0, |(_, n)| *n);
     let mut requested_by = vec![operation.created_by.to_string()];
-    let planner = operation.request.principal.to_string();
-    if !requested_by.contains(&planner) {
-        requested_by.push(planner);
+    for other in [Some(&operation.request.principal), on_behalf.as_ref()].into_iter().flatten() {
+        let other = other.to_string();
+        if !requested_by.contains(&other) {
+            requested_by.push(other);
+        }
     }
     Some(v1::Approval {
         operation: format!("{COLLECTION}{}", operation.id),

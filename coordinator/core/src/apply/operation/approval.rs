@@ -39,8 +39,15 @@ pub(super) fn needed(state: &State, context: &Context<'_>, plan: &Plan) -> Optio
         let until = context.now.plus(spec.expires);
         expires_at = Some(expires_at.map_or(until, |first| first.min(until)));
     }
+    let on_behalf = match context.principal {
+        Principal::Schedule { name } => state.schedules.get(name).map(|schedule| schedule.applied_by.clone()),
+        Principal::User { .. }
+        | Principal::System
+        | Principal::Coordinator { .. }
+        | Principal::Agent { .. } => None,
+    };
     let (state, decisions) = (ApprovalState::Pending, Vec::new());
-    Some(Approval { state, wants, decisions, expires_at: expires_at? })
+    Some(Approval { state, wants, decisions, expires_at: expires_at?, on_behalf })
 }
 
 /// An operation that needs approval waits for it instead of queueing.
@@ -191,7 +198,10 @@ fn decide(state: &mut State, context: &Context<'_>, id: &OperationId, what: (boo
     let (approved, plan, reason) = what;
     let access = match context.principal {
         Principal::User { .. } => access(state, context.principal),
-        Principal::System | Principal::Coordinator { .. } | Principal::Agent { .. } => None,
+        Principal::System
+        | Principal::Coordinator { .. }
+        | Principal::Agent { .. }
+        | Principal::Schedule { .. } => None,
     };
     let by = context.principal.clone();
     let decision = Decision { by, access, approved, plan, reason: String::from(reason), at: context.now };
