@@ -29,10 +29,11 @@ use tokio_util::sync::CancellationToken;
 struct Nothing;
 
 impl HookRunner for Nothing {
-    fn run<'a>(
+    fn run_for<'a>(
         &'a self,
         _: &'a HookName,
         _: &'a InstanceId,
+        _: Option<&'a quorate_model::Version>,
         _: Duration,
     ) -> BoxFuture<'a, Result<HookReport, PortError>> {
         async { Ok(HookReport::default()) }.boxed()
@@ -120,6 +121,7 @@ fn spec(service: &ServiceName) -> ServiceSpec {
         backup: None,
         install: None,
         traffic: None,
+        migrate: None,
         log_rotation: None,
         vars: std::collections::BTreeMap::new(),
         labels: std::collections::BTreeMap::new(),

@@ -286,6 +286,7 @@ fn spec_of(instance: &NodeInstance) -> ServiceSpec {
         backup: None::<BackupPolicy>,
         install: None,
         traffic: None,
+        migrate: None,
         log_rotation: None::<LogRotation>,
         vars: std::collections::BTreeMap::new(),
         labels: std::collections::BTreeMap::new(),

@@ -262,6 +262,7 @@ impl BringUp<'_> {
             "log.rotate",
             "artifact.*",
             "traffic.*",
+            "exec.run",
             "host.*",
         ];
         let mut config = AgentConfig {
@@ -278,6 +279,7 @@ impl BringUp<'_> {
                 services: Vec::new(),
                 paths: Vec::new(),
                 hooks: Vec::new(),
+                run_hooks: Vec::new(),
                 backup_dir: backups,
                 install: Vec::new(),
                 unsigned: true,

@@ -46,10 +46,11 @@
 //! metrics_listen = "127.0.0.1:7481"
 //! [labels]
 //! [policy]                               # the host has the last word
-//! actions = ["service.*", "backup.*", "log.rotate", "artifact.*", "traffic.*", "host.*"]
+//! actions = ["service.*", "backup.*", "log.rotate", "artifact.*", "traffic.*", "exec.run", "host.*"]
 //! services = ["ledger"]
 //! paths = ["…"]
-//! hooks = ["ledger-pause", "ledger-resume"]
+//! hooks = ["ledger-pause", "ledger-resume", "ledger-compact"]
+//! run_hooks = ["ledger-compact"]          # upkeep: quorate rollout start ledger --run ledger-compact
 //! backup_dir = "…/node1/backups"
 //! install = ["…/apps/ledger/node1"]      # releases of the sample; `current` is the one in use
 //! unsigned = true                        # a fleet on one's own machine; production pins keys
@@ -169,6 +170,7 @@ pub(super) struct Policy {
     pub(super) services: Vec<String>,
     pub(super) paths: Vec<PathBuf>,
     pub(super) hooks: Vec<String>,
+    pub(super) run_hooks: Vec<String>,
     pub(super) backup_dir: PathBuf,
     pub(super) install: Vec<PathBuf>,
     /// A fleet on one's own machine trusts what one gives it.

@@ -109,6 +109,10 @@ words! {
         Drain = "DRAIN",
         /// `traffic.restore`.
         Restore = "RESTORE",
+        /// `exec.run`, exactly once for a release.
+        RunOnce = "RUN_ONCE",
+        /// `exec.run`.
+        Hook = "HOOK",
         /// A condition that must hold before the next step.
         Gate = "GATE",
     }

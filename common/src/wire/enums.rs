@@ -2,9 +2,9 @@
 
 use quorate_model::backup::BackupState;
 use quorate_model::{
-    AccessRole, Drain, ExecutionState, FreezeState, GroupState, InstanceRole, InstanceState, NodeStatus,
-    ObligationState, OnFailure, OperationKind, OperationState, Promotion, Scheduling, StepKind, StepState,
-    Sync, WaveState, WindowState,
+    AccessRole, Drain, ExecutionState, FreezeState, GroupState, InstanceRole, InstanceState, MigrateWhen,
+    MigrationChoice, NodeStatus, ObligationState, OnFailure, OperationKind, OperationState, Promotion,
+    Scheduling, StepKind, StepState, Sync, WaveState, WindowState,
 };
 use quorate_proto::{agent, v1};
 
@@ -71,8 +71,12 @@ pairs! {
     /// What a step does.
     read_step_kind / write_step_kind: StepKind = v1::StepKind {
         Status, Start, Stop, Restart, Reload, Backup, Verify, Rotate, Facts, Diagnose, Gate, Stage,
-        Activate, Revert, Drain, Restore,
+        Activate, Revert, Drain, Restore, RunOnce, Hook,
     }
+    /// When the run-once hook of a release is run.
+    read_migrate_when / write_migrate_when: MigrateWhen = v1::MigrateWhen { Before, After }
+    /// What becomes of the run-once hook of a release.
+    read_migration_choice / write_migration_choice: MigrationChoice = v1::MigrationChoice { Auto, Skip, Again }
     /// Which waves wait for a person.
     read_promotion / write_promotion: Promotion = v1::Promotion { Automatic, Canary, Every }
     /// What happens when more has failed than is tolerated.

@@ -141,6 +141,7 @@ pub fn action(action: &ActionSpec, spec: &ServiceSpec, node: &NodeName) -> Actio
         | ActionSpec::ServiceRestart { .. }
         | ActionSpec::ServiceReload { .. }
         | ActionSpec::BackupVerify { .. }
+        | ActionSpec::ExecRun { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => {}
     }

@@ -18,6 +18,7 @@ mod control;
 mod crashes;
 mod files;
 mod gates;
+mod hooks;
 mod identity;
 mod refusals;
 mod restart;
@@ -69,6 +70,10 @@ const TESTS: &[Test] = &[
     ("identity::an_agent_speaks_for_itself_only", identity::an_agent_speaks_for_itself_only),
     ("identity::a_token_works_once", identity::a_token_works_once),
     ("traffic::a_restart_drops_no_request", traffic::a_restart_drops_no_request),
+    (
+        "hooks::a_migration_runs_once_though_its_leader_is_killed",
+        hooks::a_migration_runs_once_though_its_leader_is_killed,
+    ),
     ("shapes::a_fleet_of_one_is_ready_too", shapes::a_fleet_of_one_is_ready_too),
     ("shapes::audit_is_unbroken", shapes::audit_is_unbroken),
     ("shapes::stop_leaves_no_process", shapes::stop_leaves_no_process),

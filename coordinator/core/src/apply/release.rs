@@ -35,6 +35,7 @@ pub(super) fn ended(
             | ActionSpec::ArtifactStage { .. }
             | ActionSpec::TrafficDrain { .. }
             | ActionSpec::TrafficRestore { .. }
+            | ActionSpec::ExecRun { .. }
             | ActionSpec::HostFacts
             | ActionSpec::HostDiagnose,
             _,
@@ -75,7 +76,7 @@ pub(super) fn settled(state: &mut State, context: &Context<'_>, id: &OperationId
 fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Release)> {
     match &operation.request.goal {
         Goal::Rollout { change: Change::Release(_) | Change::Undo, .. } => {}
-        Goal::Rollout { change: Change::Restart | Change::Reload, .. }
+        Goal::Rollout { change: Change::Restart | Change::Reload | Change::Run { .. }, .. }
         | Goal::Run { .. }
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
@@ -96,6 +97,7 @@ fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Relea
         | ActionSpec::ArtifactRevert { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
+        | ActionSpec::ExecRun { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,
     })

@@ -11,9 +11,9 @@ use quorate_model::{
     OperationState, ProbeReading, Reason, Refusal, RiskClass, StepKind, StepState,
 };
 
-use super::{Answer, Context, Effect, backup, validate};
+use super::{Answer, Context, Effect, backup, migration, validate};
 use crate::command::StepCommand;
-use crate::safety::{Ask, Evidence, budget, disturb_all, fence, gate, window};
+use crate::safety::{Ask, Evidence, budget, disturb_all, fence, gate, once, window};
 use crate::state::operation::{Before, Failure, Operation, Step, is_over};
 use crate::state::{Execution, Grant, State};
 
@@ -123,6 +123,8 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
         StepKind::Diagnose => "diagnosing",
         StepKind::Drain => "draining",
         StepKind::Restore => "putting traffic back on",
+        StepKind::RunOnce => "migrating from",
+        StepKind::Hook => "running a hook on",
         StepKind::Gate => "watching",
     }
 }
@@ -136,6 +138,9 @@ pub(crate) fn guard(
     now: quorate_model::Timestamp,
 ) -> Option<Refusal> {
     if let Some(refusal) = fence::reachable(state, &step.node) {
+        return Some(refusal);
+    }
+    if let Some(refusal) = once::settled(state, operation, step) {
         return Some(refusal);
     }
     let action = step.action.as_ref()?;
@@ -211,6 +216,10 @@ fn start(
         ));
     }
     check_order(operation, index)?;
+    if let Some(text) = once::is_needless(state, operation, step) {
+        end(state, context, id, index, StepState::Skipped, None);
+        return Ok(Effect::changed(context.done(), format!("operations/{id}"), text).of(id));
+    }
     let evidence = Evidence::from_readings(evidence);
     if let Some(refusal) = guard(state, operation, step, &evidence, context.now) {
         return Err(refusal);
@@ -243,6 +252,7 @@ fn start(
     state.epoch = epoch;
     want(state, &made);
     backup::begun(state, context, &made);
+    migration::begun(state, context, &made);
     grant(state, context, &made);
     mark_started(state, context, &made, before);
     state.open.insert(execution.clone());
@@ -267,6 +277,7 @@ fn want(state: &mut State, made: &Execution) {
         | ActionSpec::ArtifactStage { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
+        | ActionSpec::ExecRun { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => return,
     };

@@ -113,6 +113,9 @@ pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
     if let Some(wanted) = &spec.traffic {
         check_traffic(wanted)?;
     }
+    if let Some(migrate) = &spec.migrate {
+        span("migrate.timeout", migrate.timeout)?;
+    }
     for vars in spec.vars.values() {
         if vars.len() > LABELS_MAX {
             return Err(bad(format!("vars: more than {LABELS_MAX} of one node")));

@@ -32,6 +32,8 @@ const fn is_drained(kind: StepKind) -> bool {
         | StepKind::Diagnose
         | StepKind::Drain
         | StepKind::Restore
+        | StepKind::RunOnce
+        | StepKind::Hook
         | StepKind::Gate => false,
     }
 }
@@ -52,6 +54,8 @@ const fn is_restored(kind: StepKind) -> bool {
         | StepKind::Diagnose
         | StepKind::Drain
         | StepKind::Restore
+        | StepKind::RunOnce
+        | StepKind::Hook
         | StepKind::Gate => false,
     }
 }

@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 
 use quorate_model::probe::Baseline;
 use quorate_model::{
-    ActionSpec, BackupId, DurationMs, GroupName, InstanceId, NodeName, OnFailure, OperationKind, PlanId,
-    Principal, ProbeName, Revision, Selector, ServiceName, StepKind, Timestamp, WavePolicy,
+    ActionSpec, BackupId, DurationMs, GroupName, HookName, InstanceId, MigrationChoice, NodeName, OnFailure,
+    OperationKind, PlanId, Principal, ProbeName, Revision, Selector, ServiceName, StepKind, Timestamp,
+    WavePolicy,
 };
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +80,11 @@ pub enum Change {
     Release(Box<ReleaseRequest>),
     /// The same with the release that was in use before, as it is recorded.
     Undo,
+    /// Run a hook that the hosts declare: upkeep, one member after the other, with the gates of any rollout.
+    Run {
+        /// Which.
+        hook: HookName,
+    },
 }
 
 impl Change {
@@ -87,7 +93,7 @@ impl Change {
     pub const fn installs(&self) -> bool {
         match self {
             Self::Release(_) | Self::Undo => true,
-            Self::Restart | Self::Reload => false,
+            Self::Restart | Self::Reload | Self::Run { .. } => false,
         }
     }
 }
@@ -144,6 +150,9 @@ pub struct PlanRequest {
     /// What happens when more has failed than is tolerated; only for rollouts.
     #[serde(default = "abort", skip_serializing_if = "OnFailure::is_default")]
     pub on_failure: OnFailure,
+    /// What becomes of the run-once hook of the service; only for a release.
+    #[serde(default = "auto", skip_serializing_if = "MigrationChoice::is_default")]
+    pub migration: MigrationChoice,
     /// Who asks.
     pub principal: Principal,
     /// Why, one line.
@@ -153,6 +162,10 @@ pub struct PlanRequest {
 
 const fn abort() -> OnFailure {
     OnFailure::Abort
+}
+
+const fn auto() -> MigrationChoice {
+    MigrationChoice::Auto
 }
 
 impl PlanRequest {
@@ -168,6 +181,7 @@ impl PlanRequest {
             deadline: None,
             waves: WavePolicy::default(),
             on_failure: OnFailure::Abort,
+            migration: MigrationChoice::Auto,
             principal,
             reason: String::new(),
         }

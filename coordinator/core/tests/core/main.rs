@@ -7,6 +7,7 @@ mod doors;
 mod freezes;
 mod frozen;
 mod gates;
+mod hooks;
 mod samples;
 mod sequences;
 mod transcripts;

@@ -174,6 +174,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     unknown(&mut log);
     promoted(&mut log);
     taken_back(&mut log);
+    rollouts::migrated(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     log.entries

@@ -52,6 +52,7 @@ impl Run {
                     let (dir, file) = ("/opt/${service}".into(), name.to_string());
                     declared.install = Some(Install::Binary { dir, file });
                 }
+                crate::hooks::declare(&mut declared, options);
                 if options.contains(&"balanced") {
                     declared.traffic = Some(TrafficSpec {
                         adapter: BalancerName::new("edge").unwrap(),
@@ -89,6 +90,8 @@ impl Run {
                 self.fleet.world.say(format!("  at least {least} served at every moment"));
             }
             ["starts", name] => self.starts(name),
+            ["ran"] => crate::hooks::ran(&mut self.fleet),
+            ["migrations", name] => crate::hooks::migrations(&mut self.fleet, name),
             [verb @ ("pause" | "resume" | "cancel" | "promote"), id] => self.control(verb, id),
             ["promote", id, "all"] => self.control("promote all", id),
             ["history", name] => self.history(name),
@@ -144,6 +147,8 @@ impl Run {
             "full" => drop(mischief.full.insert(node(name))),
             "strict" => drop(mischief.strict.insert(node(name))),
             "lenient" => drop(mischief.strict.remove(&node(name))),
+            "broken" => drop(mischief.broken.insert(node(name))),
+            "mended" => drop(mischief.broken.remove(&node(name))),
             "stuck" => drop(mischief.stuck.insert(node(name))),
             _ => panic!("unknown mischief: {what}"),
         }
@@ -197,6 +202,7 @@ impl Run {
         request.gate_deadline = Some(DurationMs::from_secs(20));
         request.deadline = option("deadline=").map(|s: u32| DurationMs::from_secs(s.into()));
         advance(&mut request, rest);
+        crate::hooks::choose(&mut request, rest);
         let world = &mut self.fleet.world;
         let mut minted = world.minted;
         let made = plan(&world.state, &world.obs, &request, world.now, &mut || {
@@ -428,6 +434,9 @@ fn verb(word: &str) -> Verb {
 fn change(words: &[&str]) -> Change {
     if words.contains(&"undo") {
         return Change::Undo;
+    }
+    if let Some(hook) = words.iter().find_map(|w| w.strip_prefix("run=")) {
+        return Change::Run { hook: HookName::new(hook).unwrap() };
     }
     match words.iter().find_map(|w| w.strip_prefix("release=")) {
         Some(version) => Change::Release(Box::new(release(version))),
