@@ -33,7 +33,8 @@ fn declare(fleet: &Fleet, dir: &Path) {
     service["migrate"] = serde_json::json!({ "hook": "ledger-migrate", "timeout": "600s" });
     let file = dir.join("ledger.json");
     std::fs::write(&file, service.to_string()).expect("a writable folder");
-    fleet.quorate(&["apply", "-f", &file.display().to_string(), "--yes"]).expect(0);
+    let applied = fleet.quorate(&["apply", "-f", &file.display().to_string(), "--yes"]);
+    assert_eq!(applied.code, 0, "{applied:?}");
 }
 
 fn runs(dir: &Path) -> Vec<String> {
@@ -64,7 +65,8 @@ pub(crate) fn a_migration_runs_once_though_its_leader_is_killed(_: &Fleet) {
     let begun = |step: &&Value| step["state"] != "PENDING";
     assert_eq!(steps(&operation, "ACTIVATE").into_iter().filter(begun).count(), 0, "{operation:#}");
     // Another rollout of it is refused meanwhile.
-    fleet.quorate(&["rollout", "plan", "ledger", "--release", "1.1.0", "--artifact", &digest]).expect(3);
+    let again = fleet.quorate(&["rollout", "plan", "ledger", "--release", "1.1.0", "--artifact", &digest]);
+    assert_eq!(again.code, 3, "{again:?}");
     std::fs::write(dir.path().join("go"), "").expect("a writable folder");
     let operation = fleet.ended(&id, LIMIT);
     poll.end().assert_quorum();
