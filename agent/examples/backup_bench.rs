@@ -29,10 +29,11 @@ use tokio_util::sync::CancellationToken;
 struct Nothing;
 
 impl HookRunner for Nothing {
-    fn run<'a>(
+    fn run_for<'a>(
         &'a self,
         _: &'a HookName,
         _: &'a InstanceId,
+        _: Option<&'a quorate_model::Version>,
         _: Duration,
     ) -> BoxFuture<'a, Result<HookReport, PortError>> {
         async { Ok(HookReport::default()) }.boxed()
@@ -133,6 +134,7 @@ fn spec(service: &ServiceName) -> ServiceSpec {
         install: None,
         traffic: None,
         configs: Vec::new(),
+        migrate: None,
         log_rotation: None,
         vars: std::collections::BTreeMap::new(),
         labels: std::collections::BTreeMap::new(),

@@ -39,6 +39,7 @@ pub struct Policy {
     units: Vec<GlobMatcher>,
     paths: Vec<PathBuf>,
     hooks: BTreeSet<HookName>,
+    run_hooks: BTreeSet<HookName>,
     probes: Vec<PathBuf>,
     backup_dir: PathBuf,
     install: InstallRules,
@@ -52,6 +53,7 @@ impl Policy {
             units,
             paths,
             hooks,
+            run_hooks,
             probes,
             backup_dir,
             install,
@@ -83,6 +85,11 @@ impl Policy {
                 .map(|g| g.compile_matcher())
                 .map_err(|e| wrong("policy.units", e.to_string()))
         });
+        let hooks = hook_names("policy.hooks", hooks)?;
+        let run_hooks = hook_names("policy.run_hooks", run_hooks)?;
+        if let Some(hook) = run_hooks.difference(&hooks).next() {
+            return Err(wrong("policy.run_hooks", format!("{hook} is not among policy.hooks")));
+        }
         let backup_dir =
             backup_dir.map_or_else(|| Ok(data_dir.join("backups")), |dir| absolute("policy.backup_dir", dir));
         Ok(Self {
@@ -90,10 +97,8 @@ impl Policy {
             services: (!any_service).then_some(named),
             units: units.collect::<Result<_, _>>()?,
             paths: paths.into_iter().map(|p| absolute("policy.paths", p)).collect::<Result<_, _>>()?,
-            hooks: hooks
-                .into_iter()
-                .map(|name| HookName::new(name).map_err(|e| wrong("policy.hooks", e.to_string())))
-                .collect::<Result<_, _>>()?,
+            hooks,
+            run_hooks,
             probes: probes.into_iter().map(|p| absolute("policy.probes", p)).collect::<Result<_, _>>()?,
             backup_dir: backup_dir?,
             install: InstallRules {
@@ -144,6 +149,7 @@ impl Policy {
             | ActionSpec::TrafficRestore { .. }
             | ActionSpec::HostFacts
             | ActionSpec::HostDiagnose => Ok(()),
+            ActionSpec::ExecRun { hook, .. } => self.allows_run(hook),
             ActionSpec::ArtifactStage { release, .. }
             | ActionSpec::ArtifactActivate { release, .. }
             | ActionSpec::ArtifactRevert { release, .. }
@@ -192,6 +198,15 @@ impl Policy {
             return Ok(());
         }
         Err(format!("[policy] hooks of this host does not list {hook}"))
+    }
+
+    /// Whether a hook may be run for its own sake (`exec.run`), and not only around something else.
+    fn allows_run(&self, hook: &HookName) -> Result<(), String> {
+        self.allows_hook(hook)?;
+        if self.run_hooks.contains(hook) {
+            return Ok(());
+        }
+        Err(format!("[policy] run_hooks of this host does not list {hook}"))
     }
 
     /// Whether a program may be run as a probe: the exact path of a list entry.
@@ -263,6 +278,10 @@ impl Policy {
     pub fn backup_dir(&self) -> &Path {
         &self.backup_dir
     }
+}
+
+fn hook_names(field: &str, names: Vec<String>) -> Result<BTreeSet<HookName>, Wrong> {
+    names.into_iter().map(|name| HookName::new(name).map_err(|e| wrong(field, e.to_string()))).collect()
 }
 
 /// Absolute, and without a step back.
@@ -351,6 +370,26 @@ mod tests {
         for bad in ["/srv/ledger2", "/srv/ledger/../x", "/", "srv/ledger", ""] {
             assert!(some.allows_path(Path::new(bad)).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_hook_is_run_for_its_own_sake_only_where_the_host_says_so() {
+        let run = |hook: &str| ActionSpec::ExecRun {
+            service: ServiceName::new("ledger").unwrap(),
+            hook: HookName::new(hook).unwrap(),
+            once: true,
+            release: None,
+        };
+        let some = policy(
+            "actions = ['exec.run']\nservices = ['ledger']\nhooks = ['pause', 'migrate']\nrun_hooks = ['migrate']",
+        );
+        assert!(some.allows(&run("migrate")).is_ok());
+        assert!(some.allows(&run("pause")).unwrap_err().contains("run_hooks"));
+        assert!(some.allows(&run("other")).is_err());
+        let all = policy("actions = ['*']\nservices = ['*']\nhooks = ['migrate']");
+        assert!(all.allows(&run("migrate")).is_err(), "nothing is run by default");
+        let text = "node = 'n'\ndata_dir = '/d'\nhelper_socket = '/d/s'\n[policy]\nrun_hooks = ['migrate']";
+        assert!(Config::parse(text).unwrap_err().to_string().contains("policy.run_hooks"));
     }
 
     fn stage(install: Install) -> ActionSpec {

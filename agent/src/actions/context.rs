@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use quorate_model::service::UnitStatus;
 use quorate_model::{
     ConfigSpec, Digest, Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId,
-    ServiceName, ServiceSpec, Timestamp, TrafficSpec,
+    ServiceName, ServiceSpec, Timestamp, TrafficSpec, Version,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -65,6 +65,16 @@ pub struct HookReport {
     pub ended: String,
     /// The end of what it printed, at most 4 KiB.
     pub output_tail: String,
+    /// Bytes of all that it printed there.
+    pub output_bytes: u64,
+    /// sha256 of that, lower-case hex; empty when it is not known.
+    pub output_sha256: String,
+    /// Its exit code, or the status of its answer; none when it did not end by itself.
+    pub exit_code: Option<i32>,
+    /// It was ended at its deadline, or because the execution was canceled.
+    pub cut_off: bool,
+    /// Processes that it left behind and that were ended after it, as `pid name`.
+    pub leftovers: Vec<String>,
 }
 
 /// Runs the hooks that the host itself declares in `agent.toml`; a caller's text never becomes a command.
@@ -76,6 +86,17 @@ pub trait HookRunner: Send + Sync {
         &'a self,
         hook: &'a HookName,
         instance: &'a InstanceId,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<HookReport, PortError>> {
+        self.run_for(hook, instance, None, limit)
+    }
+
+    /// As [`Self::run`], for a release, whose version is given in its environment.
+    fn run_for<'a>(
+        &'a self,
+        hook: &'a HookName,
+        instance: &'a InstanceId,
+        release: Option<&'a Version>,
         limit: Duration,
     ) -> BoxFuture<'a, Result<HookReport, PortError>>;
     /// Runs one to have it look at a candidate for a configuration file. Its command names the candidate as `{file}`; the

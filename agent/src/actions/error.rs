@@ -185,6 +185,16 @@ pub enum ActionError {
     /// Its deadline passed, and everything temporary was undone.
     #[error("the deadline passed while {0}")]
     DeadlineExceeded(&'static str),
+    /// A hook was ended before it was through; the outcome tells what it printed until then.
+    #[error("{message}")]
+    CutOff {
+        /// By request, not at its deadline.
+        canceled: bool,
+        /// One sentence.
+        message: String,
+        /// What was seen until then.
+        outcome: Box<ActionOutcome>,
+    },
     /// It ran and ended badly; the outcome tells how far it came.
     #[error("{message}")]
     Failed {
@@ -206,7 +216,7 @@ impl ActionError {
             Self::PathNotAllowed(_) => Reason::PolicyDenied,
             Self::LowSpace { .. } => Reason::LowSpace,
             Self::Occupied { .. } => Reason::AlreadyExists,
-            Self::DeadlineExceeded(_) => Reason::DeadlineExceeded,
+            Self::DeadlineExceeded(_) | Self::CutOff { canceled: false, .. } => Reason::DeadlineExceeded,
             Self::Untrusted { .. } => Reason::SignatureInvalid,
             Self::BadArtifact { .. } => Reason::ArtifactInvalid,
             Self::Unavailable { .. } => Reason::ArtifactUnavailable,
@@ -222,6 +232,7 @@ impl ActionError {
             | Self::Record { .. }
             | Self::Io { .. }
             | Self::Canceled(_)
+            | Self::CutOff { canceled: true, .. }
             | Self::Failed { .. } => Reason::ActionFailed,
         }
     }
@@ -230,8 +241,10 @@ impl ActionError {
     #[must_use]
     pub fn state(&self) -> ExecutionState {
         match self {
-            Self::Canceled(_) => ExecutionState::Canceled,
-            Self::DeadlineExceeded(_) | Self::Unavailable { .. } => ExecutionState::TimedOut,
+            Self::Canceled(_) | Self::CutOff { canceled: true, .. } => ExecutionState::Canceled,
+            Self::DeadlineExceeded(_) | Self::Unavailable { .. } | Self::CutOff { canceled: false, .. } => {
+                ExecutionState::TimedOut
+            }
             Self::PathNotAllowed(_)
             | Self::Unsupported(_)
             | Self::Invalid { .. }
@@ -268,7 +281,9 @@ impl ActionError {
     pub fn into_outcome(self) -> ActionOutcome {
         let message = self.message();
         match self {
-            Self::Failed { outcome, .. } => ActionOutcome { message, ..*outcome },
+            Self::Failed { outcome, .. } | Self::CutOff { outcome, .. } => {
+                ActionOutcome { message, ..*outcome }
+            }
             Self::Hook { output_tail, .. } | Self::CheckRefused { output_tail, .. } => {
                 ActionOutcome { message, output_tail, ..ActionOutcome::default() }
             }

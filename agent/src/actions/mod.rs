@@ -12,6 +12,7 @@ pub(crate) mod config;
 mod context;
 mod diagnose;
 mod error;
+mod hook;
 mod job;
 mod ports;
 mod release;
@@ -115,6 +116,11 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
             "service, traffic",
             "Put a healthy instance back into its load balancer and wait until it serves there.",
         ),
+        ActionKind::ExecRun => (
+            RiskClass::Disruptive,
+            "service, hook, whether it is run once, release",
+            "Run a hook that this host declares and lets be run this way.",
+        ),
         ActionKind::HostFacts => (RiskClass::Read, "nothing", "Facts about the host."),
         ActionKind::HostDiagnose => (RiskClass::Read, "nothing", "Walk the host and tell what looks wrong."),
     };
@@ -168,6 +174,7 @@ pub async fn finish(context: &ActionContext, spec: &ActionSpec) -> Result<Action
         | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
+        | ActionSpec::ExecRun { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => Err(ActionError::Unsupported(spec.kind())),
     }
@@ -211,6 +218,9 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         }
         ActionSpec::TrafficRestore { service, traffic } => {
             traffic::exec::restore(context, service, traffic).await
+        }
+        ActionSpec::ExecRun { service, hook, once: _, release } => {
+            hook::exec::run(context, service, hook, release.as_ref()).await
         }
         ActionSpec::HostFacts => diagnose::exec::facts(context).await,
         ActionSpec::HostDiagnose => diagnose::exec::diagnose(context).await,

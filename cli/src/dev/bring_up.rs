@@ -263,6 +263,7 @@ impl BringUp<'_> {
             "artifact.*",
             "config.*",
             "traffic.*",
+            "exec.run",
             "host.*",
         ];
         let mut config = AgentConfig {
@@ -279,6 +280,7 @@ impl BringUp<'_> {
                 services: Vec::new(),
                 paths: Vec::new(),
                 hooks: Vec::new(),
+                run_hooks: Vec::new(),
                 backup_dir: backups,
                 install: Vec::new(),
                 configs: Vec::new(),

@@ -50,6 +50,11 @@
 //! services = ["ledger"]
 //! paths = ["…"]
 //! hooks = ["ledger-pause", "ledger-resume", "ledger-check"]
+//! actions = ["service.*", "backup.*", "log.rotate", "artifact.*", "traffic.*", "exec.run", "host.*"]
+//! services = ["ledger"]
+//! paths = ["…"]
+//! hooks = ["ledger-pause", "ledger-resume", "ledger-compact"]
+//! run_hooks = ["ledger-compact"]          # upkeep: quorate rollout start ledger --run ledger-compact
 //! backup_dir = "…/node1/backups"
 //! install = ["…/apps/ledger/node1"]      # releases of the sample; `current` is the one in use
 //! configs = ["…/apps/ledger/node1/etc"]  # configuration files of the sample
@@ -170,6 +175,7 @@ pub(super) struct Policy {
     pub(super) services: Vec<String>,
     pub(super) paths: Vec<PathBuf>,
     pub(super) hooks: Vec<String>,
+    pub(super) run_hooks: Vec<String>,
     pub(super) backup_dir: PathBuf,
     pub(super) install: Vec<PathBuf>,
     pub(super) configs: Vec<PathBuf>,

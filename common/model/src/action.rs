@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::{BackupPolicy, BackupReceipt, LogRotation};
-use crate::id::{BackupId, ServiceName};
+use crate::id::{BackupId, HookName, ServiceName, Version};
 use crate::node::Facts;
 use crate::release::{Install, Release, ReleaseReceipt};
 use crate::service::UnitStatus;
@@ -52,6 +52,8 @@ words! {
         TrafficDrain = "traffic.drain",
         /// Put an instance back into its load balancer.
         TrafficRestore = "traffic.restore",
+        /// Run a hook that the host declares.
+        ExecRun = "exec.run",
         /// Facts about the host.
         HostFacts = "host.facts",
         /// Findings about the host.
@@ -172,6 +174,18 @@ pub enum ActionSpec {
         /// Where and how.
         traffic: TrafficSpec,
     },
+    /// `exec.run`: one hook that the host itself declares and lets be run this way; never a caller's text.
+    ExecRun {
+        /// For which instance.
+        service: ServiceName,
+        /// Which.
+        hook: HookName,
+        /// Nobody runs it a second time by himself: when its outcome is lost, it is told as unknown.
+        once: bool,
+        /// The release it is run for, told to the hook; none when it is for none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<Version>,
+    },
     /// `host.facts`.
     HostFacts,
     /// `host.diagnose`.
@@ -211,6 +225,7 @@ impl ActionSpec {
             Self::ConfigConfirm { .. } => ActionKind::ConfigConfirm,
             Self::TrafficDrain { .. } => ActionKind::TrafficDrain,
             Self::TrafficRestore { .. } => ActionKind::TrafficRestore,
+            Self::ExecRun { .. } => ActionKind::ExecRun,
             Self::HostFacts => ActionKind::HostFacts,
             Self::HostDiagnose => ActionKind::HostDiagnose,
         }
@@ -232,7 +247,8 @@ impl ActionSpec {
             | Self::ArtifactRevert { service, .. }
             | Self::ConfigConfirm { service, .. }
             | Self::TrafficDrain { service, .. }
-            | Self::TrafficRestore { service, .. } => Some(service),
+            | Self::TrafficRestore { service, .. }
+            | Self::ExecRun { service, .. } => Some(service),
             Self::BackupVerify { .. } | Self::HostFacts | Self::HostDiagnose => None,
         }
     }
@@ -255,6 +271,7 @@ impl ActionSpec {
             | Self::LogRotate { .. }
             | Self::TrafficDrain { .. }
             | Self::TrafficRestore { .. }
+            | Self::ExecRun { .. }
             | Self::HostFacts
             | Self::HostDiagnose => None,
         }
@@ -275,7 +292,9 @@ impl ActionSpec {
             | Self::ArtifactActivate { .. }
             | Self::ArtifactRevert { .. }
             | Self::TrafficDrain { .. }
-            | Self::TrafficRestore { .. } => RiskClass::Disruptive,
+            | Self::TrafficRestore { .. }
+            // What a hook does is not known here: the budget of its instance is taken for it.
+            | Self::ExecRun { .. } => RiskClass::Disruptive,
             Self::BackupCreate { policy, .. } => {
                 if policy.pause.is_some() {
                     RiskClass::Disruptive
@@ -345,6 +364,9 @@ pub struct ActionOutcome {
     /// What was measured, for `traffic.*`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<TrafficReceipt>,
+    /// For `exec.run`: the hook's exit code, or the status of its answer; none when it did not end by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
     /// For `host.facts`.
     #[serde(default)]
     pub facts: Option<Facts>,

@@ -111,6 +111,10 @@ words! {
         Restore = "RESTORE",
         /// `config.confirm`.
         Confirm = "CONFIRM",
+        /// `exec.run`, exactly once for a release.
+        RunOnce = "RUN_ONCE",
+        /// `exec.run`.
+        Hook = "HOOK",
         /// A condition that must hold before the next step.
         Gate = "GATE",
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backup::{BackupPolicy, LogRotation};
 use crate::config::ConfigSpec;
-use crate::id::{NodeName, ServiceName};
+use crate::id::{HookName, NodeName, ServiceName};
 use crate::probe::ProbeSpec;
 use crate::release::Install;
 use crate::selector::Selector;
@@ -65,6 +65,30 @@ pub enum Driver {
     },
 }
 
+words! {
+    /// When the run-once hook of a release is run.
+    pub enum MigrateWhen {
+        /// Before the first instance gets the release.
+        Before = "BEFORE",
+        /// When every instance has it and serves.
+        After = "AFTER",
+    }
+}
+
+/// What is run exactly once for each release: a migration of what all instances share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrateSpec {
+    /// The hook; each host that may run it declares and allows it itself.
+    pub hook: HookName,
+    /// Longest time it may take; the host's own limit holds too.
+    pub timeout: DurationMs,
+    /// When.
+    pub when: MigrateWhen,
+    /// The hook that a rollback takes it back with; none when it stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<HookName>,
+}
+
 /// A service as its owner declares it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
@@ -96,6 +120,9 @@ pub struct ServiceSpec {
     /// Its configuration files, at most [`crate::config::CONFIGS_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub configs: Vec<ConfigSpec>,
+    /// What is run exactly once for each release that a rollout brings; none when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate: Option<MigrateSpec>,
     /// Variables per node for `${…}` in probes, for example its port.
     #[serde(default)]
     pub vars: BTreeMap<NodeName, BTreeMap<String, String>>,

@@ -3,8 +3,9 @@
 use quorate_model::backup::BackupState;
 use quorate_model::{
     AccessRole, ApprovalState, Drain, ExecutionState, FreezeState, GroupState, InstanceRole, InstanceState,
-    MissedPolicy, NodeStatus, ObligationState, OnFailure, OperationKind, OperationState, Overlap, Promotion,
-    RunResult, Scheduling, StepKind, StepState, Sync, WaveState, WindowState,
+    MigrateWhen, MigrationChoice, MissedPolicy, NodeStatus, ObligationState, OnFailure, OperationKind,
+    OperationState, Overlap, Promotion, RunResult, Scheduling, StepKind, StepState, Sync, WaveState,
+    WindowState,
 };
 use quorate_proto::{agent, v1};
 
@@ -81,8 +82,12 @@ pairs! {
     /// What a step does.
     read_step_kind / write_step_kind: StepKind = v1::StepKind {
         Status, Start, Stop, Restart, Reload, Backup, Verify, Rotate, Facts, Diagnose, Gate, Stage,
-        Activate, Revert, Drain, Restore, Confirm,
+    Activate, Confirm, Drain, Hook, Restore, Revert, RunOnce,
     }
+    /// When the run-once hook of a release is run.
+    read_migrate_when / write_migrate_when: MigrateWhen = v1::MigrateWhen { Before, After }
+    /// What becomes of the run-once hook of a release.
+    read_migration_choice / write_migration_choice: MigrationChoice = v1::MigrationChoice { Auto, Skip, Again }
     /// Which waves wait for a person.
     read_promotion / write_promotion: Promotion = v1::Promotion { Automatic, Canary, Every }
     /// What happens when more has failed than is tolerated.

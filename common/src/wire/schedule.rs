@@ -7,7 +7,7 @@ use quorate_proto::v1::work_spec::Kind;
 
 use super::Invalid;
 use super::enums::{read_missed, read_overlap, write_missed, write_overlap};
-use super::rollout::{read_policy, read_waves, write_policy, write_waves};
+use super::rollout::{read_migration, read_policy, read_waves, write_migration, write_policy, write_waves};
 use super::selector::{read_optional_selector, read_selector, write_selector};
 use super::text::{is_deceptive, read_name};
 use super::time::{read_duration, write_duration};
@@ -106,6 +106,8 @@ fn rolling_work(rolling: v1::RollingSpec) -> Result<v1::RollingSpec, Invalid> {
         waves,
         on_failure,
         config,
+        hook,
+        migration,
     } = rolling;
     let kind =
         v1::RollingKind::try_from(kind).map_err(|_| Invalid::new("kind", "it is not one of its values"))?;
@@ -115,7 +117,8 @@ fn rolling_work(rolling: v1::RollingSpec) -> Result<v1::RollingSpec, Invalid> {
         | v1::RollingKind::Reload
         | v1::RollingKind::Release
         | v1::RollingKind::Undo
-        | v1::RollingKind::Diff => kind,
+        | v1::RollingKind::Diff
+        | v1::RollingKind::Run => kind,
     };
     Ok(v1::RollingSpec {
         group,
@@ -128,6 +131,8 @@ fn rolling_work(rolling: v1::RollingSpec) -> Result<v1::RollingSpec, Invalid> {
         waves: write_waves(&read_waves(waves).map_err(|i| i.within("waves"))?),
         on_failure: write_policy(read_policy(on_failure)?) as i32,
         config,
+        hook,
+        migration: write_migration(read_migration(migration)?) as i32,
     })
 }
 
@@ -213,7 +218,7 @@ mod tests {
         for done in [bare, work()] {
             assert_eq!(canonical_work(done.clone()).unwrap(), done);
         }
-        let bad = v1::RollingSpec { kind: 9, ..Default::default() };
+        let bad = v1::RollingSpec { kind: 99, ..Default::default() };
         let bad = v1::WorkSpec { kind: Some(Kind::Rolling(bad)), max_failures: 0 };
         assert_eq!(canonical_work(bad).unwrap_err().field, "work.rolling.kind");
         assert_eq!(canonical_work(v1::WorkSpec::default()).unwrap_err().field, "work.kind");

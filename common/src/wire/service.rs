@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_model::config::CONFIGS_MAX;
-use quorate_model::{ConfigSpec, Driver, DurationMs, Install, NodeName, ProbeKind, ProbeSpec, ServiceSpec};
+use quorate_model::{
+    ConfigSpec, Driver, DurationMs, Install, MigrateSpec, MigrateWhen, NodeName, ProbeKind, ProbeSpec,
+    ServiceSpec,
+};
 use quorate_proto::v1;
 
+use super::enums::{read_migrate_when, write_migrate_when};
 use super::invalid::{at_most, each};
 use super::limits::{PROBES_MAX, SPEC_TEXT_MAX_BYTES, VARS_MAX, VARS_NODES_MAX};
-use super::text::{read_label_key, read_labels, read_name, read_text};
+use super::text::{read_label_key, read_labels, read_name, read_optional_name, read_text};
 use super::time::{read_duration_or, write_duration};
 use super::{Invalid, backup, config, probe, release, selector, traffic as balanced};
 use crate::expression::{Expression, Field, Wrong, place_of};
@@ -17,6 +21,10 @@ use crate::expression::{Expression, Field, Wrong, place_of};
 const STOP_TIMEOUT: DurationMs = DurationMs::from_secs(30);
 /// Deadline of a start when the message says none (proto).
 const START_TIMEOUT: DurationMs = DurationMs::from_secs(60);
+/// How long a migration may take when the message says nothing (proto).
+const MIGRATE_TIMEOUT: DurationMs = DurationMs::from_secs(600);
+/// Longest time of a migration, as of every span of a declaration.
+const MIGRATE_TIMEOUT_MAX: DurationMs = DurationMs::from_secs(24 * 3_600);
 
 /// A service as its owner declares it.
 ///
@@ -37,6 +45,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         install,
         traffic,
         configs,
+        migrate,
     } = message;
     let probes = each("probes", probes, PROBES_MAX, probe::read_probe)?;
     let mut names = BTreeSet::new();
@@ -61,6 +70,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         install: install.map(read_install).transpose().map_err(|i| i.within("install"))?,
         traffic: traffic.map(balanced::read_traffic).transpose().map_err(|i| i.within("traffic"))?,
         configs: read_configs(configs)?,
+        migrate: migrate.map(read_migrate).transpose().map_err(|i| i.within("migrate"))?,
     })
 }
 
@@ -199,6 +209,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         install,
         traffic,
         configs,
+        migrate,
     } = spec;
     v1::ServiceSpec {
         name: name.as_str().to_owned(),
@@ -217,6 +228,36 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         install: install.as_ref().map(release::write_install),
         traffic: traffic.as_ref().map(balanced::write_traffic),
         configs: configs.iter().map(config::write_config).collect(),
+        migrate: migrate.as_ref().map(write_migrate),
+    }
+}
+
+/// What is run exactly once for each release.
+///
+/// # Errors
+/// [`Invalid`] with the field.
+pub fn read_migrate(message: v1::MigrateSpec) -> Result<MigrateSpec, Invalid> {
+    let v1::MigrateSpec { hook, timeout, when, undo } = message;
+    let timeout = match read_duration_or("timeout", timeout, MIGRATE_TIMEOUT)? {
+        DurationMs::ZERO => MIGRATE_TIMEOUT,
+        longer if longer > MIGRATE_TIMEOUT_MAX => {
+            return Err(Invalid::new("timeout", "it is longer than a day"));
+        }
+        fits => fits,
+    };
+    let when = if when == 0 { MigrateWhen::Before } else { read_migrate_when("when", when)? };
+    Ok(MigrateSpec { hook: read_name("hook", hook)?, timeout, when, undo: read_optional_name("undo", undo)? })
+}
+
+/// As a message.
+#[must_use]
+pub fn write_migrate(migrate: &MigrateSpec) -> v1::MigrateSpec {
+    let MigrateSpec { hook, timeout, when, undo } = migrate;
+    v1::MigrateSpec {
+        hook: hook.to_string(),
+        timeout: Some(write_duration(*timeout)),
+        when: write_migrate_when(*when) as i32,
+        undo: undo.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
@@ -275,6 +316,24 @@ mod tests {
             field(v1::ServiceSpec { probes: vec![v1::ProbeSpec::default(); 17], ..message() }),
             "probes"
         );
+    }
+
+    #[test]
+    fn a_migration_comes_back_and_what_is_wrong_with_it_is_named() {
+        let migrate = v1::MigrateSpec { hook: "migrate".into(), undo: "back".into(), ..Default::default() };
+        let with = |migrate| read_service(v1::ServiceSpec { migrate: Some(migrate), ..message() });
+        let spec = with(migrate.clone()).unwrap();
+        let read = spec.migrate.clone().unwrap();
+        assert_eq!((read.timeout, read.when), (MIGRATE_TIMEOUT, MigrateWhen::Before));
+        assert_eq!(read_service(write_service(&spec)), Ok(spec));
+        let after = v1::MigrateSpec { when: v1::MigrateWhen::After as i32, ..migrate.clone() };
+        assert_eq!(read_migrate(write_migrate(&read_migrate(after.clone()).unwrap())), read_migrate(after));
+        let field = |migrate| with(migrate).unwrap_err().field;
+        let day = Some(prost_types::Duration { seconds: 86_401, nanos: 0 });
+        assert_eq!(field(v1::MigrateSpec { timeout: day, ..migrate.clone() }), "migrate.timeout");
+        assert_eq!(field(v1::MigrateSpec { when: 9, ..migrate.clone() }), "migrate.when");
+        assert_eq!(field(v1::MigrateSpec { hook: String::new(), ..migrate.clone() }), "migrate.hook");
+        assert_eq!(field(v1::MigrateSpec { undo: "../x".into(), ..migrate }), "migrate.undo");
     }
 
     fn with_expression(expr: &str) -> Result<ServiceSpec, Invalid> {

@@ -149,6 +149,7 @@ pub fn action(action: &ActionSpec, spec: &ServiceSpec, node: &NodeName) -> Actio
         | ActionSpec::ServiceRestart { .. }
         | ActionSpec::ServiceReload { .. }
         | ActionSpec::BackupVerify { .. }
+        | ActionSpec::ExecRun { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => {}
     }

@@ -52,6 +52,9 @@ const fn about(kind: ActionKind) -> (RiskClass, &'static str) {
         ActionKind::TrafficRestore => {
             (RiskClass::Disruptive, "Put an instance back into its load balancer once it is fit to serve.")
         }
+        ActionKind::ExecRun => {
+            (RiskClass::Disruptive, "Run a hook that the host declares and lets be run this way.")
+        }
         ActionKind::HostFacts => (RiskClass::Read, "Facts about the host."),
         ActionKind::HostDiagnose => (RiskClass::Read, "Findings about the host."),
     }

@@ -96,7 +96,8 @@ impl Api {
                 known.spec != spec || known.work != work || known.applied_by != caller.principal
             })
         });
-        let command = wrap(ScheduleCommand::Apply { spec: spec.clone(), work: work.clone(), expect });
+        let command =
+            wrap(ScheduleCommand::Apply { spec: spec.clone(), work: Box::new(work.clone()), expect });
         let mut warnings = Vec::new();
         // As for freezes: what was declared when its day was still to come may be applied again, and so may a request whose
         // answer was lost.

@@ -34,6 +34,7 @@ fn spec() -> ServiceSpec {
         install: None,
         traffic: None,
         configs: Vec::new(),
+        migrate: None,
         log_rotation: None,
         vars: Default::default(),
         labels: Default::default(),

@@ -20,6 +20,7 @@ mod control;
 mod crashes;
 mod files;
 mod gates;
+mod hooks;
 mod identity;
 mod kills;
 mod procedures;
@@ -98,6 +99,10 @@ const TESTS: &[Test] = &[
     (
         "procedures::x23_maintenance_ends_before_anybody_looks",
         procedures::x23_maintenance_ends_before_anybody_looks,
+    ),
+    (
+        "hooks::a_migration_runs_once_though_its_leader_is_killed",
+        hooks::a_migration_runs_once_though_its_leader_is_killed,
     ),
     ("shapes::a_fleet_of_one_is_ready_too", shapes::a_fleet_of_one_is_ready_too),
     ("shapes::audit_is_unbroken", shapes::audit_is_unbroken),

@@ -147,7 +147,7 @@ async fn what_its_check_refuses_is_never_put_in_place() {
     let host = Host::new();
     host.bench.recorder.on_hook(|content| {
         let (ok, output_tail) = (!content.contains("new"), "line 2: name: unknown".to_owned());
-        Ok(HookReport { ok, ended: "exit code 2".to_owned(), output_tail })
+        Ok(HookReport { ok, ended: "exit code 2".to_owned(), output_tail, ..HookReport::default() })
     });
     let release = host.release("2", NEW);
     let error = host.validate(&release).await.unwrap_err();

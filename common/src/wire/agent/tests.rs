@@ -85,6 +85,18 @@ fn actions() -> Vec<ActionSpec> {
         ActionSpec::BackupCreate { service: service(), backup: backup.clone(), policy },
         ActionSpec::BackupVerify { backup, sha256: "ab".repeat(32) },
         ActionSpec::LogRotate { service: service(), policy: rotation },
+        ActionSpec::ExecRun {
+            service: service(),
+            hook: HookName::new("migrate").unwrap(),
+            once: true,
+            release: Some(quorate_model::Version::new("1.1.0").unwrap()),
+        },
+        ActionSpec::ExecRun {
+            service: service(),
+            hook: HookName::new("compact").unwrap(),
+            once: false,
+            release: None,
+        },
         ActionSpec::HostFacts,
         ActionSpec::HostDiagnose,
     ]

@@ -10,7 +10,7 @@ use super::{
     COORDINATORS_MAX, EXECUTIONS_MAX, INSTANCES_MAX, LINE_MAX_BYTES, NODE_PROBES_MAX, WORD_MAX_BYTES,
 };
 use crate::wire::invalid::each;
-use crate::wire::text::{printable, read_filled, read_name, read_text};
+use crate::wire::text::{printable, read_filled, read_name, read_optional_name, read_text};
 use crate::wire::time::{read_duration, read_duration_or, read_timestamp, write_duration, write_timestamp};
 use crate::wire::{Invalid, backup, probe, release, service, traffic};
 
@@ -286,6 +286,12 @@ pub fn read_action(message: proto::ActionSpec) -> Result<ActionSpec, Invalid> {
                 traffic: read_traffic("traffic_restore.traffic", traffic)?,
             }
         }
+        Kind::ExecRun(proto::ExecRunAction { service, hook, once, release }) => ActionSpec::ExecRun {
+            service: read_name("exec_run.service", service)?,
+            hook: read_name("exec_run.hook", hook)?,
+            once,
+            release: read_optional_name("exec_run.release", release)?,
+        },
         Kind::HostFacts(proto::HostFactsAction {}) => ActionSpec::HostFacts,
         Kind::HostDiagnose(proto::HostDiagnoseAction {}) => ActionSpec::HostDiagnose,
     })
@@ -357,6 +363,12 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
                 traffic: Some(traffic::write_traffic(traffic)),
             })
         }
+        ActionSpec::ExecRun { service, hook, once, release } => Kind::ExecRun(proto::ExecRunAction {
+            service: service.to_string(),
+            hook: hook.to_string(),
+            once: *once,
+            release: release.as_ref().map(ToString::to_string).unwrap_or_default(),
+        }),
         ActionSpec::HostFacts => Kind::HostFacts(proto::HostFactsAction {}),
         ActionSpec::HostDiagnose => Kind::HostDiagnose(proto::HostDiagnoseAction {}),
     };

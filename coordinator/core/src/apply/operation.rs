@@ -9,7 +9,7 @@ use quorate_model::{
     StepState, WaveState,
 };
 
-use super::{Answer, Context, Effect, step, validate};
+use super::{Answer, Context, Effect, migration, step, validate};
 use crate::command::OperationCommand;
 use crate::state::State;
 use crate::state::operation::{ActiveTime, Condition, Failure, OPEN_MAX, Operation, Step, Wave, is_over};
@@ -127,6 +127,7 @@ fn store(state: &mut State, plan: &Plan) -> Result<(), Refusal> {
         return Err(validate::bad("waves: a step is neither action nor gate, or a wave is empty"));
     }
     rollback::check(plan)?;
+    migration::check(plan)?;
     state.plans.insert(plan.id.clone(), plan.clone());
     Ok(())
 }

@@ -38,6 +38,7 @@ pub(super) fn ended(
             | ActionSpec::ConfigConfirm { .. }
             | ActionSpec::TrafficDrain { .. }
             | ActionSpec::TrafficRestore { .. }
+            | ActionSpec::ExecRun { .. }
             | ActionSpec::HostFacts
             | ActionSpec::HostDiagnose,
             _,
@@ -126,6 +127,7 @@ fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Relea
         | ActionSpec::ArtifactRevert { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
+        | ActionSpec::ExecRun { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,
     })

@@ -11,9 +11,9 @@ use quorate_model::{
     OperationState, ProbeReading, Reason, Refusal, RiskClass, StepKind, StepState,
 };
 
-use super::{Answer, Context, Effect, backup, validate};
+use super::{Answer, Context, Effect, backup, migration, validate};
 use crate::command::StepCommand;
-use crate::safety::{Ask, Evidence, approval, budget, disturb_all, fence, gate, window};
+use crate::safety::{Ask, Evidence, approval, budget, disturb_all, fence, gate, once, window};
 use crate::state::operation::{Before, Failure, Operation, Step, is_over};
 use crate::state::{Execution, Grant, State};
 
@@ -124,6 +124,8 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
         StepKind::Drain => "draining",
         StepKind::Restore => "putting traffic back on",
         StepKind::Confirm => "confirming the configuration of",
+        StepKind::RunOnce => "migrating from",
+        StepKind::Hook => "running a hook on",
         StepKind::Gate => "watching",
     }
 }
@@ -137,6 +139,9 @@ pub(crate) fn guard(
     now: quorate_model::Timestamp,
 ) -> Option<Refusal> {
     if let Some(refusal) = fence::reachable(state, &step.node) {
+        return Some(refusal);
+    }
+    if let Some(refusal) = once::settled(state, operation, step) {
         return Some(refusal);
     }
     let action = step.action.as_ref()?;
@@ -218,6 +223,10 @@ fn start(
         ));
     }
     check_order(operation, index)?;
+    if let Some(text) = once::is_needless(state, operation, step) {
+        end(state, context, id, index, StepState::Skipped, None);
+        return Ok(Effect::changed(context.done(), format!("operations/{id}"), text).of(id));
+    }
     let evidence = Evidence::from_readings(evidence);
     if let Some(refusal) = guard(state, operation, step, &evidence, context.now) {
         return Err(refusal);
@@ -250,6 +259,7 @@ fn start(
     state.epoch = epoch;
     want(state, &made);
     backup::begun(state, context, &made);
+    migration::begun(state, context, &made);
     grant(state, context, &made);
     mark_started(state, context, &made, before);
     state.open.insert(execution.clone());
@@ -279,6 +289,7 @@ fn want(state: &mut State, made: &Execution) {
         | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
+        | ActionSpec::ExecRun { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => return,
     };

@@ -118,6 +118,9 @@ pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
         check_traffic(wanted)?;
     }
     check_configs(&spec.configs)?;
+    if let Some(migrate) = &spec.migrate {
+        span("migrate.timeout", migrate.timeout)?;
+    }
     for vars in spec.vars.values() {
         if vars.len() > LABELS_MAX {
             return Err(bad(format!("vars: more than {LABELS_MAX} of one node")));

@@ -101,22 +101,7 @@ impl Command {
                 },
                 ScheduleCommand::Delete { .. } | ScheduleCommand::SetPaused { .. } => false,
             },
-            Self::Operation(command) => match command.as_ref() {
-                OperationCommand::StorePlan { .. }
-                | OperationCommand::Create { .. }
-                | OperationCommand::Start { .. }
-                | OperationCommand::Resume { .. }
-                | OperationCommand::Promote { .. }
-                | OperationCommand::Approve { .. } => true,
-                OperationCommand::Pause { .. }
-                | OperationCommand::Reject { .. }
-                | OperationCommand::Lapse { .. }
-                | OperationCommand::Cancel { .. }
-                | OperationCommand::SetCondition { .. }
-                | OperationCommand::ClearCondition { .. }
-                | OperationCommand::DeadlinePassed { .. }
-                | OperationCommand::Settle { .. } => false,
-            },
+            Self::Operation(command) => begins(command),
             Self::Artifact(command) => match command {
                 ArtifactCommand::Register { .. } => true,
                 ArtifactCommand::Hold { .. }
@@ -215,6 +200,26 @@ const fn declared(command: &DeclaredCommand) -> &'static str {
         DeclaredCommand::DeleteService { .. } => "service.delete",
         DeclaredCommand::ApplyGroup { .. } => "group.apply",
         DeclaredCommand::DeleteGroup { .. } => "group.delete",
+    }
+}
+
+/// Whether a command about an operation begins work.
+const fn begins(command: &OperationCommand) -> bool {
+    match command {
+        OperationCommand::StorePlan { .. }
+        | OperationCommand::Create { .. }
+        | OperationCommand::Start { .. }
+        | OperationCommand::Resume { .. }
+        | OperationCommand::Promote { .. }
+        | OperationCommand::Approve { .. } => true,
+        OperationCommand::Pause { .. }
+        | OperationCommand::Reject { .. }
+        | OperationCommand::Lapse { .. }
+        | OperationCommand::Cancel { .. }
+        | OperationCommand::SetCondition { .. }
+        | OperationCommand::ClearCondition { .. }
+        | OperationCommand::DeadlinePassed { .. }
+        | OperationCommand::Settle { .. } => false,
     }
 }
 

@@ -16,7 +16,7 @@ pub enum ScheduleCommand {
         /// As declared.
         spec: ScheduleSpec,
         /// What it does, asked in its own name.
-        work: PlanRequest,
+        work: Box<PlanRequest>,
         /// Refused with `STALE_PLAN` unless its revision is this; 0 for "must not exist".
         expect: Option<Revision>,
     },

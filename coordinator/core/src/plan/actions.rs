@@ -18,6 +18,8 @@ const ROTATE_DEADLINE: DurationMs = DurationMs::from_secs(600);
 const STAGE_DEADLINE: DurationMs = DurationMs::from_secs(900);
 /// Longest default time of a package's own scripts, the wait for dpkg's lock included; on top of stop and start.
 const INSTALL_DEADLINE: DurationMs = DurationMs::from_secs(300);
+/// Longest default time of a hook; the host's own limit is never longer.
+const HOOK_DEADLINE: DurationMs = DurationMs::from_secs(3_600);
 /// Longest default time of anything that only looks.
 const LOOK_DEADLINE: DurationMs = DurationMs::from_secs(60);
 /// On top of a service's own stop and start timeouts.
@@ -34,6 +36,8 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
         StepKind::Backup | StepKind::Verify => BACKUP_DEADLINE,
         StepKind::Rotate => ROTATE_DEADLINE,
         StepKind::Stage => STAGE_DEADLINE,
+        // A migration brings its own time.
+        StepKind::RunOnce | StepKind::Hook => HOOK_DEADLINE,
         StepKind::Activate | StepKind::Revert => stop.plus(start).plus(INSTALL_DEADLINE).plus(SERVICE_SLACK),
         // A drain and its way back stand around an action and bring their own time.
         StepKind::Status
@@ -49,9 +53,13 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
 /// Whether a step of this kind is followed by a gate: it must be seen that the instance serves again.
 fn is_gated(kind: StepKind, disruptive: bool) -> bool {
     match kind {
-        StepKind::Start | StepKind::Restart | StepKind::Reload | StepKind::Activate | StepKind::Revert => {
-            true
-        }
+        StepKind::Start
+        | StepKind::Restart
+        | StepKind::Reload
+        | StepKind::Activate
+        | StepKind::Revert
+        | StepKind::RunOnce
+        | StepKind::Hook => true,
         StepKind::Backup | StepKind::Rotate => disruptive,
         StepKind::Stop
         | StepKind::Status

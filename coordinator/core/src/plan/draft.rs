@@ -7,16 +7,16 @@ use alloc::vec::Vec;
 
 use quorate_model::{
     DurationMs, GroupName, NodeName, NodeStatus, OutReason, QuorumPolicy, Reason, Refusal, RiskClass,
-    ServiceName, StepKind, Timestamp,
+    StepKind, Timestamp,
 };
 
 use super::targets::{Job, Target};
-use super::{PARALLEL_DEFAULT, actions, order, releases, traffic, waves};
+use super::{PARALLEL_DEFAULT, actions, migrate, order, releases, traffic, waves};
 use crate::apply::step::doing;
 use crate::observations::Observations;
 use crate::safety::availability::{Availability, availability};
 use crate::safety::{Evidence, freeze};
-use crate::state::plan::{PlanRequest, PlanStep, PlanWave, QuorumLine, Resource, Touch};
+use crate::state::plan::{PlanRequest, PlanStep, PlanWave, QuorumLine};
 use crate::state::{Group, State};
 
 /// A plan in the making.
@@ -296,11 +296,14 @@ impl<'a> Draft<'a> {
         };
         let (out, mut up): (Vec<&Target>, Vec<&Target>) = job.targets.iter().partition(is_out);
         let width = usize::try_from(self.parallel).unwrap_or(1).max(1);
+        self.canary_first(job, &mut up);
+        let migration = migrate::of(self.state, self.obs, self.request, job, &out, &up)?;
+        self.warnings.extend(migration.notes);
+        self.once(migration.before, &stands);
         let first = self.waves.len();
         for chunk in out.chunks(width) {
             self.wave(chunk.iter().copied(), &stands, "already out", &mut stopped);
         }
-        self.canary_first(job, &mut up);
         let mut rest = up.as_slice();
         for cut in waves::cut(&self.request.waves, up.len(), self.parallel) {
             let (chunk, later) = rest.split_at_checked(cut.size).unwrap_or((rest, &[]));
@@ -310,7 +313,20 @@ impl<'a> Draft<'a> {
             self.wave(chunk.iter().copied(), &stands, label, &mut stopped);
         }
         self.between(first);
+        self.once(migration.after, &stands);
         Ok(())
+    }
+
+    /// A wave of the one step that is run once, and its gate.
+    fn once(&mut self, target: Option<migrate::Once>, stands: &[Stand<'_>]) {
+        let Some(migrate::Once { target, deadline, undo, note }) = target else { return };
+        self.wave(core::iter::once(&target), stands, "migrate", &mut 0);
+        let step = self.waves.last_mut().and_then(|wave| wave.steps.first_mut());
+        if let Some(step) = step {
+            step.deadline = deadline;
+            step.undo = undo;
+            step.note = note;
+        }
     }
 
     /// Every host has the checked artifact before the first one is disturbed.
@@ -405,34 +421,6 @@ impl<'a> Draft<'a> {
             format!("{group}: one more failure during any wave stops writes until that node is back")
         }));
         warnings
-    }
-
-    /// What the plan rests on.
-    pub(super) fn touches(&self, job: &Job) -> Vec<Touch> {
-        let state = self.state;
-        let mut touches = Vec::new();
-        let service: Option<&ServiceName> = job.service.as_ref();
-        if let Some(found) = service.and_then(|name| state.services.get(name)) {
-            touches.push(Touch {
-                resource: Resource::Service(found.spec.name.clone()),
-                revision: found.revision,
-            });
-        }
-        let groups = state.groups.values().filter(|group| {
-            job.group.as_ref() == Some(&group.spec.name)
-                || (service == Some(&group.spec.service)
-                    && job.targets.iter().any(|t| group.spec.voters.contains(&t.node)))
-        });
-        touches.extend(groups.map(|group| Touch {
-            resource: Resource::Group(group.spec.name.clone()),
-            revision: group.revision,
-        }));
-        let nodes: BTreeSet<&NodeName> = job.targets.iter().map(|t| &t.node).collect();
-        touches.extend(nodes.into_iter().filter_map(|name| {
-            let node = state.nodes.present(name)?;
-            Some(Touch { resource: Resource::Node(name.clone()), revision: node.revision })
-        }));
-        touches
     }
 }
 

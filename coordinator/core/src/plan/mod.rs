@@ -5,9 +5,11 @@
 
 mod actions;
 mod draft;
+mod migrate;
 mod order;
 mod releases;
 mod targets;
+mod touches;
 mod traffic;
 mod waves;
 mod windows;
@@ -79,7 +81,11 @@ fn check_advance(request: &PlanRequest) -> Result<(), Refusal> {
     }
     match &request.goal {
         Goal::Rollout { change, .. } if request.on_failure == OnFailure::Rollback && !change.installs() => {
-            bad("on_failure: a restart or a reload cannot be taken back; use PAUSE or ABORT".into())
+            bad("on_failure: only a release can be taken back; use PAUSE or ABORT".into())
+        }
+        Goal::Rollout { change: Change::Release(_), .. } => Ok(()),
+        Goal::Rollout { .. } if !request.migration.is_default() => {
+            bad("migration: only a release has a run-once hook".into())
         }
         Goal::Rollout { .. } => Ok(()),
         Goal::Run { .. }
@@ -87,7 +93,8 @@ fn check_advance(request: &PlanRequest) -> Result<(), Refusal> {
         | Goal::Rotate { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => {
-            if request.waves.is_default() && request.on_failure.is_default() {
+            if request.waves.is_default() && request.on_failure.is_default() && request.migration.is_default()
+            {
                 Ok(())
             } else {
                 bad("waves: only rolling changes have waves and a failure policy".into())
@@ -120,7 +127,7 @@ fn finish(
         request: request.clone(),
         created_at: now,
         base: state.revision,
-        touches: draft.touches(&job),
+        touches: touches::touches(state, &job),
         parallel: draft.parallel,
         title: words::title(&request.goal, job.release.as_ref()),
         summary: words::summary(job.targets.len(), draft.skipped),

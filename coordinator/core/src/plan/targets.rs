@@ -9,7 +9,7 @@ use quorate_model::{
     ServiceName, StepKind,
 };
 
-use super::releases;
+use super::{migrate, releases};
 use crate::state::plan::{Change, Goal, HostVerb, PlanRequest, Verb};
 use crate::state::{Service, State};
 
@@ -127,7 +127,7 @@ fn rollout(state: &State, name: &GroupName, change: &Change) -> Result<Job, Refu
         .ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no group {name}")))?;
     let service = &group.spec.service;
     let release = match change {
-        Change::Restart | Change::Reload => None,
+        Change::Restart | Change::Reload | Change::Run { .. } => None,
         Change::Release(wanted) => Some(releases::installed(declared(state, service)?, None, wanted)?),
         Change::Config { config, release } | Change::ConfigDiff { config, release } => {
             Some(releases::installed(declared(state, service)?, Some(config), release)?)
@@ -146,6 +146,7 @@ fn rollout(state: &State, name: &GroupName, change: &Change) -> Result<Job, Refu
                 let (service, release) = (service.clone(), release.clone());
                 (StepKind::Activate, ActionSpec::ArtifactActivate { service, release })
             }
+            (None, Change::Run { hook }) => (StepKind::Hook, migrate::hook(service, hook)),
             (None, Change::Reload) => run(Verb::Reload, service),
             (None, _) => run(Verb::Restart, service),
         };
@@ -157,6 +158,7 @@ fn rollout(state: &State, name: &GroupName, change: &Change) -> Result<Job, Refu
         Change::ConfigDiff { .. } => (OperationKind::Run, None),
         Change::Restart
         | Change::Reload
+        | Change::Run { .. }
         | Change::Release(_)
         | Change::Undo
         | Change::Config { .. }

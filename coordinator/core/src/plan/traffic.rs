@@ -33,6 +33,8 @@ const fn is_drained(kind: StepKind) -> bool {
         | StepKind::Drain
         | StepKind::Restore
         | StepKind::Confirm
+        | StepKind::RunOnce
+        | StepKind::Hook
         | StepKind::Gate => false,
     }
 }
@@ -54,6 +56,8 @@ const fn is_restored(kind: StepKind) -> bool {
         | StepKind::Drain
         | StepKind::Restore
         | StepKind::Confirm
+        | StepKind::RunOnce
+        | StepKind::Hook
         | StepKind::Gate => false,
     }
 }

@@ -11,6 +11,9 @@ use crate::state::plan::{Change, Goal, HostVerb, Verb};
 pub(super) fn title(goal: &Goal, release: Option<&Release>) -> String {
     match goal {
         Goal::Rollout { group, change: Change::Restart } => format!("rolling restart of {group}"),
+        Goal::Rollout { group, change: Change::Run { hook } } => {
+            format!("run {hook} on each member of {group}")
+        }
         Goal::Rollout { group, change: Change::Reload } => format!("rolling reload of {group}"),
         Goal::Rollout { group, change: Change::Release(release) } => {
             format!("rolling upgrade of {group} to {}", release.version)

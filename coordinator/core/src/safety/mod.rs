@@ -14,6 +14,7 @@ mod cover;
 pub mod fence;
 pub mod freeze;
 pub mod gate;
+pub mod once;
 pub mod quorum;
 pub mod schedule;
 pub mod window;

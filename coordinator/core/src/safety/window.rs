@@ -31,6 +31,8 @@ pub const fn is_undo(kind: StepKind) -> bool {
         | StepKind::Stage
         | StepKind::Activate
         | StepKind::Drain
+        | StepKind::RunOnce
+        | StepKind::Hook
         | StepKind::Gate => false,
     }
 }

@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 
 use quorate_model::probe::Baseline;
 use quorate_model::{
-    ActionSpec, BackupId, ConfigName, DurationMs, GroupName, InstanceId, NodeName, OnFailure, OperationKind,
-    PlanId, Principal, ProbeName, Revision, Selector, ServiceName, StepKind, Timestamp, WavePolicy,
+    ActionSpec, BackupId, ConfigName, DurationMs, GroupName, HookName, InstanceId, MigrationChoice, NodeName,
+    OnFailure, OperationKind, PlanId, Principal, ProbeName, Revision, Selector, ServiceName, StepKind,
+    Timestamp, WavePolicy,
 };
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +99,11 @@ pub enum Change {
         /// Its content.
         release: Box<ReleaseRequest>,
     },
+    /// Run a hook that the hosts declare: upkeep, one member after the other, with the gates of any rollout.
+    Run {
+        /// Which.
+        hook: HookName,
+    },
 }
 
 impl Change {
@@ -106,7 +112,7 @@ impl Change {
     pub const fn installs(&self) -> bool {
         match self {
             Self::Release(_) | Self::Undo | Self::Config { .. } | Self::ConfigUndo { .. } => true,
-            Self::Restart | Self::Reload | Self::ConfigDiff { .. } => false,
+            Self::Restart | Self::Reload | Self::ConfigDiff { .. } | Self::Run { .. } => false,
         }
     }
 
@@ -117,7 +123,7 @@ impl Change {
             Self::Config { config, .. } | Self::ConfigUndo { config } | Self::ConfigDiff { config, .. } => {
                 Some(config)
             }
-            Self::Restart | Self::Reload | Self::Release(_) | Self::Undo => None,
+            Self::Restart | Self::Reload | Self::Release(_) | Self::Undo | Self::Run { .. } => None,
         }
     }
 }
@@ -174,6 +180,9 @@ pub struct PlanRequest {
     /// What happens when more has failed than is tolerated; only for rollouts.
     #[serde(default = "abort", skip_serializing_if = "OnFailure::is_default")]
     pub on_failure: OnFailure,
+    /// What becomes of the run-once hook of the service; only for a release.
+    #[serde(default = "auto", skip_serializing_if = "MigrationChoice::is_default")]
+    pub migration: MigrationChoice,
     /// Who asks.
     pub principal: Principal,
     /// Why, one line.
@@ -183,6 +192,10 @@ pub struct PlanRequest {
 
 const fn abort() -> OnFailure {
     OnFailure::Abort
+}
+
+const fn auto() -> MigrationChoice {
+    MigrationChoice::Auto
 }
 
 impl PlanRequest {
@@ -198,6 +211,7 @@ impl PlanRequest {
             deadline: None,
             waves: WavePolicy::default(),
             on_failure: OnFailure::Abort,
+            migration: MigrationChoice::Auto,
             principal,
             reason: String::new(),
         }

@@ -57,6 +57,8 @@ pub(crate) struct Mischief {
     pub(crate) full: BTreeSet<NodeName>,
     /// Hosts whose policy refuses everything.
     pub(crate) strict: BTreeSet<NodeName>,
+    /// Hosts whose hooks say that they failed.
+    pub(crate) broken: BTreeSet<NodeName>,
     /// Hosts whose instance does not get healthy after it was taken back.
     pub(crate) stuck: BTreeSet<NodeName>,
 }
@@ -70,6 +72,8 @@ pub(crate) struct Fleet {
     /// What is out of its pool, and the undo that is owed for it.
     out: BTreeMap<InstanceId, ObligationId>,
     pub(crate) results: BTreeMap<ExecutionId, ExecutionState>,
+    /// Every run of a hook: where, which, for which release.
+    pub(crate) ran: Vec<(NodeName, String, String)>,
     /// The fewest voters that served at once, per group.
     pub(crate) least: BTreeMap<String, usize>,
 }
@@ -84,6 +88,7 @@ impl Fleet {
             begun: BTreeMap::new(),
             out: BTreeMap::new(),
             results: BTreeMap::new(),
+            ran: Vec::new(),
             least: BTreeMap::new(),
         }
     }
@@ -209,6 +214,7 @@ impl Fleet {
                     message: said.as_str().to_lowercase(),
                     backup: (execution.action.kind() == ActionKind::BackupCreate).then(Default::default),
                     release: self.receipt(&name, &execution.action),
+                    exit_code: exit_code(&execution.action, said),
                     ..ActionOutcome::default()
                 });
                 let report = Report {
@@ -258,7 +264,8 @@ impl Fleet {
                 truth.file_before = truth.file.replace(new);
             }
             ActionSpec::ArtifactRevert { release, .. } if release.config().is_some() => {
-                if truth.file.as_ref().is_some_and(|(_, digest)| *digest == release.artifact.as_str()) {
+                let digest = release.artifact.as_str();
+                if truth.file.as_ref().is_some_and(|(_, used)| used == digest) {
                     truth.file = truth.file_before.take();
                 }
             }
@@ -276,6 +283,10 @@ impl Fleet {
     }
 
     fn begin(&mut self, name: &NodeName, action: &quorate_model::ActionSpec) {
+        if let ActionSpec::ExecRun { hook, release, .. } = action {
+            let release = release.as_ref().map(ToString::to_string).unwrap_or_default();
+            self.ran.push((name.clone(), hook.to_string(), release));
+        }
         let Some(on) = action.service() else { return };
         let id = InstanceId { node: name.clone(), service: on.clone() };
         if matches!(
@@ -335,7 +346,8 @@ impl Fleet {
                 self.results.insert(id, ExecutionState::Unknown);
                 continue;
             }
-            if matches!(action, ActionSpec::ArtifactStage { .. }) && self.mischief.full.contains(name) {
+            let broken = action.kind() == ActionKind::ExecRun && self.mischief.broken.contains(name);
+            if broken || action.kind() == ActionKind::ArtifactStage && self.mischief.full.contains(name) {
                 self.results.insert(id, ExecutionState::Failed);
                 continue;
             }
@@ -439,5 +451,15 @@ impl Fleet {
             probes,
             failing: false,
         }
+    }
+}
+
+/// What a hook says of itself, when it has ended by itself.
+fn exit_code(action: &ActionSpec, said: ExecutionState) -> Option<i32> {
+    let ran = action.kind() == ActionKind::ExecRun;
+    match said {
+        ExecutionState::Succeeded if ran => Some(0),
+        ExecutionState::Failed if ran => Some(1),
+        _ => None,
     }
 }

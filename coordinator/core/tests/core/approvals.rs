@@ -143,11 +143,11 @@ fn a_role_counts_by_the_certificates_that_are_listed_when_it_decides() {
     start(&mut fleet, "r-1", made, admin());
     let bob = user("bob");
     assert_eq!(approve(&mut fleet, "r-1", &bob), Some(Reason::ApproverRefused), "nobody knows bob");
-    let name = UserName::new("bob").unwrap();
-    fleet.world.must(Command::Identity(IdentityCommand::PutUser { name, access: AccessRole::Admin }));
     for (serial, access, wanted) in
         [("0b", AccessRole::Operator, Some(Reason::ApproverRefused)), ("0c", AccessRole::Admin, None)]
     {
+        let name = UserName::new("bob").unwrap();
+        fleet.world.must(Command::Identity(IdentityCommand::PutUser { name, access }));
         let certificate = NewCertificate {
             serial: Serial::new(serial).unwrap(),
             principal: bob.clone(),

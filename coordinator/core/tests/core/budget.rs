@@ -153,6 +153,7 @@ fn case(stands: &[Stand], policy: &QuorumPolicy, spare: u32) -> Case {
         revision: Revision(1),
         releases: vec![],
         configs: std::collections::BTreeMap::new(),
+        migrations: vec![],
     };
     state.services.insert(service("ledger"), declared);
     let names: Vec<NodeName> = (1..=stands.len()).map(|n| node(&format!("node{n}"))).collect();

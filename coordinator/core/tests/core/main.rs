@@ -8,6 +8,7 @@ mod doors;
 mod freezes;
 mod frozen;
 mod gates;
+mod hooks;
 mod samples;
 mod schedules;
 mod sequences;

@@ -183,6 +183,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     taken_back(&mut log);
     configured(&mut log);
     scheduled(&mut log);
+    rollouts::migrated(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     log.entries

@@ -52,7 +52,7 @@ fn work(of: &ScheduleName) -> PlanRequest {
 
 fn apply_of(spec: ScheduleSpec, expect: Option<u64>) -> Command {
     let work = work(&spec.name);
-    wrap(ScheduleCommand::Apply { spec, work, expect: expect.map(Revision) })
+    wrap(ScheduleCommand::Apply { spec, work: Box::new(work), expect: expect.map(Revision) })
 }
 
 fn fleet() -> Fleet {
@@ -271,7 +271,8 @@ fn the_newest_runs_are_kept_and_all_are_counted() {
 #[test]
 fn the_door_checks_first() {
     let mut fleet = fleet();
-    let foreign = wrap(ScheduleCommand::Apply { spec: spec("s"), work: work(&name("t")), expect: None });
+    let foreign =
+        wrap(ScheduleCommand::Apply { spec: spec("s"), work: Box::new(work(&name("t"))), expect: None });
     let empty = ScheduleSpec { reason: String::new(), ..spec("s") };
     for (command, wanted) in [
         (foreign, Reason::InvalidArgument),

@@ -2,6 +2,7 @@
 //! anew; look at the difference before committing it.
 
 mod approvals;
+mod declared;
 mod recorded;
 
 use std::path::PathBuf;
@@ -59,6 +60,8 @@ impl Run {
                 self.fleet.world.say(format!("  at least {least} served at every moment"));
             }
             ["starts", name] => self.starts(name),
+            ["ran"] => crate::hooks::ran(&mut self.fleet),
+            ["migrations", name] => crate::hooks::migrations(&mut self.fleet, name),
             [verb @ ("pause" | "resume" | "cancel" | "promote"), id] => self.control(verb, id),
             ["promote", id, "all"] => self.control("promote all", id),
             ["history", name] => self.history(name),
@@ -86,65 +89,13 @@ impl Run {
             }
             ["unpolicy", name] => self.forget_policy(name),
             ["window", name, options @ ..] => self.window(name, options),
-            ["schedule", name, options @ ..] => {
-                let answer = crate::schedules::declare(&mut self.fleet, name, options);
-                self.refused(&answer);
-            }
-            ["due", name, ago, id] => {
-                let answer = crate::schedules::due(&mut self.fleet, name, ago, id);
-                self.refused(&answer);
-            }
+            ["schedule", name, options @ ..] => self.schedule(name, options),
+            ["due", name, ago, id] => self.due(name, ago, id),
             ["runs", name] => self.fleet.world.lines.extend(crate::schedules::told(&self.fleet, name)),
             [what, name] => self.mischief(what, name),
             _ => panic!("unknown line: {line}"),
         }
         self.fleet.world.tell();
-    }
-
-    fn service(&mut self, name: &str, options: &[&str]) {
-        let mut declared = spec(name);
-        if options.contains(&"measured") {
-            let [errors, _] = measured();
-            declared.probes.push(errors);
-        }
-        if options.contains(&"pausing") {
-            declared.backup = Some(BackupPolicy {
-                paths: vec!["/var/lib/${service}".into()],
-                exclude: vec![],
-                pause: Some(HookName::new("pause").unwrap()),
-                resume: Some(HookName::new("resume").unwrap()),
-                pause_limit: DurationMs::from_secs(60),
-                level: 3,
-            });
-        }
-        if options.contains(&"installed") {
-            let (dir, file) = ("/opt/${service}".into(), name.to_string());
-            declared.install = Some(Install::Binary { dir, file });
-        }
-        if options.contains(&"configured") {
-            declared.configs.push(ConfigSpec {
-                name: ConfigName::new("settings").unwrap(),
-                path: "/etc/${service}/${node}.toml".into(),
-                mode: 0,
-                check: Some(HookName::new("check").unwrap()),
-                apply: ConfigApply::Restart,
-                confirm: DurationMs::from_secs(300),
-                sensitive: false,
-            });
-        }
-        if options.contains(&"balanced") {
-            declared.traffic = Some(TrafficSpec {
-                adapter: BalancerName::new("edge").unwrap(),
-                backend: "app".into(),
-                server: "${node}".into(),
-                drain_timeout: DurationMs::from_secs(60),
-                on_timeout: OnTimeout::Fail,
-                min_up: 2,
-            });
-        }
-        self.fleet.world.declare(declared);
-        self.fleet.bring_up(name);
-        self.fleet.world.hush();
     }
 
     fn spare(&mut self, name: &str, count: u32) {
@@ -173,8 +124,11 @@ impl Run {
             "amnesia" => drop(mischief.amnesia.insert(node(name))),
             "well" => drop(mischief.sick.remove(&node(name))),
             "full" => drop(mischief.full.insert(node(name))),
+            "roomy" => drop(mischief.full.remove(&node(name))),
             "strict" => drop(mischief.strict.insert(node(name))),
             "lenient" => drop(mischief.strict.remove(&node(name))),
+            "broken" => drop(mischief.broken.insert(node(name))),
+            "mended" => drop(mischief.broken.remove(&node(name))),
             "stuck" => drop(mischief.stuck.insert(node(name))),
             _ => panic!("unknown mischief: {what}"),
         }
@@ -228,6 +182,7 @@ impl Run {
         request.gate_deadline = Some(DurationMs::from_secs(20));
         request.deadline = option("deadline=").map(|s: u32| DurationMs::from_secs(s.into()));
         advance(&mut request, rest);
+        crate::hooks::choose(&mut request, rest);
         let world = &mut self.fleet.world;
         let mut minted = world.minted;
         let made = plan(&world.state, &world.obs, &request, world.now, &mut || {
@@ -310,70 +265,9 @@ impl Run {
     }
 
     /// `freeze NAME [node=…] [service=…] [from=5s] [until=20s]`, times from now.
-    fn freeze(&mut self, name: &str, options: &[&str]) {
-        let option = |name: &str| options.iter().find_map(|word| word.strip_prefix(name));
-        let now = self.fleet.world.now;
-        let spec = FreezeSpec {
-            name: FreezeName::new(name).unwrap(),
-            selector: option("node=").map(Selector::node),
-            services: option("service=").map(|s| WorkloadName::new(s).unwrap()).into_iter().collect(),
-            reason: "the books are closed".into(),
-            starts: option("from=").map(|span| now.plus(seconds(span))),
-            ends: option("until=").map(|span| now.plus(seconds(span))),
-        };
-        let command = CalendarCommand::ApplyFreeze { spec, expect: None };
-        let answer = self.fleet.world.user(Command::Calendar(Box::new(command)));
-        self.refused(&answer);
-    }
-
     /// Deletes a freeze or a window.
-    fn lift(&mut self, verb: &str, name: &str) {
-        let command = if verb == "thaw" {
-            CalendarCommand::DeleteFreeze { name: FreezeName::new(name).unwrap(), expect: None }
-        } else {
-            CalendarCommand::DeleteWindow { name: WindowName::new(name).unwrap(), expect: None }
-        };
-        let answer = self.fleet.world.user(Command::Calendar(Box::new(command)));
-        self.refused(&answer);
-    }
-
     /// `window NAME [node=…] [service=…] [opens=5s,200s] [for=60s] [announce=120s,60s]`: times from now; without `opens` nothing
     /// is known of its openings.
-    fn window(&mut self, name: &str, options: &[&str]) {
-        let option = |name: &str| options.iter().find_map(|word| word.strip_prefix(name));
-        let list = |name: &str| option(name).map(|text| text.split(',').map(seconds).collect::<Vec<_>>());
-        let now = self.fleet.world.now;
-        let duration = option("for=").map_or(DurationMs::from_secs(60), seconds);
-        let name = WindowName::new(name).unwrap();
-        let spec = WindowSpec {
-            name: name.clone(),
-            selector: option("node=").map(Selector::node),
-            services: option("service=").map(|s| WorkloadName::new(s).unwrap()).into_iter().collect(),
-            zone: ZoneName::new("UTC").unwrap(),
-            when: Recurrence::Cron { expr: "0 22 * * *".into() },
-            duration,
-            owner: String::new(),
-            announce: list("announce=").unwrap_or_default(),
-            reason: "agreed with the exchange".into(),
-        };
-        let command = CalendarCommand::ApplyWindow { spec, expect: None };
-        let answer = self.fleet.world.user(Command::Calendar(Box::new(command)));
-        self.refused(&answer);
-        let Some(opens) = list("opens=") else { return };
-        let opening = |after: DurationMs| {
-            let start = now.plus(after);
-            Occurrence { start, end: start.plus(duration) }
-        };
-        let command = CalendarCommand::SetOpenings {
-            revision: self.fleet.world.state.windows[&name].revision,
-            name,
-            until: now.plus(DurationMs::from_secs(60 * 86_400)),
-            openings: opens.into_iter().map(opening).collect(),
-        };
-        let answer = self.fleet.world.system(Command::Calendar(Box::new(command)));
-        self.refused(&answer);
-    }
-
     fn show(&mut self, id: &str) {
         let operation = self.fleet.world.state.operations[&OperationId::new(id).unwrap()].clone();
         let counted = operation.active.at(self.fleet.world.now);
@@ -453,6 +347,9 @@ fn change(words: &[&str]) -> Change {
     }
     if words.contains(&"undo") {
         return Change::Undo;
+    }
+    if let Some(hook) = words.iter().find_map(|w| w.strip_prefix("run=")) {
+        return Change::Run { hook: HookName::new(hook).unwrap() };
     }
     match words.iter().find_map(|w| w.strip_prefix("release=")) {
         Some(version) => Change::Release(Box::new(release(version))),

@@ -246,6 +246,7 @@ pub(crate) fn spec(name: &str) -> ServiceSpec {
         install: None,
         traffic: None,
         configs: Vec::new(),
+        migrate: None,
         log_rotation: None,
         vars: BTreeMap::new(),
         labels: BTreeMap::new(),

@@ -116,7 +116,8 @@ async fn somebody_else_lets_it_begin_and_nobody_their_own() {
         let refused = problem(&admin.approve_operation(bad).await.unwrap_err());
         assert!(refused.what.starts_with("bad_field:plan_hash: "), "{}", refused.what);
     }
-    let silent = v1::ApproveOperationRequest { options: options("q-5"), ..approve(&approval, "q-5") };
+    let silent = Some(v1::ChangeOptions { reason: String::new(), ..why("q-5").unwrap() });
+    let silent = v1::ApproveOperationRequest { options: silent, ..approve(&approval, "q-5") };
     assert_eq!(problem(&admin.approve_operation(silent).await.unwrap_err()).exit_code(), 2);
     let tried = Some(v1::ChangeOptions { validate_only: true, ..why("q-6").unwrap() });
     let tried = v1::ApproveOperationRequest { options: tried, ..approve(&approval, "q-6") };

@@ -205,8 +205,8 @@ async fn other_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
         zone: "UTC".into(),
         when: Some(v1::schedule_spec::When::Cron("0 22 * * 6".into())),
         work: Some(v1::WorkSpec {
-            kind: Some(v1::work_spec::Kind::Rotate(v1::RotateAllSpec {
-                service: "ledger".into(),
+            kind: Some(v1::work_spec::Kind::Rolling(v1::RollingSpec {
+                group: "ledger".into(),
                 ..Default::default()
             })),
             max_failures: 0,

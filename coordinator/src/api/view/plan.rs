@@ -30,10 +30,8 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
     } = plan;
     // What stands around an action is no change of its own, and a host that is only given an artifact is not changed by that.
     let around = |kind| {
-        matches!(
-            kind,
-            StepKind::Gate | StepKind::Stage | StepKind::Drain | StepKind::Restore | StepKind::Confirm
-        )
+        let lane = matches!(kind, StepKind::Gate | StepKind::Stage | StepKind::Drain | StepKind::Restore);
+        lane || matches!(kind, StepKind::Confirm | StepKind::RunOnce)
     };
     let actions = waves.iter().flat_map(|w| &w.steps).filter(|s| !around(s.kind));
     let mut notes = warnings.clone();

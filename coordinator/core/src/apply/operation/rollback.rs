@@ -30,8 +30,12 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
     }
     let odd = plan.steps().filter_map(|(_, s)| Some((s, s.undo.as_ref()?))).any(|(s, undo)| {
         let service = s.action.as_ref().and_then(|action| action.service());
-        let reverts = matches!(undo.kind(), ActionKind::ArtifactRevert | ActionKind::ConfigRevert);
-        s.kind != StepKind::Activate || !reverts || undo.service() != service
+        let fits = matches!(
+            (s.kind, undo.kind()),
+            (StepKind::Activate, ActionKind::ArtifactRevert | ActionKind::ConfigRevert)
+                | (StepKind::RunOnce, ActionKind::ExecRun)
+        );
+        !fits || undo.service() != service
     });
     if odd {
         return Err(validate::bad("waves: what takes a step back does not belong to it"));
@@ -105,7 +109,8 @@ pub(super) fn begin(state: &mut State, id: &OperationId) {
                 gate.probes.iter_mut().for_each(|probe| probe.baseline = None);
             }
             if step.undo.is_some() {
-                Step { kind: StepKind::Revert, action: step.undo.clone(), ..back }
+                let kind = if step.kind == StepKind::RunOnce { StepKind::Hook } else { StepKind::Revert };
+                Step { kind, action: step.undo.clone(), ..back }
             } else {
                 back
             }

@@ -1,5 +1,7 @@
 //! Operations that advance by waves, and one that is taken back.
 
+use quorate_model::{MigrateSpec, MigrateWhen, MigrationChoice};
+
 use super::*;
 
 /// A canary that is looked at and promoted, and a wave after it that turns bad.
@@ -131,4 +133,41 @@ pub(super) fn unknown(log: &mut Log) {
     log.operation(OperationCommand::Start { id: id.clone(), plan });
     log.operation(OperationCommand::DeadlinePassed { id: id.clone() });
     log.operation(OperationCommand::Settle { id, state: OperationState::Failed });
+}
+
+/// A release whose hook is run once, and upkeep after it.
+pub(super) fn migrated(log: &mut Log) {
+    let hook = |name: &str| HookName::new(name).unwrap();
+    let mut declared = log.state.services[&service("ledger")].spec.clone();
+    declared.migrate = Some(MigrateSpec {
+        hook: hook("migrate"),
+        timeout: DurationMs::from_secs(30),
+        when: MigrateWhen::Before,
+        undo: Some(hook("migrate-back")),
+    });
+    log.user(Command::Declared(Box::new(DeclaredCommand::ApplyService { spec: declared, expect: None })));
+    let change = Change::Release(Box::new(release("1.3.0")));
+    let goal = Goal::Rollout { group: group("ledger"), change };
+    let request = PlanRequest { migration: MigrationChoice::Again, ..PlanRequest::new(goal, admin()) };
+    let plan = log.plan_of(800, &request);
+    let id = operation_id("r-8");
+    log.operation(OperationCommand::Start { id: id.clone(), plan });
+    let staged = log.state.operations[&id].steps.iter().filter(|s| s.wave == 0).count();
+    for step in 0..u32::try_from(staged).unwrap() {
+        log.act(&id, step, &format!("x-t{step}"));
+    }
+    let once = u32::try_from(staged).unwrap();
+    log.act(&id, once, "x-m");
+    log.pass(&id, once + 1);
+    log.operation(OperationCommand::Cancel { id: id.clone() });
+    log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
+    let change = Change::Run { hook: hook("compact") };
+    let goal = Goal::Rollout { group: group("ledger"), change };
+    let plan = log.plan_of(700, &PlanRequest::new(goal, admin()));
+    let id = operation_id("r-7");
+    log.operation(OperationCommand::Start { id: id.clone(), plan });
+    log.act(&id, 0, "x-u");
+    log.pass(&id, 1);
+    log.operation(OperationCommand::Cancel { id: id.clone() });
+    log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
 }

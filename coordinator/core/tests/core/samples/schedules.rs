@@ -20,9 +20,13 @@ pub(super) fn scheduled(log: &mut Log) {
     let goal = Goal::Rollout { group: group("ledger"), change: Change::Restart };
     let work = PlanRequest::new(goal, Principal::Schedule { name: name.clone() });
     let command = |command| Command::Schedule(Box::new(command));
-    log.user(command(ScheduleCommand::Apply { spec, work: work.clone(), expect: Some(Revision(0)) }));
-    let plan = Box::new(log.plan_of(600, &work));
-    let (due, first) = (log.now(), operation_id("r-6"));
+    log.user(command(ScheduleCommand::Apply {
+        spec,
+        work: Box::new(work.clone()),
+        expect: Some(Revision(0)),
+    }));
+    let plan = Box::new(log.plan_of(900, &work));
+    let (due, first) = (log.now(), operation_id("r-9"));
     let start = Some(Attempt::Start { id: first.clone(), plan });
     let refusal = quorate_model::Refusal::new(Reason::Freeze, "everything is frozen");
     let fires = [(due, 0, start), (log.now().plus(DurationMs(1_000)), 2, None)];
@@ -54,5 +58,5 @@ pub(super) fn scheduled(log: &mut Log) {
     };
     let goal = Goal::Rotate { service: service("ledger"), nodes: Selector::node("node1") };
     let work = PlanRequest::new(goal, Principal::Schedule { name });
-    log.user(command(ScheduleCommand::Apply { spec, work, expect: None }));
+    log.user(command(ScheduleCommand::Apply { spec, work: Box::new(work), expect: None }));
 }
