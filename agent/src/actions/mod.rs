@@ -13,6 +13,7 @@ mod diagnose;
 mod error;
 mod job;
 mod ports;
+mod preflight;
 mod release;
 mod rotate;
 mod service;
@@ -28,6 +29,7 @@ pub use context::{
 pub use error::{ActionError, PortError};
 pub(crate) use ports::host_driver;
 pub use ports::{HostClock, HostFacts, HostPrograms, HostServices};
+pub(crate) use preflight::{REACHED, Reached};
 use quorate_model::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
 pub use traffic::Balancers;
 
@@ -110,6 +112,11 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
             "service, traffic",
             "Put a healthy instance back into its load balancer and wait until it serves there.",
         ),
+        ActionKind::HostPreflight => (
+            RiskClass::Read,
+            "service, preflight (what it requires, free space, memory, clock), the action that follows, release",
+            "Look at all that the work on an instance needs, and change nothing.",
+        ),
         ActionKind::HostFacts => (RiskClass::Read, "nothing", "Facts about the host."),
         ActionKind::HostDiagnose => (RiskClass::Read, "nothing", "Walk the host and tell what looks wrong."),
     };
@@ -155,6 +162,7 @@ pub async fn finish(context: &ActionContext, spec: &ActionSpec) -> Result<Action
         | ActionSpec::ArtifactStage { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
+        | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => Err(ActionError::Unsupported(spec.kind())),
     }
@@ -186,6 +194,9 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         }
         ActionSpec::TrafficRestore { service, traffic } => {
             traffic::exec::restore(context, service, traffic).await
+        }
+        ActionSpec::HostPreflight { service, preflight, ahead_of: _, release, backup } => {
+            preflight::exec::look(context, service, preflight, release.as_ref(), *backup).await
         }
         ActionSpec::HostFacts => diagnose::exec::facts(context).await,
         ActionSpec::HostDiagnose => diagnose::exec::diagnose(context).await,

@@ -54,6 +54,7 @@ pub(super) const fn verb(action: &ActionSpec) -> Option<Verb> {
         | ActionSpec::ArtifactRevert { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
+        | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,
     }
@@ -88,7 +89,10 @@ pub(super) fn resume(action: &ActionSpec, found: Option<Recovered>, late: bool) 
         ActionSpec::LogRotate { .. } => {
             Resume::Unknown("the helper ended while logs were rotated; nothing of them is lost")
         }
-        ActionSpec::ServiceStatus { .. } | ActionSpec::HostFacts | ActionSpec::HostDiagnose => Resume::Run,
+        ActionSpec::ServiceStatus { .. }
+        | ActionSpec::HostPreflight { .. }
+        | ActionSpec::HostFacts
+        | ActionSpec::HostDiagnose => Resume::Run,
     }
 }
 

@@ -27,13 +27,13 @@ pub enum RolloutCommand {
     },
     /// Starts a rolling change
     #[command(
-        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start ledger --release 1.9.2 --artifact 5f3a… --canary 1 --promotion canary --on-failure rollback\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --backup ledger --all --wait"
+        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start ledger --release 1.9.2 --artifact 5f3a… --canary 1 --promotion canary --on-failure rollback --backup-first\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --backup ledger --all --wait"
     )]
     Start {
         #[command(flatten)]
         what: What,
         /// A stored plan; refused when what it touches has moved
-        #[arg(long, value_name = "ID", conflicts_with_all = ["restart", "reload", "backup", "rotate", "file", "group", "canary", "ramp", "hold", "promotion", "on_failure"])]
+        #[arg(long, value_name = "ID", conflicts_with_all = ["restart", "reload", "backup", "rotate", "file", "group", "canary", "ramp", "hold", "promotion", "on_failure", "backup_first"])]
         plan: Option<String>,
         #[command(flatten)]
         change: Change,
@@ -193,11 +193,14 @@ pub struct Advance {
     /// What happens when more has failed than is tolerated
     #[arg(long, value_enum, default_value_t)]
     on_failure: OnFailure,
+    /// Stores a copy of each instance before it is disturbed
+    #[arg(long)]
+    backup_first: bool,
 }
 
 impl Advance {
     fn waves(&self) -> Result<Option<v1::WavePolicy>, Failure> {
-        let Self { canary, ramp, hold, promotion, on_failure: _ } = self;
+        let Self { canary, ramp, hold, promotion, on_failure: _, backup_first: _ } = self;
         let promotion = match promotion {
             Promotion::Automatic => v1::Promotion::Automatic,
             Promotion::Canary => v1::Promotion::Canary,
@@ -226,7 +229,7 @@ impl Advance {
         if *self == Self::default() {
             return Ok(());
         }
-        let flags = "--canary, --ramp, --hold, --promotion and --on-failure";
+        let flags = "--canary, --ramp, --hold, --promotion, --on-failure and --backup-first";
         Err(Failure::usage(format!("{flags} go with --release, --restart and --reload"))
             .with_hint("in a file they stand under rolling: waves: and onFailure:"))
     }
@@ -269,6 +272,7 @@ impl What {
             gate_timeout: run::read_gate_timeout(self.gate_timeout)?,
             waves: self.advance.waves()?,
             on_failure: self.advance.on_failure().into(),
+            backup_first: self.advance.backup_first,
             ..v1::RollingSpec::default()
         };
         Ok(v1::WorkSpec { kind: Some(Kind::Rolling(rolling)), max_failures: 0 })
@@ -291,6 +295,7 @@ fn undo_spec(group: &str, advance: &Advance) -> Result<v1::WorkSpec, Failure> {
         kind: v1::RollingKind::Undo.into(),
         waves: advance.waves()?,
         on_failure: advance.on_failure().into(),
+        backup_first: advance.backup_first,
         ..v1::RollingSpec::default()
     };
     Ok(v1::WorkSpec { kind: Some(Kind::Rolling(rolling)), max_failures: 0 })
@@ -403,6 +408,7 @@ mod tests {
         assert_eq!((waves.canary, waves.promotion()), (1, v1::Promotion::Canary));
         assert_eq!(waves.ramp, ["1", "5", "20%"]);
         assert_eq!(waves.hold.map(|hold| hold.seconds), Some(600));
+        assert!(!read.backup_first && rolling("plan --restart ledger --backup-first").backup_first);
         let undo = rolling("undo ledger --canary 2");
         assert_eq!((undo.kind(), undo.waves.map(|w| w.canary)), (v1::RollingKind::Undo, Some(2)));
     }

@@ -152,6 +152,7 @@ pub(super) fn service(layout: &Layout, fleet: &Fleet) -> ServiceSpec {
             })),
         }),
         traffic: None,
+        preflight: None,
         log_rotation: Some(LogRotation {
             paths: vec!["${log}".to_owned()],
             size_bytes: 1024 * 1024,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::backup::{BackupPolicy, BackupReceipt, LogRotation};
 use crate::id::{BackupId, ServiceName};
 use crate::node::Facts;
+use crate::preflight::PreflightSpec;
 use crate::release::{Install, Release, ReleaseReceipt};
 use crate::service::UnitStatus;
 use crate::time::DurationMs;
@@ -44,6 +45,8 @@ words! {
         TrafficDrain = "traffic.drain",
         /// Put an instance back into its load balancer.
         TrafficRestore = "traffic.restore",
+        /// Whether a host is ready for the work on an instance.
+        HostPreflight = "host.preflight",
         /// Facts about the host.
         HostFacts = "host.facts",
         /// Findings about the host.
@@ -157,6 +160,21 @@ pub enum ActionSpec {
         /// Where and how.
         traffic: TrafficSpec,
     },
+    /// `host.preflight`: looks at all that the work on an instance needs, and changes nothing.
+    HostPreflight {
+        /// Which instance.
+        service: ServiceName,
+        /// What is looked at.
+        preflight: PreflightSpec,
+        /// The action that it goes ahead of: the host must allow it.
+        ahead_of: ActionKind,
+        /// What is put to use then, if something is: it needs room.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<Release>,
+        /// A copy is stored before: its folder needs room.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        backup: bool,
+    },
     /// `host.facts`.
     HostFacts,
     /// `host.diagnose`.
@@ -184,6 +202,7 @@ impl ActionSpec {
             Self::ArtifactRevert { .. } => ActionKind::ArtifactRevert,
             Self::TrafficDrain { .. } => ActionKind::TrafficDrain,
             Self::TrafficRestore { .. } => ActionKind::TrafficRestore,
+            Self::HostPreflight { .. } => ActionKind::HostPreflight,
             Self::HostFacts => ActionKind::HostFacts,
             Self::HostDiagnose => ActionKind::HostDiagnose,
         }
@@ -204,7 +223,8 @@ impl ActionSpec {
             | Self::ArtifactActivate { service, .. }
             | Self::ArtifactRevert { service, .. }
             | Self::TrafficDrain { service, .. }
-            | Self::TrafficRestore { service, .. } => Some(service),
+            | Self::TrafficRestore { service, .. }
+            | Self::HostPreflight { service, .. } => Some(service),
             Self::BackupVerify { .. } | Self::HostFacts | Self::HostDiagnose => None,
         }
     }
@@ -216,6 +236,7 @@ impl ActionSpec {
             Self::ArtifactStage { release, .. }
             | Self::ArtifactActivate { release, .. }
             | Self::ArtifactRevert { release, .. } => Some(release),
+            Self::HostPreflight { release, .. } => release.as_ref(),
             Self::ServiceStatus { .. }
             | Self::ServiceStart { .. }
             | Self::ServiceStop { .. }
@@ -235,7 +256,10 @@ impl ActionSpec {
     #[must_use]
     pub const fn risk(&self) -> RiskClass {
         match self {
-            Self::ServiceStatus { .. } | Self::HostFacts | Self::HostDiagnose => RiskClass::Read,
+            Self::ServiceStatus { .. }
+            | Self::HostPreflight { .. }
+            | Self::HostFacts
+            | Self::HostDiagnose => RiskClass::Read,
             Self::ServiceStart { .. } | Self::BackupVerify { .. } | Self::ArtifactStage { .. } => {
                 RiskClass::Safe
             }
@@ -318,7 +342,7 @@ pub struct ActionOutcome {
     /// For `host.facts`.
     #[serde(default)]
     pub facts: Option<Facts>,
-    /// For `host.diagnose`.
+    /// For `host.diagnose`, and every check of `host.preflight`.
     #[serde(default)]
     pub findings: Vec<Finding>,
 }

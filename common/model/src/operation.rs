@@ -109,6 +109,8 @@ words! {
         Drain = "DRAIN",
         /// `traffic.restore`.
         Restore = "RESTORE",
+        /// `host.preflight`.
+        Preflight = "PREFLIGHT",
         /// A condition that must hold before the next step.
         Gate = "GATE",
     }

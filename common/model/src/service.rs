@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backup::{BackupPolicy, LogRotation};
 use crate::id::{NodeName, ServiceName};
+use crate::preflight::PreflightSpec;
 use crate::probe::ProbeSpec;
 use crate::release::Install;
 use crate::selector::Selector;
@@ -92,6 +93,9 @@ pub struct ServiceSpec {
     /// How an instance is taken out of its load balancer while it is worked on; none when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<TrafficSpec>,
+    /// What is looked at on a host before its instance is restarted, reloaded or changed; none when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preflight: Option<PreflightSpec>,
     /// Variables per node for `${…}` in probes, for example its port.
     #[serde(default)]
     pub vars: BTreeMap<NodeName, BTreeMap<String, String>>,

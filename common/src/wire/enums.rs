@@ -71,7 +71,7 @@ pairs! {
     /// What a step does.
     read_step_kind / write_step_kind: StepKind = v1::StepKind {
         Status, Start, Stop, Restart, Reload, Backup, Verify, Rotate, Facts, Diagnose, Gate, Stage,
-        Activate, Revert, Drain, Restore,
+        Activate, Revert, Drain, Restore, Preflight,
     }
     /// Which waves wait for a person.
     read_promotion / write_promotion: Promotion = v1::Promotion { Automatic, Canary, Every }

@@ -16,6 +16,7 @@ pub mod invalid;
 pub mod limits;
 pub mod number;
 pub mod outcome;
+pub mod preflight;
 pub mod probe;
 pub mod release;
 pub mod rollout;

@@ -9,7 +9,7 @@ use super::invalid::{at_most, each};
 use super::limits::{PROBES_MAX, SPEC_TEXT_MAX_BYTES, VARS_MAX, VARS_NODES_MAX};
 use super::text::{read_label_key, read_labels, read_name, read_text};
 use super::time::{read_duration_or, write_duration};
-use super::{Invalid, backup, probe, release, selector, traffic as balanced};
+use super::{Invalid, backup, preflight as flight, probe, release, selector, traffic as balanced};
 use crate::expression::{Expression, Field, Wrong, place_of};
 
 /// Deadline of a stop when the message says none (proto).
@@ -35,6 +35,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         labels,
         install,
         traffic,
+        preflight,
     } = message;
     let probes = each("probes", probes, PROBES_MAX, probe::read_probe)?;
     let mut names = BTreeSet::new();
@@ -58,6 +59,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         labels: read_labels("labels", labels)?,
         install: install.map(release::read_install).transpose().map_err(|i| i.within("install"))?,
         traffic: traffic.map(balanced::read_traffic).transpose().map_err(|i| i.within("traffic"))?,
+        preflight: preflight.map(flight::read_preflight).transpose().map_err(|i| i.within("preflight"))?,
     })
 }
 
@@ -119,10 +121,7 @@ pub fn read_driver(driver: Option<v1::Driver>) -> Result<Driver, Invalid> {
     match driver.and_then(|v1::Driver { kind }| kind) {
         None => Err(Invalid::missing("driver")),
         Some(Kind::SystemdUnit(unit)) if is_unit(&unit) => Ok(Driver::Systemd { unit }),
-        Some(Kind::SystemdUnit(_)) => Err(Invalid::new(
-            "driver.systemd_unit",
-            "it must be a unit name that ends in .service, .timer or .socket",
-        )),
+        Some(Kind::SystemdUnit(_)) => Err(Invalid::new("driver.systemd_unit", NO_UNIT)),
         Some(Kind::Process(name)) => {
             let name: quorate_model::ServiceName = read_name("driver.process", name)?;
             Ok(Driver::Process { name: name.into() })
@@ -130,8 +129,11 @@ pub fn read_driver(driver: Option<v1::Driver>) -> Result<Driver, Invalid> {
     }
 }
 
+/// What is said of a text that is no unit's name.
+pub(super) const NO_UNIT: &str = "it must be a unit name that ends in .service, .timer or .socket";
+
 /// I-30: `^[A-Za-z0-9:_.@-]{1,255}\.(service|timer|socket)$`, no leading `-`.
-fn is_unit(unit: &str) -> bool {
+pub(super) fn is_unit(unit: &str) -> bool {
     let stem = [".service", ".timer", ".socket"].iter().find_map(|end| unit.strip_suffix(end));
     stem.is_some_and(|stem| {
         (1..=240).contains(&stem.len())
@@ -177,6 +179,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         labels,
         install,
         traffic,
+        preflight,
     } = spec;
     v1::ServiceSpec {
         name: name.as_str().to_owned(),
@@ -194,6 +197,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         labels: labels.clone(),
         install: install.as_ref().map(release::write_install),
         traffic: traffic.as_ref().map(balanced::write_traffic),
+        preflight: preflight.as_ref().map(flight::write_preflight),
     }
 }
 

@@ -43,6 +43,9 @@ const fn about(kind: ActionKind) -> (RiskClass, &'static str) {
         ActionKind::TrafficRestore => {
             (RiskClass::Disruptive, "Put an instance back into its load balancer once it is fit to serve.")
         }
+        ActionKind::HostPreflight => {
+            (RiskClass::Read, "Look at all that the work on an instance needs, before it begins.")
+        }
         ActionKind::HostFacts => (RiskClass::Read, "Facts about the host."),
         ActionKind::HostDiagnose => (RiskClass::Read, "Findings about the host."),
     }

@@ -158,6 +158,7 @@ pub const fn code(reason: Reason) -> Code {
         | Reason::BalancerUnreadable
         | Reason::NotDrained
         | Reason::NotFit
+        | Reason::PreflightFailed
         | Reason::MembershipBusy => Code::FailedPrecondition,
         Reason::LowSpace | Reason::LimitReached | Reason::RateLimited => Code::ResourceExhausted,
         Reason::InvalidArgument | Reason::EmptySelector | Reason::MalformedMessage => Code::InvalidArgument,

@@ -80,6 +80,7 @@ fn read_rolling(
         artifact,
         waves,
         on_failure,
+        backup_first,
     } = rolling;
     let kind =
         v1::RollingKind::try_from(kind).map_err(|_| Invalid::new("kind", "it is not one of its values"))?;
@@ -109,6 +110,7 @@ fn read_rolling(
     request.gate_deadline = read_gate(gate_timeout)?;
     request.waves = read_waves(waves).map_err(|i| i.within("waves"))?;
     request.on_failure = read_policy(on_failure)?;
+    request.backup_first = backup_first;
     Ok(request)
 }
 
@@ -166,6 +168,12 @@ fn read_run(run: v1::RunSpec) -> Result<(Goal, u32), Invalid> {
         ActionKind::BackupCreate | ActionKind::BackupVerify | ActionKind::LogRotate => {
             return Err(Invalid::new("action", "it has its own kind of work: backup, verify_backup, rotate"));
         }
+        ActionKind::HostPreflight => {
+            return Err(Invalid::new(
+                "action",
+                "it goes ahead of the work on a service that declares preflight",
+            ));
+        }
         ActionKind::TrafficDrain | ActionKind::TrafficRestore => {
             return Err(Invalid::new("action", "it is part of the work on a service that declares traffic"));
         }
@@ -196,6 +204,7 @@ fn write_rolling(request: &PlanRequest, group: &GroupName, change: &Change) -> v
         artifact: release.map(|r| r.artifact.as_str().to_owned()).unwrap_or_default(),
         waves: write_waves(&request.waves),
         on_failure: write_policy(request.on_failure) as i32,
+        backup_first: request.backup_first,
     }
 }
 
@@ -210,6 +219,7 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
         deadline: _,
         waves: _,
         on_failure: _,
+        backup_first: _,
         principal: _,
         reason: _,
     } = request;
@@ -321,6 +331,7 @@ mod tests {
             group: "ledger".into(),
             kind: v1::RollingKind::Undo as i32,
             on_failure: v1::OnFailure::Pause as i32,
+            backup_first: true,
             ..Default::default()
         };
         for kind in [

@@ -33,6 +33,7 @@ fn spec() -> ServiceSpec {
         backup: None,
         install: None,
         traffic: None,
+        preflight: None,
         log_rotation: None,
         vars: Default::default(),
         labels: Default::default(),

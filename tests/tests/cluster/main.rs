@@ -19,6 +19,7 @@ mod crashes;
 mod files;
 mod gates;
 mod identity;
+mod ready;
 mod refusals;
 mod restart;
 mod shapes;
@@ -68,6 +69,8 @@ const TESTS: &[Test] = &[
     ("transport::strangers_and_expired_are_refused", transport::strangers_and_expired_are_refused),
     ("identity::an_agent_speaks_for_itself_only", identity::an_agent_speaks_for_itself_only),
     ("identity::a_token_works_once", identity::a_token_works_once),
+    ("ready::a_host_that_is_not_ready_is_left_alone", ready::a_host_that_is_not_ready_is_left_alone),
+    ("ready::a_copy_comes_before_a_restart", ready::a_copy_comes_before_a_restart),
     ("traffic::a_restart_drops_no_request", traffic::a_restart_drops_no_request),
     ("shapes::a_fleet_of_one_is_ready_too", shapes::a_fleet_of_one_is_ready_too),
     ("shapes::audit_is_unbroken", shapes::audit_is_unbroken),

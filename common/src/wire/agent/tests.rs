@@ -11,7 +11,8 @@ use quorate_model::session::{
 use quorate_model::{
     ActionKind, ActionOutcome, ActionSpec, BackupId, BalancerName, ClusterId, Driver, DurationMs, Epoch,
     ExecutionId, ExecutionState, HookName, InstanceId, InstanceRole, NodeName, ObligationId, ObligationState,
-    OnTimeout, OperationId, ProbeKind, ProbeName, ProbeSpec, Reason, ServiceName, Timestamp, TrafficSpec,
+    OnTimeout, OperationId, PreflightSpec, ProbeKind, ProbeName, ProbeSpec, Reason, ServiceName, Timestamp,
+    TrafficSpec,
 };
 use quorate_proto::agent::v1 as proto;
 
@@ -58,6 +59,13 @@ fn actions() -> Vec<ActionSpec> {
         min_up: 2,
     };
     vec![
+        ActionSpec::HostPreflight {
+            service: service(),
+            preflight: PreflightSpec::default(),
+            ahead_of: ActionKind::ServiceRestart,
+            release: None,
+            backup: true,
+        },
         ActionSpec::TrafficRestore { service: service(), traffic: traffic.clone() },
         ActionSpec::TrafficDrain { service: service(), traffic, restore_within: DurationMs(600_000) },
         ActionSpec::ServiceStatus { service: service() },

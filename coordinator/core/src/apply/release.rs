@@ -35,6 +35,7 @@ pub(super) fn ended(
             | ActionSpec::ArtifactStage { .. }
             | ActionSpec::TrafficDrain { .. }
             | ActionSpec::TrafficRestore { .. }
+            | ActionSpec::HostPreflight { .. }
             | ActionSpec::HostFacts
             | ActionSpec::HostDiagnose,
             _,
@@ -96,6 +97,7 @@ fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Relea
         | ActionSpec::ArtifactRevert { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
+        | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,
     })

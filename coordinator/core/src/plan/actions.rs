@@ -35,12 +35,13 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
         StepKind::Rotate => ROTATE_DEADLINE,
         StepKind::Stage => STAGE_DEADLINE,
         StepKind::Activate | StepKind::Revert => stop.plus(start).plus(INSTALL_DEADLINE).plus(SERVICE_SLACK),
-        // A drain and its way back stand around an action and bring their own time.
+        // A look before, a drain and its way back stand around an action and bring their own time.
         StepKind::Status
         | StepKind::Facts
         | StepKind::Diagnose
         | StepKind::Drain
         | StepKind::Restore
+        | StepKind::Preflight
         | StepKind::Gate => LOOK_DEADLINE,
     }
 }
@@ -60,6 +61,7 @@ fn is_gated(kind: StepKind, disruptive: bool) -> bool {
         | StepKind::Diagnose
         | StepKind::Drain
         | StepKind::Restore
+        | StepKind::Preflight
         | StepKind::Gate => false,
     }
 }

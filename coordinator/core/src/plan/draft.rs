@@ -11,7 +11,7 @@ use quorate_model::{
 };
 
 use super::targets::{Job, Target};
-use super::{PARALLEL_DEFAULT, actions, order, releases, traffic, waves};
+use super::{PARALLEL_DEFAULT, actions, copies, order, preflight, releases, traffic, waves};
 use crate::apply::step::doing;
 use crate::observations::Observations;
 use crate::safety::availability::{Availability, availability};
@@ -281,7 +281,7 @@ impl<'a> Draft<'a> {
         let mutes = job.targets.iter().all(|t| t.action.risk() == RiskClass::Read);
         if !disruptive && (mutes || !gated(self.state, self.request, job)) {
             // Nothing is disturbed: one wave, as many lanes at once as asked for.
-            self.wave(job.targets.iter(), &stands, "", &mut 0);
+            self.wave(job, job.targets.iter(), &stands, "", &mut 0);
             return Ok(());
         }
         self.warnings.extend(waves::narrowed(&self.request.waves, members, self.parallel));
@@ -296,7 +296,7 @@ impl<'a> Draft<'a> {
         let width = usize::try_from(self.parallel).unwrap_or(1).max(1);
         let first = self.waves.len();
         for chunk in out.chunks(width) {
-            self.wave(chunk.iter().copied(), &stands, "already out", &mut stopped);
+            self.wave(job, chunk.iter().copied(), &stands, "already out", &mut stopped);
         }
         self.canary_first(job, &mut up);
         let mut rest = up.as_slice();
@@ -305,7 +305,7 @@ impl<'a> Draft<'a> {
             rest = later;
             let leader = disruptive && chunk.iter().any(|t| self.leads(job, &t.node));
             let label = if leader && cut.label.is_empty() { "leader" } else { cut.label };
-            self.wave(chunk.iter().copied(), &stands, label, &mut stopped);
+            self.wave(job, chunk.iter().copied(), &stands, label, &mut stopped);
         }
         self.between(first);
         Ok(())
@@ -366,11 +366,13 @@ impl<'a> Draft<'a> {
 
     fn wave<'t>(
         &mut self,
+        job: &Job,
         targets: impl Iterator<Item = &'t Target> + Clone,
         stands: &[Stand<'_>],
         label: &str,
         stopped: &mut u32,
     ) {
+        let copies = &job.copies;
         let mut steps = Vec::new();
         for target in targets.clone() {
             let mut step = actions::action(self.state, self.request, target);
@@ -378,6 +380,8 @@ impl<'a> Draft<'a> {
                 step.quorum =
                     stands.iter().filter_map(|s| line(s, target, targets.clone(), *stopped)).collect();
             }
+            steps.extend(preflight::step(self.state, self.request, target));
+            steps.extend(copies::step(self.state, self.request, target, copies));
             steps.extend(traffic::drain(self.state, self.request, target));
             steps.push(step);
             steps.extend(actions::gate(self.state, self.request, target));

@@ -32,6 +32,7 @@ const fn is_drained(kind: StepKind) -> bool {
         | StepKind::Diagnose
         | StepKind::Drain
         | StepKind::Restore
+        | StepKind::Preflight
         | StepKind::Gate => false,
     }
 }
@@ -52,6 +53,7 @@ const fn is_restored(kind: StepKind) -> bool {
         | StepKind::Diagnose
         | StepKind::Drain
         | StepKind::Restore
+        | StepKind::Preflight
         | StepKind::Gate => false,
     }
 }

@@ -144,6 +144,9 @@ pub struct PlanRequest {
     /// What happens when more has failed than is tolerated; only for rollouts.
     #[serde(default = "abort", skip_serializing_if = "OnFailure::is_default")]
     pub on_failure: OnFailure,
+    /// A copy of each instance is stored before it is disturbed; only for rollouts.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub backup_first: bool,
     /// Who asks.
     pub principal: Principal,
     /// Why, one line.
@@ -168,6 +171,7 @@ impl PlanRequest {
             deadline: None,
             waves: WavePolicy::default(),
             on_failure: OnFailure::Abort,
+            backup_first: false,
             principal,
             reason: String::new(),
         }

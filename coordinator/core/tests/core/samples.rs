@@ -21,12 +21,13 @@ use quorate_model::{
     AccessRole, ActionOutcome, ArtifactSpec, BackupId, ClusterId, ConditionReason, Digest, DurationMs, Epoch,
     ExecutionId, ExecutionState, FreezeName, FreezeSpec, GroupSpec, HookName, Install, InstanceId,
     InstanceReading, InstanceRole, InstanceState, LocalTime, MemberId, MemberName, Millionths, NodeStatus,
-    ObligationId, ObligationState, Occurrence, OnFailure, OperationId, OperationState, Principal, ProbeName,
-    ProbeReading, Promotion, QuorumPolicy, Reason, Recurrence, RequestId, Revision, Selector, Serial, Share,
-    Sync, Timestamp, TokenId, UserName, WavePolicy, WindowName, WindowSpec, WorkloadName, ZoneName,
+    ObligationId, ObligationState, Occurrence, OnFailure, OperationId, OperationState, PreflightSpec,
+    Principal, ProbeName, ProbeReading, Promotion, QuorumPolicy, Reason, Recurrence, RequestId, Required,
+    Revision, Selector, Serial, Share, Sync, Timestamp, TokenId, UserName, WavePolicy, WindowName,
+    WindowSpec, WorkloadName, ZoneName,
 };
 
-use rollouts::{promoted, taken_back};
+use rollouts::{prepared, promoted, taken_back};
 
 use crate::world::{START, admin, group, measured, node, release, service, spec};
 
@@ -174,6 +175,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     unknown(&mut log);
     promoted(&mut log);
     taken_back(&mut log);
+    prepared(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     log.entries

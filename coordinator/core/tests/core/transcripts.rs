@@ -12,8 +12,8 @@ use quorate_core::{Answer, explain};
 use quorate_model::backup::BackupPolicy;
 use quorate_model::{
     BalancerName, DurationMs, FreezeName, FreezeSpec, HookName, Install, Occurrence, OnFailure, OnTimeout,
-    OperationId, Promotion, Recurrence, Refusal, RequestId, Selector, Share, TrafficSpec, WindowName,
-    WindowSpec, WorkloadName, ZoneName,
+    OperationId, PreflightSpec, Promotion, Recurrence, Refusal, RequestId, Selector, Share, TrafficSpec,
+    WindowName, WindowSpec, WorkloadName, ZoneName,
 };
 
 use crate::agents::{Fleet, TICK_MS};
@@ -38,15 +38,20 @@ impl Run {
                     let [errors, _] = measured();
                     declared.probes.push(errors);
                 }
-                if options.contains(&"pausing") {
+                let pausing = options.contains(&"pausing");
+                if pausing || options.contains(&"copied") {
+                    let hook = |name| pausing.then(|| HookName::new(name).unwrap());
                     declared.backup = Some(BackupPolicy {
                         paths: vec!["/var/lib/${service}".into()],
                         exclude: vec![],
-                        pause: Some(HookName::new("pause").unwrap()),
-                        resume: Some(HookName::new("resume").unwrap()),
+                        pause: hook("pause"),
+                        resume: hook("resume"),
                         pause_limit: DurationMs::from_secs(60),
                         level: 3,
                     });
+                }
+                if options.contains(&"checked") {
+                    declared.preflight = Some(PreflightSpec::default());
                 }
                 if options.contains(&"installed") {
                     let (dir, file) = ("/opt/${service}".into(), name.to_string());
@@ -141,6 +146,9 @@ impl Run {
             "quick" => drop(mischief.slow.remove(&node(name))),
             "amnesia" => drop(mischief.amnesia.insert(node(name))),
             "well" => drop(mischief.sick.remove(&node(name))),
+            "unready" => drop(mischief.unready.insert(node(name))),
+            "ready" => drop(mischief.unready.remove(&node(name))),
+            "roomy" => drop(mischief.full.remove(&node(name))),
             "full" => drop(mischief.full.insert(node(name))),
             "strict" => drop(mischief.strict.insert(node(name))),
             "lenient" => drop(mischief.strict.remove(&node(name))),
@@ -196,6 +204,7 @@ impl Run {
         request.max_failures = option("failures=").unwrap_or(0);
         request.gate_deadline = Some(DurationMs::from_secs(20));
         request.deadline = option("deadline=").map(|s: u32| DurationMs::from_secs(s.into()));
+        request.backup_first = rest.contains(&"copies");
         advance(&mut request, rest);
         let world = &mut self.fleet.world;
         let mut minted = world.minted;
@@ -424,10 +433,13 @@ fn verb(word: &str) -> Verb {
     }
 }
 
-/// What a rollout changes: `release=1.1.0`, `undo`, or a restart.
+/// What a rollout changes: `release=1.1.0`, `undo`, `reload`, or a restart.
 fn change(words: &[&str]) -> Change {
     if words.contains(&"undo") {
         return Change::Undo;
+    }
+    if words.contains(&"reload") {
+        return Change::Reload;
     }
     match words.iter().find_map(|w| w.strip_prefix("release=")) {
         Some(version) => Change::Release(Box::new(release(version))),

@@ -245,6 +245,7 @@ pub(crate) fn spec(name: &str) -> ServiceSpec {
         backup: None,
         install: None,
         traffic: None,
+        preflight: None,
         log_rotation: None,
         vars: BTreeMap::new(),
         labels: BTreeMap::new(),

@@ -13,6 +13,7 @@ use quorate_model::{
     ActionKind, ExecutionState, OnFailure, OperationId, Refusal, StepKind, StepState, WaveState,
 };
 
+use crate::apply::step::goes_ahead;
 use crate::apply::validate;
 use crate::safety::fence;
 use crate::state::State;
@@ -89,7 +90,7 @@ pub(super) fn begin(state: &mut State, id: &OperationId) {
         let lane: Vec<Step> = operation
             .steps
             .iter()
-            .filter(|s| s.wave == done.wave && s.node == done.node && !s.is_hold())
+            .filter(|s| s.wave == done.wave && s.node == done.node && !s.is_hold() && !goes_ahead(s.kind))
             .cloned()
             .collect();
         // What stands around the action stands around its undo: out of the pool, proved to serve, back in the pool.
