@@ -14,7 +14,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use quorate_agent::actions::{
     ActionContext, Balancers, Clock, HookReport, HookRunner, HostClock, HostFacts, HostPrograms,
-    HostServices, Limits, ObligationKeeper, PortError, Undo, execute,
+    HostServices, Leaving, Limits, ObligationKeeper, PortError, Undo, execute,
 };
 use quorate_agent::host::{Host, RealHost};
 use quorate_agent::policy::InstallRules;
@@ -29,11 +29,23 @@ use tokio_util::sync::CancellationToken;
 struct Nothing;
 
 impl HookRunner for Nothing {
-    fn run<'a>(
+    fn run_for<'a>(
+        &'a self,
+        _: &'a HookName,
+        _: &'a InstanceId,
+        _: Option<&'a quorate_model::Version>,
+        _: Duration,
+    ) -> BoxFuture<'a, Result<HookReport, PortError>> {
+        async { Ok(HookReport::default()) }.boxed()
+    }
+
+    fn check<'a>(
         &'a self,
         _: &'a HookName,
         _: &'a InstanceId,
         _: Duration,
+        _: &'a Path,
+        _: &'a Path,
     ) -> BoxFuture<'a, Result<HookReport, PortError>> {
         async { Ok(HookReport::default()) }.boxed()
     }
@@ -106,6 +118,7 @@ fn context(root: &Path, spec: ServiceSpec) -> Result<ActionContext> {
         limits: Limits { nice: 0, ..Limits::default() },
         deadline: HostClock.monotonic().plus(DurationMs::from_secs(3_600)),
         cancel: CancellationToken::new(),
+        leaving: Leaving { asked: CancellationToken::new(), tell: Arc::new(|| {}) },
         progress: Arc::new(|_| {}),
     })
 }
@@ -121,6 +134,8 @@ fn spec(service: &ServiceName) -> ServiceSpec {
         backup: None,
         install: None,
         traffic: None,
+        configs: Vec::new(),
+        migrate: None,
         preflight: None,
         log_rotation: None,
         vars: std::collections::BTreeMap::new(),

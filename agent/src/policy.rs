@@ -25,6 +25,8 @@ pub struct InstallRules {
     pub packages: BTreeSet<String>,
     /// Trusted minisign public keys by name, as the one line that `minisign -G` prints. Each was read once and is good.
     pub keys: BTreeMap<String, String>,
+    /// Folders below which configuration files may be replaced.
+    pub configs: Vec<PathBuf>,
     /// An artifact without any signature may be installed.
     pub unsigned: bool,
 }
@@ -37,6 +39,7 @@ pub struct Policy {
     units: Vec<GlobMatcher>,
     paths: Vec<PathBuf>,
     hooks: BTreeSet<HookName>,
+    run_hooks: BTreeSet<HookName>,
     probes: Vec<PathBuf>,
     backup_dir: PathBuf,
     install: InstallRules,
@@ -50,10 +53,12 @@ impl Policy {
             units,
             paths,
             hooks,
+            run_hooks,
             probes,
             backup_dir,
             install,
             packages,
+            configs,
             keys,
             unsigned,
         } = raw;
@@ -80,6 +85,11 @@ impl Policy {
                 .map(|g| g.compile_matcher())
                 .map_err(|e| wrong("policy.units", e.to_string()))
         });
+        let hooks = hook_names("policy.hooks", hooks)?;
+        let run_hooks = hook_names("policy.run_hooks", run_hooks)?;
+        if let Some(hook) = run_hooks.difference(&hooks).next() {
+            return Err(wrong("policy.run_hooks", format!("{hook} is not among policy.hooks")));
+        }
         let backup_dir =
             backup_dir.map_or_else(|| Ok(data_dir.join("backups")), |dir| absolute("policy.backup_dir", dir));
         Ok(Self {
@@ -87,15 +97,17 @@ impl Policy {
             services: (!any_service).then_some(named),
             units: units.collect::<Result<_, _>>()?,
             paths: paths.into_iter().map(|p| absolute("policy.paths", p)).collect::<Result<_, _>>()?,
-            hooks: hooks
-                .into_iter()
-                .map(|name| HookName::new(name).map_err(|e| wrong("policy.hooks", e.to_string())))
-                .collect::<Result<_, _>>()?,
+            hooks,
+            run_hooks,
             probes: probes.into_iter().map(|p| absolute("policy.probes", p)).collect::<Result<_, _>>()?,
             backup_dir: backup_dir?,
             install: InstallRules {
                 dirs: install.into_iter().map(|p| absolute("policy.install", p)).collect::<Result<_, _>>()?,
                 packages: packages.into_iter().map(package_name).collect::<Result<_, _>>()?,
+                configs: configs
+                    .into_iter()
+                    .map(|p| absolute("policy.configs", p))
+                    .collect::<Result<_, _>>()?,
                 keys: trusted(keys)?,
                 unsigned,
             },
@@ -137,6 +149,7 @@ impl Policy {
             | ActionSpec::TrafficRestore { .. }
             | ActionSpec::HostFacts
             | ActionSpec::HostDiagnose => Ok(()),
+            ActionSpec::ExecRun { hook, .. } => self.allows_run(hook),
             ActionSpec::HostPreflight { ahead_of, release, backup, .. } => {
                 // What comes next is refused now, while nothing is changed.
                 let next = [(*ahead_of, true), (ActionKind::BackupCreate, *backup)];
@@ -147,7 +160,8 @@ impl Policy {
             }
             ActionSpec::ArtifactStage { release, .. }
             | ActionSpec::ArtifactActivate { release, .. }
-            | ActionSpec::ArtifactRevert { release, .. } => self.allows_install(&release.install),
+            | ActionSpec::ArtifactRevert { release, .. }
+            | ActionSpec::ConfigConfirm { release, .. } => self.allows_install(&release.install),
         }
     }
 
@@ -194,6 +208,15 @@ impl Policy {
         Err(format!("[policy] hooks of this host does not list {hook}"))
     }
 
+    /// Whether a hook may be run for its own sake (`exec.run`), and not only around something else.
+    fn allows_run(&self, hook: &HookName) -> Result<(), String> {
+        self.allows_hook(hook)?;
+        if self.run_hooks.contains(hook) {
+            return Ok(());
+        }
+        Err(format!("[policy] run_hooks of this host does not list {hook}"))
+    }
+
     /// Whether a program may be run as a probe: the exact path of a list entry.
     ///
     /// # Errors
@@ -209,7 +232,10 @@ impl Policy {
 
     /// Whether a path, by its text alone, lies under an allowed root. The action opens it below that root without
     /// following links; this only refuses early.
-    fn allows_path(&self, path: &Path) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn allows_path(&self, path: &Path) -> Result<(), String> {
         if is_plain(path) && self.paths.iter().any(|root| path.starts_with(root)) {
             return Ok(());
         }
@@ -225,6 +251,16 @@ impl Policy {
                     return Ok(());
                 }
                 Err(format!("[policy] install of this host has no folder for {dir}"))
+            }
+            Install::Config(spec) => {
+                if let Some(hook) = &spec.check {
+                    self.allows_hook(hook)?;
+                }
+                let path = Path::new(&spec.path);
+                if is_plain(path) && self.install.configs.iter().any(|root| path.starts_with(root)) {
+                    return Ok(());
+                }
+                Err(format!("[policy] configs of this host has no folder for {}", spec.path))
             }
             Install::Package { package } if self.install.packages.contains(package) => Ok(()),
             Install::Package { package } => {
@@ -250,6 +286,10 @@ impl Policy {
     pub fn backup_dir(&self) -> &Path {
         &self.backup_dir
     }
+}
+
+fn hook_names(field: &str, names: Vec<String>) -> Result<BTreeSet<HookName>, Wrong> {
+    names.into_iter().map(|name| HookName::new(name).map_err(|e| wrong(field, e.to_string()))).collect()
 }
 
 /// Absolute, and without a step back.
@@ -338,6 +378,26 @@ mod tests {
         for bad in ["/srv/ledger2", "/srv/ledger/../x", "/", "srv/ledger", ""] {
             assert!(some.allows_path(Path::new(bad)).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_hook_is_run_for_its_own_sake_only_where_the_host_says_so() {
+        let run = |hook: &str| ActionSpec::ExecRun {
+            service: ServiceName::new("ledger").unwrap(),
+            hook: HookName::new(hook).unwrap(),
+            once: true,
+            release: None,
+        };
+        let some = policy(
+            "actions = ['exec.run']\nservices = ['ledger']\nhooks = ['pause', 'migrate']\nrun_hooks = ['migrate']",
+        );
+        assert!(some.allows(&run("migrate")).is_ok());
+        assert!(some.allows(&run("pause")).unwrap_err().contains("run_hooks"));
+        assert!(some.allows(&run("other")).is_err());
+        let all = policy("actions = ['*']\nservices = ['*']\nhooks = ['migrate']");
+        assert!(all.allows(&run("migrate")).is_err(), "nothing is run by default");
+        let text = "node = 'n'\ndata_dir = '/d'\nhelper_socket = '/d/s'\n[policy]\nrun_hooks = ['migrate']";
+        assert!(Config::parse(text).unwrap_err().to_string().contains("policy.run_hooks"));
     }
 
     fn stage(install: Install) -> ActionSpec {

@@ -58,15 +58,23 @@ pub enum Command {
     Log(commands::log::LogCommand),
     #[command(subcommand, alias = "freezes")]
     Freeze(commands::freeze::FreezeCommand),
+    #[command(subcommand, alias = "configs")]
+    Config(commands::config::ConfigCommand),
     #[command(subcommand, alias = "windows")]
     Window(commands::window::WindowCommand),
+    #[command(subcommand, alias = "policies")]
+    Policy(commands::policy::PolicyCommand),
+    #[command(subcommand, alias = "approvals")]
+    Approval(commands::approval::ApprovalCommand),
+    #[command(subcommand, alias = "schedules")]
+    Schedule(commands::schedule::ScheduleCommand),
     #[command(subcommand)]
     Cluster(commands::cluster::ClusterCommand),
     #[command(subcommand, alias = "tokens")]
     Token(commands::token::TokenCommand),
     #[command(subcommand)]
     Audit(commands::audit::AuditCommand),
-    /// Declares what fleet files hold: services, groups, freezes, windows
+    /// Declares what fleet files hold: services, groups, freezes, windows, policies, schedules
     Apply(commands::apply::ApplyArgs),
     /// What fleet files would change; changes nothing
     Diff(commands::diff::DiffArgs),
@@ -110,7 +118,11 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Artifact(command) => commands::artifact::run(&ctx, command).await,
         Command::Log(command) => commands::log::run(&ctx, command).await,
         Command::Freeze(command) => commands::freeze::run(&ctx, command).await,
+        Command::Config(command) => commands::config::run(&ctx, command).await,
         Command::Window(command) => commands::window::run(&ctx, command).await,
+        Command::Policy(command) => commands::policy::run(&ctx, command).await,
+        Command::Approval(command) => commands::approval::run(&ctx, command).await,
+        Command::Schedule(command) => commands::schedule::run(&ctx, command).await,
         Command::Cluster(command) => commands::cluster::run(&ctx, command).await,
         Command::Token(command) => commands::token::run(&ctx, command).await,
         Command::Audit(command) => commands::audit::run(&ctx, command).await,

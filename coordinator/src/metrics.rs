@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use quorate_core::safety::{Evidence, availability, freeze, window};
-use quorate_model::{NodeStatus, ObligationState, OperationState, Reason};
+use quorate_model::{NodeStatus, ObligationState, OperationState, Reason, RunResult};
 use tonic::Code;
 
 use crate::api::Api;
@@ -82,6 +82,10 @@ names! {
     pub const FREEZES: &str = "quorate_coordinator_freezes_active";
     /// Windows that are open now.
     pub const WINDOWS: &str = "quorate_coordinator_windows_open";
+    /// Schedules by what became of their last run; NONE for those that have had none, PAUSED for those that start nothing.
+    pub const SCHEDULES: &str = "quorate_coordinator_schedules";
+    /// Runs of the schedules that there are, by what became of them, since each was first declared.
+    pub const SCHEDULE_RUNS: &str = "quorate_coordinator_schedule_runs";
     /// Disruption grants that are held.
     pub const GRANTS: &str = "quorate_coordinator_grants_held";
     /// Position of the newest audit record.
@@ -122,6 +126,11 @@ struct StatusLabel {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct StateLabel {
     state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -212,6 +221,7 @@ impl Metrics {
         member(&mut registry, api);
         artifacts(&mut registry, api);
         replicated(&mut registry, api);
+        schedules(&mut registry, api);
         let mut text = String::new();
         encode(&mut text, &registry)?;
         Ok(text)
@@ -307,6 +317,30 @@ fn replicated(registry: &mut Registry, api: &Api) {
     gauge(registry, FREEZES, u64::try_from(freezes).unwrap_or(u64::MAX));
     gauge(registry, WINDOWS, u64::try_from(windows).unwrap_or(u64::MAX));
     gauge(registry, AUDIT_RECORDS, audit);
+}
+
+fn schedules(registry: &mut Registry, api: &Api) {
+    let last: Family<ResultLabel, Gauge> = Family::default();
+    let runs: Family<ResultLabel, Counter> = Family::default();
+    for result in RunResult::ALL.iter().map(|result| result.as_str()) {
+        last.get_or_create(&ResultLabel { result }).set(0);
+        runs.get_or_create(&ResultLabel { result }).inc_by(0);
+    }
+    for result in ["NONE", "PAUSED"] {
+        last.get_or_create(&ResultLabel { result }).set(0);
+    }
+    api.look(|state| {
+        for schedule in state.schedules.values() {
+            let newest = schedule.runs.back().map_or("NONE", |run| run.result.as_str());
+            let result = if schedule.spec.paused { "PAUSED" } else { newest };
+            last.get_or_create(&ResultLabel { result }).inc();
+            for (result, count) in &schedule.counts {
+                runs.get_or_create(&ResultLabel { result: result.as_str() }).inc_by(*count);
+            }
+        }
+    });
+    registry.register(SCHEDULES, help(SCHEDULES), last);
+    registry.register(SCHEDULE_RUNS, help(SCHEDULE_RUNS), runs);
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Time zones: when a window opens, by the clocks of its zone.
+//! Time zones: when a window opens or a schedule is due, by the clocks of its zone.
 //!
 //! Job: work out the openings of a declaration, judge whether it has any, and write moments as its zone shows them. Must never:
 //! decide whether something may start; the core does, from openings that the log holds, because two coordinators may have
@@ -15,6 +15,7 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use quorate_core::state::calendar::OPENINGS_MAX;
 use quorate_model::{DurationMs, Occurrence, Recurrence, Timestamp, WindowSpec, ZoneName};
 
+pub(crate) mod moments;
 mod names;
 
 #[cfg(test)]
@@ -70,8 +71,8 @@ pub(crate) fn written(name: &ZoneName) -> Result<ZoneName, Nonsense> {
     Ok(as_known.unwrap_or_else(|| name.clone()))
 }
 
-fn rule(spec: &WindowSpec) -> Result<Rule, Nonsense> {
-    match &spec.when {
+fn rule(when: &Recurrence) -> Result<Rule, Nonsense> {
+    match when {
         Recurrence::Once { start } => start
             .as_str()
             .parse()
@@ -134,7 +135,7 @@ fn times(rule: &Rule, from: DateTime) -> impl Iterator<Item = DateTime> {
 /// # Errors
 /// What of it makes no sense.
 pub(crate) fn openings(spec: &WindowSpec, now: Timestamp) -> Result<Openings, Nonsense> {
-    let (zone, rule) = (zone(&spec.zone)?, rule(spec)?);
+    let (zone, rule) = (zone(&spec.zone)?, rule(&spec.when)?);
     let horizon = now.plus(HORIZON);
     let latest = now.plus(FIRST_WITHIN);
     // A day earlier than the longest that could still be open: no clock is ever put forward or back by more.
@@ -175,7 +176,14 @@ pub(crate) fn check(spec: &WindowSpec, now: Timestamp) -> Result<(), Nonsense> {
     if !found.list.is_empty() {
         return Ok(());
     }
+    let far = match rule(&spec.when)? {
+        Rule::Once(start) => {
+            resolve(&zone(&spec.zone)?, start).is_some_and(|at| at >= now.plus(FIRST_WITHIN))
+        }
+        Rule::Cron(_) => false,
+    };
     Err(match &spec.when {
+        Recurrence::Once { .. } if far => Nonsense::new("start", "it is more than nine years away"),
         Recurrence::Once { .. } => Nonsense::new("start", "it is over: the window would never open"),
         Recurrence::Cron { .. } => Nonsense::new("cron", "there is no such day: the window would never open"),
     })

@@ -38,7 +38,9 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn of(output: &Output) -> Self {
+    /// Of a program that has ended.
+    #[must_use]
+    pub fn of(output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -104,10 +104,12 @@ fn units_restrict_what_the_score_rests_on() {
             everywhere.iter().chain(own).filter(|l| !lines.contains(**l)).map(|l| format!("{unit}: {l}")),
         );
     }
-    // systemd answers openat2 with ENOSYS under it, and every path of the helper goes through openat2.
-    let helper = read("deploy/systemd/quorate-helper.service");
-    if helper.lines().any(|line| line == "RestrictSUIDSGID=yes") {
-        broken.push("quorate-helper: RestrictSUIDSGID takes openat2 away".to_owned());
+    // systemd answers openat2 with ENOSYS under it, and every path of the helper and of the agent's spool goes through openat2.
+    for unit in ["quorate-helper", "quorate-agent"] {
+        if read(&format!("deploy/systemd/{unit}.service")).lines().any(|line| line == "RestrictSUIDSGID=yes")
+        {
+            broken.push(format!("{unit}: RestrictSUIDSGID takes openat2 away"));
+        }
     }
     for daemon in ["quorate-coordinator", "quorate-agent", "quorate-helper"] {
         let text = read(&format!("deploy/systemd/{daemon}.service"));

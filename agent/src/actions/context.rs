@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use quorate_model::service::UnitStatus;
 use quorate_model::{
-    Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId, ServiceName, ServiceSpec,
-    Timestamp, TrafficSpec,
+    ConfigSpec, Digest, Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId,
+    ServiceName, ServiceSpec, Timestamp, TrafficSpec, Version,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -67,6 +67,16 @@ pub struct HookReport {
     pub ended: String,
     /// The end of what it printed, at most 4 KiB.
     pub output_tail: String,
+    /// Bytes of all that it printed there.
+    pub output_bytes: u64,
+    /// sha256 of that, lower-case hex; empty when it is not known.
+    pub output_sha256: String,
+    /// Its exit code, or the status of its answer; none when it did not end by itself.
+    pub exit_code: Option<i32>,
+    /// It was ended at its deadline, or because the execution was canceled.
+    pub cut_off: bool,
+    /// Processes that it left behind and that were ended after it, as `pid name`.
+    pub leftovers: Vec<String>,
 }
 
 /// Runs the hooks that the host itself declares in `agent.toml`; a caller's text never becomes a command.
@@ -79,6 +89,27 @@ pub trait HookRunner: Send + Sync {
         hook: &'a HookName,
         instance: &'a InstanceId,
         limit: Duration,
+    ) -> BoxFuture<'a, Result<HookReport, PortError>> {
+        self.run_for(hook, instance, None, limit)
+    }
+
+    /// As [`Self::run`], for a release, whose version is given in its environment.
+    fn run_for<'a>(
+        &'a self,
+        hook: &'a HookName,
+        instance: &'a InstanceId,
+        release: Option<&'a Version>,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<HookReport, PortError>>;
+    /// Runs one to have it look at a candidate for a configuration file. Its command names the candidate as `{file}`; the
+    /// place that the candidate is meant for is in its environment.
+    fn check<'a>(
+        &'a self,
+        hook: &'a HookName,
+        instance: &'a InstanceId,
+        limit: Duration,
+        candidate: &'a Path,
+        target: &'a Path,
     ) -> BoxFuture<'a, Result<HookReport, PortError>>;
 }
 
@@ -100,6 +131,21 @@ pub enum Undo {
         driver: Driver,
         /// Where it belongs.
         traffic: TrafficSpec,
+    },
+    /// Put the configuration file from before back, if the one in place is still ours.
+    Config {
+        /// Whose.
+        instance: InstanceId,
+        /// What runs it.
+        driver: Driver,
+        /// How long a stop may take.
+        stop_timeout: DurationMs,
+        /// How long a start or a reload may take.
+        start_timeout: DurationMs,
+        /// The file.
+        config: ConfigSpec,
+        /// What was put in place.
+        digest: Digest,
     },
 }
 
@@ -174,6 +220,15 @@ impl Default for Limits {
     }
 }
 
+/// The helper's own end: what only waits for somebody else then leaves its execution to the next helper.
+#[derive(Clone)]
+pub struct Leaving {
+    /// The helper was asked to stop.
+    pub asked: CancellationToken,
+    /// Told once by an execution that goes no further here; must not block.
+    pub tell: Arc<dyn Fn() + Send + Sync>,
+}
+
 /// Everything one execution may use.
 #[derive(Clone)]
 pub struct ActionContext {
@@ -213,6 +268,8 @@ pub struct ActionContext {
     pub deadline: DurationMs,
     /// Canceled by the runner; the action undoes what is temporary and ends.
     pub cancel: CancellationToken,
+    /// The helper's own end.
+    pub leaving: Leaving,
     /// Told now and then, never more than a few times per second; must not block.
     pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
 }
@@ -233,6 +290,15 @@ impl ActionContext {
             return Err(ActionError::DeadlineExceeded(doing));
         }
         Ok(())
+    }
+
+    /// For a wait on somebody else, with all that was begun in the journal: when the helper is to stop, this never returns, and
+    /// the next helper goes on. Who is waited for may be the one who replaces this helper, and wait for us.
+    pub(crate) async fn leave_if_stopping(&self) {
+        if self.leaving.asked.is_cancelled() {
+            (self.leaving.tell)();
+            std::future::pending::<()>().await;
+        }
     }
 
     /// A driver by service name.

@@ -152,6 +152,16 @@ pub enum ActionError {
         /// The end of what it printed.
         output_tail: String,
     },
+    /// The service's own check refused a candidate.
+    #[error("the check {hook} refused it: {why}")]
+    CheckRefused {
+        /// Which.
+        hook: HookName,
+        /// How it ended.
+        why: String,
+        /// The end of what it printed.
+        output_tail: String,
+    },
     /// Writes could not be resumed; the obligation stays open and its keeper goes on trying.
     #[error("{message}; the obligation stays open")]
     StillPaused {
@@ -184,6 +194,16 @@ pub enum ActionError {
     /// Its deadline passed, and everything temporary was undone.
     #[error("the deadline passed while {0}")]
     DeadlineExceeded(&'static str),
+    /// A hook was ended before it was through; the outcome tells what it printed until then.
+    #[error("{message}")]
+    CutOff {
+        /// By request, not at its deadline.
+        canceled: bool,
+        /// One sentence.
+        message: String,
+        /// What was seen until then.
+        outcome: Box<ActionOutcome>,
+    },
     /// It ran and ended badly; the outcome tells how far it came.
     #[error("{message}")]
     Failed {
@@ -206,12 +226,13 @@ impl ActionError {
             Self::LowSpace { .. } => Reason::LowSpace,
             Self::NotReady { .. } => Reason::PreflightFailed,
             Self::Occupied { .. } => Reason::AlreadyExists,
-            Self::DeadlineExceeded(_) => Reason::DeadlineExceeded,
+            Self::DeadlineExceeded(_) | Self::CutOff { canceled: false, .. } => Reason::DeadlineExceeded,
             Self::Untrusted { .. } => Reason::SignatureInvalid,
             Self::BadArtifact { .. } => Reason::ArtifactInvalid,
             Self::Unavailable { .. } => Reason::ArtifactUnavailable,
             Self::NotStaged { .. } | Self::NoWayBack { .. } => Reason::WrongState,
             Self::Blocked { .. } => Reason::PackageBlocked,
+            Self::CheckRefused { .. } => Reason::ConfigRejected,
             Self::Port { source, .. } => source.reason,
             Self::Refused { reason, .. } => *reason,
             Self::Changed { .. }
@@ -221,6 +242,7 @@ impl ActionError {
             | Self::Record { .. }
             | Self::Io { .. }
             | Self::Canceled(_)
+            | Self::CutOff { canceled: true, .. }
             | Self::Failed { .. } => Reason::ActionFailed,
         }
     }
@@ -229,8 +251,10 @@ impl ActionError {
     #[must_use]
     pub fn state(&self) -> ExecutionState {
         match self {
-            Self::Canceled(_) => ExecutionState::Canceled,
-            Self::DeadlineExceeded(_) | Self::Unavailable { .. } => ExecutionState::TimedOut,
+            Self::Canceled(_) | Self::CutOff { canceled: true, .. } => ExecutionState::Canceled,
+            Self::DeadlineExceeded(_) | Self::Unavailable { .. } | Self::CutOff { canceled: false, .. } => {
+                ExecutionState::TimedOut
+            }
             Self::PathNotAllowed(_)
             | Self::Unsupported(_)
             | Self::Invalid { .. }
@@ -249,6 +273,7 @@ impl ActionError {
             | Self::Blocked { .. }
             | Self::Record { .. }
             | Self::Hook { .. }
+            | Self::CheckRefused { .. }
             | Self::StillPaused { .. }
             | Self::Port { .. }
             | Self::Io { .. }
@@ -267,11 +292,13 @@ impl ActionError {
     pub fn into_outcome(self) -> ActionOutcome {
         let message = self.message();
         match self {
-            Self::Failed { outcome, .. } => ActionOutcome { message, ..*outcome },
+            Self::Failed { outcome, .. } | Self::CutOff { outcome, .. } => {
+                ActionOutcome { message, ..*outcome }
+            }
             Self::NotReady { findings, .. } => {
                 ActionOutcome { message, findings, ..ActionOutcome::default() }
             }
-            Self::Hook { output_tail, .. } => {
+            Self::Hook { output_tail, .. } | Self::CheckRefused { output_tail, .. } => {
                 ActionOutcome { message, output_tail, ..ActionOutcome::default() }
             }
             Self::UnknownService(_)

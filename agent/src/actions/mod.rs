@@ -8,9 +8,11 @@
 //! choice can be tested, and `exec.rs` has none to make. The machine is touched through `crate::host` alone.
 
 mod backup;
+pub(crate) mod config;
 mod context;
 mod diagnose;
 mod error;
+mod hook;
 mod job;
 mod ports;
 mod preflight;
@@ -23,8 +25,8 @@ pub(crate) mod traffic;
 
 use self::release::exec::Goal;
 pub use context::{
-    ActionContext, Clock, FactsSource, HookReport, HookRunner, Limits, ObligationKeeper, Programs, Progress,
-    ServiceDriver, ServiceHandle, Services, Stopped, Undo,
+    ActionContext, Clock, FactsSource, HookReport, HookRunner, Leaving, Limits, ObligationKeeper, Programs,
+    Progress, ServiceDriver, ServiceHandle, Services, Stopped, Undo,
 };
 pub use error::{ActionError, PortError};
 pub(crate) use ports::host_driver;
@@ -102,6 +104,10 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
             "service, release",
             "Install a staged Debian package at its exact version, and nothing else.",
         ),
+        ActionKind::ConfigValidate => config::VALIDATE,
+        ActionKind::ConfigApply => config::APPLY,
+        ActionKind::ConfigRevert => config::REVERT,
+        ActionKind::ConfigConfirm => config::CONFIRM,
         ActionKind::TrafficDrain => (
             RiskClass::Disruptive,
             "service, traffic (balancer, pool, server, timeout, minimum), time until it is put back",
@@ -112,11 +118,12 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
             "service, traffic",
             "Put a healthy instance back into its load balancer and wait until it serves there.",
         ),
-        ActionKind::HostPreflight => (
-            RiskClass::Read,
-            "service, preflight (what it requires, free space, memory, clock), the action that follows, release",
-            "Look at all that the work on an instance needs, and change nothing.",
+        ActionKind::ExecRun => (
+            RiskClass::Disruptive,
+            "service, hook, whether it is run once, release",
+            "Run a hook that this host declares and lets be run this way.",
         ),
+        ActionKind::HostPreflight => preflight::LOOK,
         ActionKind::HostFacts => (RiskClass::Read, "nothing", "Facts about the host."),
         ActionKind::HostDiagnose => (RiskClass::Read, "nothing", "Walk the host and tell what looks wrong."),
     };
@@ -145,6 +152,13 @@ pub async fn execute(context: &ActionContext, spec: &ActionSpec) -> Result<Actio
 /// As [`execute`].
 pub async fn finish(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOutcome, ActionError> {
     match spec {
+        // The file from before comes back by itself, so that nothing is left down.
+        ActionSpec::ArtifactActivate { release, .. } if release.config().is_some() => {
+            Err(ActionError::DeadlineExceeded("waiting to put the file in place"))
+        }
+        ActionSpec::ArtifactRevert { service, release } if release.config().is_some() => {
+            config::exec::revert(context, service, release, true).await
+        }
         ActionSpec::ArtifactActivate { service, release } => {
             release::exec::change(context, service, release, Goal::Activate, true).await
         }
@@ -160,8 +174,10 @@ pub async fn finish(context: &ActionContext, spec: &ActionSpec) -> Result<Action
         | ActionSpec::BackupVerify { .. }
         | ActionSpec::LogRotate { .. }
         | ActionSpec::ArtifactStage { .. }
+        | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
+        | ActionSpec::ExecRun { .. }
         | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => Err(ActionError::Unsupported(spec.kind())),
@@ -180,6 +196,18 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         }
         ActionSpec::BackupVerify { backup, sha256 } => backup::exec::check(context, backup, sha256).await,
         ActionSpec::LogRotate { service, policy } => rotate::exec::rotate(context, service, policy).await,
+        ActionSpec::ArtifactStage { service, release } if release.config().is_some() => {
+            config::validate::validate(context, service, release).await
+        }
+        ActionSpec::ArtifactActivate { service, release } if release.config().is_some() => {
+            config::exec::apply(context, service, release).await
+        }
+        ActionSpec::ArtifactRevert { service, release } if release.config().is_some() => {
+            config::exec::revert(context, service, release, false).await
+        }
+        ActionSpec::ConfigConfirm { service, release } => {
+            config::exec::confirm(context, service, release).await
+        }
         ActionSpec::ArtifactStage { service, release } => {
             release::stage::stage(context, service, release).await
         }
@@ -194,6 +222,9 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         }
         ActionSpec::TrafficRestore { service, traffic } => {
             traffic::exec::restore(context, service, traffic).await
+        }
+        ActionSpec::ExecRun { service, hook, once: _, release } => {
+            hook::exec::run(context, service, hook, release.as_ref()).await
         }
         ActionSpec::HostPreflight { service, preflight, ahead_of: _, release, backup } => {
             preflight::exec::look(context, service, preflight, release.as_ref(), *backup).await

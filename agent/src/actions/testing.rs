@@ -12,14 +12,14 @@ use quorate_model::node::Facts;
 use quorate_model::service::UnitStatus;
 use quorate_model::{
     Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId, Reason, Selector,
-    ServiceName, ServiceSpec, Timestamp,
+    ServiceName, ServiceSpec, Timestamp, Version,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::host::fake::FakeHost;
 
 use super::{
-    ActionContext, Balancers, Clock, FactsSource, HookReport, HookRunner, Limits, ObligationKeeper,
+    ActionContext, Balancers, Clock, FactsSource, HookReport, HookRunner, Leaving, Limits, ObligationKeeper,
     PortError, Programs, ServiceDriver, ServiceHandle, Services, Stopped, Undo,
 };
 use crate::host::{ExecOutcome, ExecSpec};
@@ -209,19 +209,39 @@ impl Recorder {
 }
 
 impl HookRunner for Recorder {
-    fn run<'a>(
+    fn run_for<'a>(
+        &'a self,
+        hook: &'a HookName,
+        _instance: &'a InstanceId,
+        release: Option<&'a Version>,
+        _limit: Duration,
+    ) -> BoxFuture<'a, Result<HookReport, PortError>> {
+        async move {
+            let release = release.map(|version| format!(" for {version}")).unwrap_or_default();
+            self.note(format!("hook {hook}{release}"));
+            match locked(&self.body).as_ref() {
+                Some(body) => body(hook.as_str()),
+                None => Ok(HookReport { ok: true, ended: "exit code 0".to_owned(), ..HookReport::default() }),
+            }
+        }
+        .boxed()
+    }
+
+    fn check<'a>(
         &'a self,
         hook: &'a HookName,
         _instance: &'a InstanceId,
         _limit: Duration,
+        candidate: &'a Path,
+        _target: &'a Path,
     ) -> BoxFuture<'a, Result<HookReport, PortError>> {
         async move {
-            self.note(format!("hook {hook}"));
+            let name = candidate.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self.note(format!("check {hook} {name}"));
+            let bytes = std::fs::read_to_string(candidate).unwrap_or_default();
             match locked(&self.body).as_ref() {
-                Some(body) => body(hook.as_str()),
-                None => {
-                    Ok(HookReport { ok: true, ended: "exit code 0".to_owned(), output_tail: String::new() })
-                }
+                Some(body) => body(&bytes),
+                None => Ok(HookReport { ok: true, ended: "exit code 0".to_owned(), ..HookReport::default() }),
             }
         }
         .boxed()
@@ -239,6 +259,7 @@ impl ObligationKeeper for Recorder {
             let what = match undo {
                 Undo::Hook { hook, .. } => hook.to_string(),
                 Undo::Traffic { traffic, .. } => traffic.server,
+                Undo::Config { config, .. } => config.name.to_string(),
             };
             if *locked(&self.refuse_open) {
                 return Err(PortError::new(Reason::LowSpace, "the journal is full"));
@@ -332,6 +353,8 @@ pub(super) fn spec() -> ServiceSpec {
         backup: None,
         install: None,
         traffic: None,
+        configs: Vec::new(),
+        migrate: None,
         preflight: None,
         log_rotation: None,
         vars: BTreeMap::new(),
@@ -359,7 +382,12 @@ pub(super) fn bench(root: &Path, running: bool) -> Bench {
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         allowed_roots: vec![root.to_path_buf()],
         backup_dir: root.join("backups"),
-        install: InstallRules { dirs: vec![root.join("opt")], unsigned: true, ..InstallRules::default() },
+        install: InstallRules {
+            dirs: vec![root.join("opt")],
+            configs: vec![root.join("etc")],
+            unsigned: true,
+            ..InstallRules::default()
+        },
         hold_file: root.join("helper.hold"),
         data_dir: root.join("data"),
         releases_dir: root.join("releases"),
@@ -367,6 +395,7 @@ pub(super) fn bench(root: &Path, running: bool) -> Bench {
         limits: Limits { reserve_bytes: 0, nice: 0, ..Limits::default() },
         deadline: DurationMs(600_000),
         cancel: CancellationToken::new(),
+        leaving: Leaving { asked: CancellationToken::new(), tell: Arc::new(|| {}) },
         progress: Arc::new(|_| {}),
     };
     Bench { context, unit, recorder, clock }

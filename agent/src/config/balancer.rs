@@ -97,7 +97,7 @@ pub(super) fn read_balancer(name: String, raw: RawBalancer) -> Result<(BalancerN
         ("connections", raw.connections.is_some(), "hook"),
         ("others", raw.others.is_some(), "hook"),
     ];
-    for (key, _, of) in foreign.iter().filter(|(_, given, of)| *given && *of != raw.kind) {
+    if let Some((key, _, of)) = foreign.iter().find(|(_, given, of)| *given && *of != raw.kind) {
         return Err(wrong(format!("{field}.{key}"), format!("it goes with kind = \"{of}\" only")));
     }
     let kind = match raw.kind.as_str() {

@@ -22,11 +22,13 @@
 //! services = ["ledger"]                     # names or "*"
 //! units = ["scribe-*.service"]              # systemd units a service may stand for; default: `<service>.service`
 //! paths = ["/srv/ledger"]                   # roots of backups and logs
-//! hooks = ["ledger-pause"]
+//! hooks = ["ledger-pause", "ledger-migrate"]
+//! run_hooks = ["ledger-migrate"]            # of those, what may be run for its own sake (exec.run); default: none
 //! probes = ["/usr/lib/check_ledger"]        # programs of exec probes
 //! backup_dir = "/var/backups/quorate"
 //! install = ["/opt/ledger"]                 # folders below which releases are laid out; they must exist
 //! packages = ["ledger"]                     # Debian packages that may be installed
+//! configs = ["/etc/ledger"]                 # folders below which configuration files may be replaced
 //! keys = { builds = "RW…" }                 # minisign public keys; what none of them signed is refused
 //! unsigned = false                          # true: an artifact without a signature may be installed, too
 //! [limits]

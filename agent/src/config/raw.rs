@@ -64,12 +64,16 @@ pub(crate) struct RawPolicy {
     #[serde(default)]
     pub(crate) hooks: Vec<String>,
     #[serde(default)]
+    pub(crate) run_hooks: Vec<String>,
+    #[serde(default)]
     pub(crate) probes: Vec<PathBuf>,
     pub(crate) backup_dir: Option<PathBuf>,
     #[serde(default)]
     pub(crate) install: Vec<PathBuf>,
     #[serde(default)]
     pub(crate) packages: Vec<String>,
+    #[serde(default)]
+    pub(crate) configs: Vec<PathBuf>,
     #[serde(default)]
     pub(crate) keys: BTreeMap<String, String>,
     #[serde(default)]

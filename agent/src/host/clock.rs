@@ -20,6 +20,12 @@ pub fn simulate(clock: Simulated) -> Result<(), Simulated> {
     SIMULATED.set(clock)
 }
 
+/// Whether a simulator's clock is set: its time stands still while a thread works, so nothing may wait for one.
+#[must_use]
+pub fn is_simulated() -> bool {
+    SIMULATED.get().is_some()
+}
+
 /// The wall clock in milliseconds; a clock before 1970 reads as a negative number, not as a panic. It is read as TLS reads
 /// it (the standard library's): both hold the end of certificates against it and must see the same time.
 #[must_use]

@@ -57,6 +57,8 @@ pub struct Done {
     pub unit: String,
     /// By SIGKILL.
     pub escalated: bool,
+    /// Whether the unit ran afterwards.
+    pub running: bool,
 }
 
 #[derive(Debug, Default)]
@@ -149,7 +151,7 @@ impl FakeHost {
             (unit.running, unit.since) = (running, now);
             unit.starts = unit.starts.saturating_add(u64::from(verb == Verb::Start));
         }
-        state.truth.push(Done { at_ms, verb, unit: name.to_owned(), escalated });
+        state.truth.push(Done { at_ms, verb, unit: name.to_owned(), escalated, running });
     }
 
     fn reading(&self, name: &str) -> UnitReading {

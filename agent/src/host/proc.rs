@@ -73,6 +73,13 @@ pub fn parse_stat(line: &[u8]) -> Option<Stat> {
     })
 }
 
+/// Whether a line is that of a process whose parent just took its end: the kernel then knows its name and its id still,
+/// and -1 for the group it was in (`do_task_stat` without the signal handlers, which are let go of first).
+fn is_reaped(line: &[u8]) -> bool {
+    let fields = line.iter().rposition(|b| *b == b')').and_then(|at| line.get(at.checked_add(1)?..));
+    fields.is_some_and(|f| f.split(u8::is_ascii_whitespace).filter(|f| !f.is_empty()).nth(2) == Some(b"-1"))
+}
+
 /// Whether an error only says that the process is gone.
 fn is_gone(e: &io::Error) -> bool {
     e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
@@ -87,6 +94,7 @@ pub fn stat(pid: u32) -> io::Result<Option<Stat>> {
     let read =
         File::open(format!("/proc/{pid}/stat")).and_then(|f| f.take(STAT_MAX_BYTES).read_to_end(&mut line));
     match read {
+        Ok(_) if is_reaped(&line) => Ok(None),
         Ok(_) => parse_stat(&line).map(Some).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat is malformed"))
         }),
@@ -197,6 +205,16 @@ mod tests {
     fn garbage_is_no_stat() {
         for bad in [&b""[..], b"(", b")(", b"1 (a)", b"x (a) S 1", b"\xff\xfe", b"1 (a) S 1 2"] {
             assert!(parse_stat(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_was_just_reaped_is_gone() {
+        let line =
+            b"42 (a) 7 -1) X 0 -1 -1 0 -1 4194564 1 2 3 4 11 12 0 0 20 0 0 0 99 0 0 18446744073709551615";
+        assert!(is_reaped(line) && parse_stat(line).is_none());
+        for other in [&b""[..], b"42 (a) -1 -1 -1) S 1 40 40 0 -1", b"2 (kthreadd) S 0 0 0 0 -1"] {
+            assert!(!is_reaped(other), "{other:?}");
         }
     }
 

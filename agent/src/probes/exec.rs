@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use quorate_common::with_causes;
-use quorate_model::probe::MetricProbe;
+use quorate_model::probe::{CertificateProbe, MetricProbe};
 use quorate_model::service::Driver;
 use quorate_model::{DurationMs, ProbeKind, ProbeSpec, Timestamp};
 use tokio::net::{TcpStream, ToSocketAddrs};
@@ -15,7 +15,7 @@ use tokio::net::{TcpStream, ToSocketAddrs};
 use super::measure::{self, Counted, Others};
 use super::plan::{self, HttpAnswer, SoakStart};
 use super::schedule::ProbeKey;
-use super::{Reading, fetch};
+use super::{Reading, certificate, fetch};
 use crate::host::exec::ExecEnd;
 use crate::host::{ExecSpec, Host, HostError};
 
@@ -33,8 +33,9 @@ pub struct ProbeTarget {
     pub driver: Option<Driver>,
     /// An expression asks for the document that an HTTP probe reads here. Set by the scheduler, which knows all probes.
     pub keep_body: bool,
-    /// Whether the host's policy lists the program of an `Exec` probe. The caller's verdict; here it is only obeyed.
-    pub exec_allowed: bool,
+    /// Whether the host's policy lists the program of an `Exec` probe, or the file of a `Certificate` probe. The caller's
+    /// verdict; here it is only obeyed.
+    pub allowed: bool,
 }
 
 /// Why there is no reading of the instance's own making.
@@ -142,12 +143,13 @@ impl Prober {
             ProbeKind::Exec { argv } => self.run(target, argv, limit).await,
             ProbeKind::UnitSoak { min_up } => self.soak(target, *min_up).await,
             ProbeKind::Metric(metric) => self.metric(target, metric, reached).await,
+            ProbeKind::Certificate(wanted) => self.certificate(target, wanted, reached).await,
             ProbeKind::Expression { expr } => Ok(measure::judge_expression(expr, others, self.host.now())),
         }
     }
 
     async fn run(&self, target: &ProbeTarget, argv: &[String], limit: Duration) -> Result<Reading, Miss> {
-        if !target.exec_allowed {
+        if !target.allowed {
             return Err(Miss::Blind("this host's policy does not list the program".to_owned()));
         }
         // A little less than the probe's own limit, so that the kill at the deadline is part of the reading.
@@ -177,6 +179,28 @@ impl Prober {
             self.counters().insert(target.key.clone(), counted);
         }
         Ok(reading)
+    }
+
+    async fn certificate(
+        &self,
+        target: &ProbeTarget,
+        wanted: &CertificateProbe,
+        reached: &AtomicBool,
+    ) -> Result<Reading, Miss> {
+        // First: a file of which nothing is known makes every answer worthless.
+        let file = match wanted.file.as_str() {
+            "" => None,
+            _ if !target.allowed => {
+                return Err(Miss::Blind(
+                    "this host's policy does not list the certificate's file".to_owned(),
+                ));
+            }
+            path => Some(certificate::file(path.to_owned()).await.map_err(Miss::Blind)?),
+        };
+        let name = certificate::server_name(&wanted.server_name).map_err(Miss::Blind)?;
+        let stream = connect(wanted.address.as_str(), reached).await?;
+        let shown = certificate::shown(stream, name.clone()).await.map_err(Miss::Failed)?;
+        Ok(certificate::judge(wanted, &name, &shown, file.as_deref(), self.host.now()))
     }
 
     async fn soak(&self, target: &ProbeTarget, min_up: DurationMs) -> Result<Reading, Miss> {

@@ -196,6 +196,7 @@ async fn run(prober: Arc<Prober>, scheduled: Scheduled, results: Results, change
             | ProbeKind::Exec { .. }
             | ProbeKind::UnitSoak { .. }
             | ProbeKind::Membership { .. }
+            | ProbeKind::Certificate(_)
             | ProbeKind::Metric(_) => Others::new(),
         };
         let reading = prober.read(&target, &spec, &others).await;

@@ -3,7 +3,7 @@
 //! Everything goes through its queue in order, so the journal has one writer. It never waits for the host: looking and
 //! working happen in tasks of their own, which send their end back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use quorate_common::task::Shutdown;
@@ -48,6 +48,8 @@ pub(super) enum Command {
     Looked(ExecutionId, Result<Option<RunEvidence>, PortError>),
     Worked(ExecutionId, Box<End>),
     Late(ExecutionId),
+    /// It waits for somebody else and is left to the next helper.
+    Left(ExecutionId),
     Stop,
 }
 
@@ -65,6 +67,7 @@ pub(super) struct Engine {
     instances: BTreeMap<ServiceName, NodeInstance>,
     generation: u64,
     stopping: bool,
+    left: BTreeSet<ExecutionId>,
 }
 
 impl Engine {
@@ -93,6 +96,7 @@ impl Engine {
             instances: BTreeMap::new(),
             generation: 0,
             stopping: false,
+            left: BTreeSet::new(),
         };
         engine.restore(contents);
         engine
@@ -153,7 +157,7 @@ impl Engine {
                 }
                 _ = tick.tick() => self.apply(Event::Tick).await?,
             }
-            if self.stopping && self.machine.in_hand().next().is_none() {
+            if self.stopping && self.machine.in_hand().all(|id| self.left.contains(id)) {
                 return Ok(());
             }
         }
@@ -162,6 +166,7 @@ impl Engine {
     /// Waits for what is in hand, then cancels it, then gives up: the journal knows.
     fn begin_stop(&mut self) {
         self.stopping = true;
+        self.shop.stopping.cancel();
         let tokens: Vec<_> = self.tokens.values().cloned().collect();
         let sender = self.sender.clone();
         tokio::spawn(async move {
@@ -202,6 +207,7 @@ impl Engine {
             Command::Looked(id, evidence) => self.looked(id, evidence).await?,
             Command::Worked(id, end) => self.worked(id, *end).await?,
             Command::Late(id) => self.late(id).await?,
+            Command::Left(id) => drop(self.left.insert(id)),
             Command::Stop => {}
         }
         Ok(())

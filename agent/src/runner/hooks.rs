@@ -1,6 +1,7 @@
 //! Runs the hooks that the host itself declares; a caller's text never becomes a command.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
-use quorate_model::{HookName, InstanceId, Reason};
+use quorate_model::{HookName, InstanceId, Reason, Version};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,16 @@ pub struct Hooks {
     host: Arc<dyn Host>,
     settings: Settings,
     cancel: CancellationToken,
+}
+
+/// Stands for the candidate's path in the command of a check.
+const CANDIDATE: &str = "{file}";
+
+/// A candidate that a hook looks at.
+#[derive(Clone, Copy)]
+struct Checked<'a> {
+    candidate: &'a Path,
+    target: &'a Path,
 }
 
 /// Variable that marks the programs of one helper's hooks, so that its next life finds what a crash left running.
@@ -65,7 +76,9 @@ impl Hooks {
         &self,
         hook: &HookName,
         instance: &InstanceId,
+        release: Option<&Version>,
         limit: Duration,
+        file: Option<Checked<'_>>,
     ) -> Result<HookReport, PortError> {
         let config = self.settings.current();
         config.policy.allows_hook(hook).map_err(|text| PortError::new(Reason::PolicyDenied, text))?;
@@ -74,24 +87,39 @@ impl Hooks {
         })?;
         let limit = limit.min(declared.timeout);
         match declared.call {
-            HookCall::Program { argv, cwd, env } => {
-                let mut env = env;
+            HookCall::Program { mut argv, cwd, mut env } => {
+                if let Some(Checked { candidate, target }) = file {
+                    let candidate = candidate.display().to_string();
+                    argv.iter_mut().for_each(|word| *word = word.replace(CANDIDATE, &candidate));
+                    env.insert("QUORATE_FILE".to_owned(), candidate);
+                    env.insert("QUORATE_TARGET".to_owned(), target.display().to_string());
+                }
                 env.insert(MARK.to_owned(), mark(&config));
-                let spec = ExecSpec { argv, cwd, env: environment(env, hook, instance), deadline: limit };
+                let spec =
+                    ExecSpec { argv, cwd, env: environment(env, hook, instance, release), deadline: limit };
                 self.program(&spec, limit).await
+            }
+            HookCall::HttpPost { .. } if file.is_some() => {
+                let text = "a check of a file is a program: a POST has no body";
+                Err(PortError::new(Reason::InvalidArgument, text))
             }
             HookCall::HttpPost { address, path, expect_status } => {
                 let answer = tokio::time::timeout(limit, post(address, &path)).await;
                 Ok(match answer {
-                    Err(_) => report(false, format!("no answer after {limit:?}"), String::new()),
-                    Ok(Err(error)) => report(false, format!("no answer: {error}"), String::new()),
+                    Err(_) => HookReport { cut_off: true, ..report(format!("no answer after {limit:?}")) },
+                    Ok(Err(error)) => report(format!("no answer: {error}")),
                     Ok(Ok((status, body))) => {
                         let ok = if expect_status.is_empty() {
                             (200..300).contains(&status)
                         } else {
                             expect_status.contains(&status)
                         };
-                        report(ok, format!("HTTP status {status}"), body)
+                        HookReport {
+                            ok,
+                            output_tail: body,
+                            exit_code: Some(i32::from(status)),
+                            ..report(format!("HTTP status {status}"))
+                        }
                     }
                 })
             }
@@ -110,23 +138,48 @@ impl Hooks {
             ExecEnd::TimedOut => format!("timed out after {limit:?}"),
         };
         let stream = if outcome.stderr.total_bytes > 0 { &outcome.stderr } else { &outcome.stdout };
-        Ok(report(outcome.is_success(), ended, stream.tail_text(TAIL_MAX_BYTES)))
+        Ok(HookReport {
+            ok: outcome.is_success(),
+            output_tail: stream.tail_text(TAIL_MAX_BYTES),
+            output_bytes: stream.total_bytes,
+            output_sha256: stream.sha256.clone(),
+            exit_code: match outcome.end {
+                ExecEnd::Code(code) => Some(code),
+                ExecEnd::Signal(_) | ExecEnd::TimedOut => None,
+            },
+            cut_off: outcome.end == ExecEnd::TimedOut,
+            leftovers: outcome.leftovers.clone(),
+            ..report(ended)
+        })
     }
 }
 
 impl HookRunner for Hooks {
-    fn run<'a>(
+    fn run_for<'a>(
+        &'a self,
+        hook: &'a HookName,
+        instance: &'a InstanceId,
+        release: Option<&'a Version>,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<HookReport, PortError>> {
+        self.call(hook, instance, release, limit, None).boxed()
+    }
+
+    fn check<'a>(
         &'a self,
         hook: &'a HookName,
         instance: &'a InstanceId,
         limit: Duration,
+        candidate: &'a Path,
+        target: &'a Path,
     ) -> BoxFuture<'a, Result<HookReport, PortError>> {
-        self.call(hook, instance, limit).boxed()
+        self.call(hook, instance, None, limit, Some(Checked { candidate, target })).boxed()
     }
 }
 
-fn report(ok: bool, ended: String, output_tail: String) -> HookReport {
-    HookReport { ok, ended, output_tail }
+/// One that did not end well, as far as is known.
+fn report(ended: String) -> HookReport {
+    HookReport { ended, ..HookReport::default() }
 }
 
 /// The host's own variables win: it declared the hook.
@@ -134,6 +187,7 @@ fn environment(
     own: BTreeMap<String, String>,
     hook: &HookName,
     instance: &InstanceId,
+    release: Option<&Version>,
 ) -> BTreeMap<String, String> {
     let mut env = BTreeMap::from([
         ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
@@ -141,6 +195,7 @@ fn environment(
         ("QUORATE_NODE".to_owned(), instance.node.to_string()),
         ("QUORATE_SERVICE".to_owned(), instance.service.to_string()),
     ]);
+    env.extend(release.map(|version| ("QUORATE_RELEASE".to_owned(), version.to_string())));
     env.extend(own);
     env
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use quorate_durable::{Batch, Durable, MemoryDisk, OpenError, Options, Probe, SpaceFloor, StoreError, files};
 use quorate_model::session::{Assignment, NodeInstance};
 use quorate_model::{
-    ActionOutcome, Driver, DurationMs, Epoch, ExecutionId, ExecutionState, HookName, InstanceId,
+    ActionOutcome, ConfigSpec, Driver, DurationMs, Epoch, ExecutionId, ExecutionState, HookName, InstanceId,
     ObligationId, ObligationState, Reason, Timestamp, TrafficSpec,
 };
 use serde::de::DeserializeOwned;
@@ -151,6 +151,9 @@ pub struct Owed {
     /// The pool that the instance belongs into; none when it was never taken out of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<OwedTraffic>,
+    /// The configuration file that nobody has confirmed yet; none when something else is owed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Box<OwedConfig>>,
     /// It outlasts its execution: it waits for its deadline or for the coordinators' word.
     #[serde(default, skip_serializing_if = "is_false")]
     pub held: bool,
@@ -176,6 +179,21 @@ pub struct OwedTraffic {
     pub traffic: TrafficSpec,
     /// What runs it: it must run.
     pub driver: Driver,
+}
+
+/// What must be known to put the configuration file from before back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedConfig {
+    /// What uses it.
+    pub driver: Driver,
+    /// How long a stop may take.
+    pub stop_timeout: DurationMs,
+    /// How long a start or a reload may take.
+    pub start_timeout: DurationMs,
+    /// The file.
+    pub config: ConfigSpec,
+    /// What was put in place: anything else is left.
+    pub digest: quorate_model::Digest,
 }
 
 /// serde asks with a reference.

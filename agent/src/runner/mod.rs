@@ -32,6 +32,7 @@ use quorate_model::session::{Assignment, ExecutionReport, InstanceReport, NodeIn
 use quorate_model::{DurationMs, Epoch, ExecutionId, NodeName, ObligationId, ObligationState};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use self::engine::{Command, Engine};
 pub use self::hooks::{Hooks, end_leftovers};
@@ -160,7 +161,15 @@ impl Runner {
                 let _ = teller.send(Notice::Obligation(report));
             },
         );
-        let shop = Shop { host, settings, hooks, book: Arc::clone(&book), facts };
+        let shop = Shop {
+            host,
+            settings,
+            hooks,
+            book: Arc::clone(&book),
+            facts,
+            stopping: CancellationToken::new(),
+            commands: commands.clone(),
+        };
         let handle = Self { commands: commands.clone(), notices: notices.clone(), book: Arc::clone(&book) };
         let engine = Engine::new(shop, journal.clone(), meta, installation, commands, notices, contents);
         let life = async move {

@@ -21,7 +21,7 @@ use quorate_model::{DurationMs, ExecutionId, InstanceId, ObligationId, Obligatio
 use tokio::sync::Notify;
 
 use super::failpoint;
-use super::journal::{Journal, JournalError, Owed, OwedTraffic};
+use super::journal::{Journal, JournalError, Owed, OwedConfig, OwedTraffic};
 use super::undo::Undoer;
 use crate::actions::{ObligationKeeper, PortError, Undo};
 use crate::host::clock;
@@ -267,10 +267,14 @@ impl Book {
         if self.open() >= OWED_MAX {
             return Err(PortError::new(Reason::LimitReached, format!("{OWED_MAX} obligations are open")));
         }
-        let (hook, traffic, instance) = match undo {
-            Undo::Hook { hook, instance } => (Some(hook), None, instance),
+        let (hook, traffic, config, instance) = match undo {
+            Undo::Hook { hook, instance } => (Some(hook), None, None, instance),
             Undo::Traffic { instance, driver, traffic } => {
-                (None, Some(OwedTraffic { traffic, driver }), instance)
+                (None, Some(OwedTraffic { traffic, driver }), None, instance)
+            }
+            Undo::Config { instance, driver, stop_timeout, start_timeout, config, digest } => {
+                let owed = OwedConfig { driver, stop_timeout, start_timeout, config, digest };
+                (None, None, Some(Box::new(owed)), instance)
             }
         };
         // An older undo must neither be at work while this one's disturbance begins, nor come after it.
@@ -280,6 +284,7 @@ impl Book {
             execution: execution.clone(),
             hook,
             traffic,
+            config,
             held: false,
             instance,
             state: ObligationState::Open,
@@ -375,7 +380,10 @@ fn describe(owed: &Owed) -> String {
     match (&owed.hook, &owed.traffic) {
         (Some(hook), _) => format!("hook {hook} for {}", owed.instance),
         (None, Some(to)) => format!("put {} back into the pool {}", owed.instance, to.traffic.backend),
-        (None, None) => format!("something for {}", owed.instance),
+        (None, None) => match &owed.config {
+            Some(file) => format!("put {} of {} back as it was", file.config.path, owed.instance),
+            None => format!("something for {}", owed.instance),
+        },
     }
 }
 

@@ -8,6 +8,7 @@
 //! is found, verified and returned and an unfinished one has another name. With a pause it is *not* paused a second time,
 //! since the grant may be over: a finished archive is reported, anything else has failed, and the obligation has resumed
 //! the writes by then. A log rotation can not be told from one more rotation, so it is unknown.
+//! A hook is run again only when whoever asked for it said that it may be.
 //! A release has a record of its own, written before the service was stopped: it goes on from there.
 
 use quorate_model::{ActionSpec, ServiceName};
@@ -52,8 +53,10 @@ pub(super) const fn verb(action: &ActionSpec) -> Option<Verb> {
         | ActionSpec::ArtifactStage { .. }
         | ActionSpec::ArtifactActivate { .. }
         | ActionSpec::ArtifactRevert { .. }
+        | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
+        | ActionSpec::ExecRun { .. }
         | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,
@@ -84,8 +87,16 @@ pub(super) fn resume(action: &ActionSpec, found: Option<Recovered>, late: bool) 
         ActionSpec::ArtifactStage { .. } if late => Resume::Late,
         ActionSpec::ArtifactStage { .. } => Resume::Run,
         ActionSpec::ArtifactActivate { .. } | ActionSpec::ArtifactRevert { .. } => Resume::Finish { late },
+        ActionSpec::ConfigConfirm { .. } if late => Resume::Late,
+        ActionSpec::ConfigConfirm { .. } => Resume::Run,
         // A balancer is asked first and told again; a late one is not begun, and what the drain owes is done.
         ActionSpec::TrafficDrain { .. } | ActionSpec::TrafficRestore { .. } => Resume::Run,
+        // What an earlier helper left running of it was ended; how far it had come nobody can tell.
+        ActionSpec::ExecRun { once: true, .. } => Resume::Unknown(
+            "the helper ended while the hook ran, which is run once: look at what it did before anything else",
+        ),
+        ActionSpec::ExecRun { once: false, .. } if late => Resume::Late,
+        ActionSpec::ExecRun { once: false, .. } => Resume::Run,
         ActionSpec::LogRotate { .. } => {
             Resume::Unknown("the helper ended while logs were rotated; nothing of them is lost")
         }
@@ -155,6 +166,14 @@ mod tests {
         ] {
             assert_eq!(resume(action, found, late), want, "{:?} {found:?} {late}", action.kind());
         }
+        let hook = |once| {
+            let hook = HookName::new("h").unwrap();
+            ActionSpec::ExecRun { service: service(), hook, once, release: None }
+        };
+        assert_eq!(resume(&hook(false), None, false), Resume::Run);
+        assert_eq!(resume(&hook(false), None, true), Resume::Late);
+        assert!(matches!(resume(&hook(true), None, false), Resume::Unknown(_)));
+        assert!(matches!(resume(&hook(true), None, true), Resume::Unknown(_)));
         for (action, found) in [(&restart, Some(Unknown)), (&restart, None), (&reload, Some(Unknown))] {
             assert!(matches!(resume(action, found, false), Resume::Unknown(_)));
         }

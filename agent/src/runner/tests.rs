@@ -28,7 +28,9 @@ fn shop(host: &FakeHost) -> Shop {
     let journal = Journal::in_memory(&quorate_durable::MemoryDisk::new()).unwrap();
     let undoer = Undoer::new(Arc::new(host.clone()), settings.clone(), hooks.clone());
     let book = Book::new(journal, undoer, host.boot_id().to_owned(), Vec::new(), |_| {});
-    Shop { host: Arc::new(host.clone()), settings, hooks, book, facts: Arc::new(NoFacts) }
+    let (commands, _) = tokio::sync::mpsc::channel(1);
+    let (host, stopping) = (Arc::new(host.clone()), tokio_util::sync::CancellationToken::new());
+    Shop { host, settings, hooks, book, facts: Arc::new(NoFacts), stopping, commands }
 }
 
 fn restart(host: &FakeHost) -> Entry {

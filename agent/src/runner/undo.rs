@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::hooks::Hooks;
 use super::journal::{Owed, OwedTraffic};
 use super::settings::Settings;
-use crate::actions::{Balancers, HookRunner, host_driver, traffic};
+use crate::actions::{Balancers, HookRunner, config as config_file, host_driver, traffic};
 use crate::host::Host;
 
 /// Longest run of one undo, beside the time that health must hold.
@@ -34,8 +34,28 @@ impl Undoer {
                 Err(error) => Err(error.message),
             },
             (None, Some(wanted)) => self.put_back(owed, wanted).await,
+            (None, None) if owed.config.is_some() => self.file(owed).await,
             (None, None) => Err("the journal does not say what is owed".to_owned()),
         }
+    }
+
+    /// The configuration file from before.
+    async fn file(&self, owed: &Owed) -> Result<String, String> {
+        let Some(file) = &owed.config else { return Err("the journal does not say which file".to_owned()) };
+        let config = self.settings.current();
+        let driver = host_driver(Arc::clone(&self.host), file.driver.clone());
+        let releases_dir = config.releases_dir();
+        let what = config_file::PutBack {
+            roots: &config.policy.install().configs,
+            releases_dir: &releases_dir,
+            instance: &owed.instance,
+            driver: driver.as_ref(),
+            stop_timeout: file.stop_timeout,
+            start_timeout: file.start_timeout,
+            config: &file.config,
+            digest: file.digest.as_str(),
+        };
+        config_file::put_back(what).await
     }
 
     async fn put_back(&self, owed: &Owed, wanted: &OwedTraffic) -> Result<String, String> {

@@ -12,14 +12,16 @@ use quorate_model::{
     ActionOutcome, ActionSpec, DurationMs, ExecutionId, ExecutionState, InstanceId, ObligationId, Reason,
     Selector, ServiceName, ServiceSpec,
 };
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::engine::Command;
 use super::journal::{End, Entry, Intent};
 use super::obligations::Book;
 use super::recover::{self, Resume};
 use super::settings::Settings;
 use crate::actions::{
-    self, ActionContext, ActionError, Balancers, FactsSource, HostClock, HostPrograms, HostServices,
+    self, ActionContext, ActionError, Balancers, FactsSource, HostClock, HostPrograms, HostServices, Leaving,
     ObligationKeeper, PortError, Undo,
 };
 use crate::host::{Host, HostError, Recovered, RunEvidence, UnitReading, clock, judge};
@@ -44,6 +46,10 @@ pub(super) struct Shop {
     pub(super) book: Arc<Book>,
     /// Facts.
     pub(super) facts: Arc<dyn FactsSource>,
+    /// The helper was asked to stop.
+    pub(super) stopping: CancellationToken,
+    /// The engine's queue.
+    pub(super) commands: mpsc::Sender<Command>,
 }
 
 impl Shop {
@@ -92,6 +98,9 @@ impl Shop {
     ) -> ActionContext {
         let config = self.settings.current();
         let specs = instance.map(spec_of);
+        let (commands, whose) = (self.commands.clone(), id.clone());
+        // A queue that is full or closed: then it is given up a little later, and found in the journal all the same.
+        let tell = Arc::new(move || drop(commands.try_send(Command::Left(whose.clone()))));
         ActionContext {
             node: config.node.clone(),
             execution: id.clone(),
@@ -111,6 +120,7 @@ impl Shop {
             limits: config.limits,
             deadline: DurationMs(clock::uptime_ms()).plus(left),
             cancel,
+            leaving: Leaving { asked: self.stopping.clone(), tell },
             progress: Arc::new(|_| {}),
         }
     }
@@ -287,6 +297,8 @@ fn spec_of(instance: &NodeInstance) -> ServiceSpec {
         backup: None::<BackupPolicy>,
         install: None,
         traffic: None,
+        configs: Vec::new(),
+        migrate: None,
         preflight: None,
         log_rotation: None::<LogRotation>,
         vars: std::collections::BTreeMap::new(),

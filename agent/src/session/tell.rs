@@ -159,9 +159,11 @@ impl Teller {
         let InstanceId { node: on, service } = &probe.instance;
         let own = on == node;
         let driver = work.instances.iter().find(|i| own && i.service == *service).map(|i| i.driver.clone());
-        let exec_allowed = match &probe.probe.kind {
-            ProbeKind::Exec { argv } => {
-                own && self.context.settings.current().policy.allows_probe(argv).is_ok()
+        let settings = self.context.settings.current();
+        let allowed = match &probe.probe.kind {
+            ProbeKind::Exec { argv } => own && settings.policy.allows_probe(argv).is_ok(),
+            ProbeKind::Certificate(wanted) => {
+                wanted.file.is_empty() || (own && settings.policy.allows_path(wanted.file.as_ref()).is_ok())
             }
             ProbeKind::Http { .. }
             | ProbeKind::Tcp { .. }
@@ -172,7 +174,7 @@ impl Teller {
         };
         let key = ProbeKey { node: on.clone(), service: service.clone(), probe: probe.probe.name.clone() };
         Scheduled {
-            target: ProbeTarget { key, driver, keep_body: false, exec_allowed },
+            target: ProbeTarget { key, driver, keep_body: false, allowed },
             spec: probe.probe.clone(),
         }
     }

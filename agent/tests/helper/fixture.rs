@@ -63,10 +63,11 @@ node = "node1"
 data_dir = "{root}/state"
 helper_socket = "{root}/helper.sock"
 [policy]
-actions = ["service.*", "backup.create", "artifact.*", "traffic.*"]
+actions = ["service.*", "backup.create", "artifact.*", "traffic.*", "exec.run"]
 services = ["ledger"]
 paths = ["{root}/data"]
-hooks = ["pause", "resume", "healthy"]
+hooks = ["pause", "resume", "healthy", "migrate"]
+run_hooks = ["migrate"]
 backup_dir = "{root}/backups"
 install = ["{root}/opt"]
 {trust}

@@ -3,6 +3,7 @@
 mod crash;
 mod edge;
 mod fixture;
+mod hooks;
 mod obligations;
 mod refusals;
 mod releases;

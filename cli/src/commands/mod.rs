@@ -4,10 +4,12 @@
 
 pub mod action;
 pub mod apply;
+pub mod approval;
 pub mod artifact;
 pub mod audit;
 pub mod backup;
 pub mod cluster;
+pub mod config;
 pub mod context;
 pub mod diff;
 pub mod explain;
@@ -16,9 +18,11 @@ pub mod group;
 pub mod log;
 pub mod node;
 pub mod operation;
+pub mod policy;
 pub mod quorum;
 pub mod rollout;
 pub mod run;
+pub mod schedule;
 pub mod schema;
 pub mod service;
 pub mod status;

@@ -5,7 +5,7 @@ use quorate_proto::v1;
 use quorate_proto::v1::group_service_client::GroupServiceClient;
 use quorate_proto::v1::operation_service_client::OperationServiceClient;
 
-use super::{Ctx, Outcome, explain, pages};
+use super::{Ctx, Outcome, approval, explain, pages};
 use crate::args::{Change, Page, Waiting};
 use crate::call;
 use crate::client::Client;
@@ -61,6 +61,55 @@ pub enum OperationCommand {
     },
 }
 
+/// How a plan is shown, and what the exit code says of it.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct Form {
+    /// Instance by instance: from what to what, in which order, by which steps
+    #[arg(long)]
+    diff: bool,
+    /// Exit code 8 when something would change, 0 when nothing would
+    #[arg(long)]
+    detailed_exitcode: bool,
+}
+
+impl Form {
+    /// Both belong to a plan; what was started is no plan any more.
+    ///
+    /// # Errors
+    /// Exit code 2 without `--dry-run`.
+    pub fn check(self, change: &Change) -> Result<(), Failure> {
+        if (self.diff || self.detailed_exitcode) && !change.dry_run {
+            return Err(Failure::usage("--diff and --detailed-exitcode go with --dry-run")
+                .with_hint("quorate rollout plan takes them, too"));
+        }
+        Ok(())
+    }
+
+    /// Shows a plan.
+    ///
+    /// # Errors
+    /// What the terminal gives.
+    pub fn show(self, ctx: &Ctx, computed: &v1::Plan) -> Outcome {
+        render::answer(ctx.global.output, computed, "quorate.v1.Plan", None, |_| {
+            if self.diff { plan::diff(computed) } else { plan::plan(computed) }
+        })?;
+        let changes = computed.to_change > 0;
+        Ok(if self.detailed_exitcode && changes { exit::PENDING } else { exit::DONE })
+    }
+
+    /// That nothing would change is an answer to whoever asks by the exit code, and a refusal to everybody else.
+    ///
+    /// # Errors
+    /// Every other failure.
+    pub fn unchanged(self, failure: Failure) -> Outcome {
+        if !self.detailed_exitcode || failure.reason != "NOTHING_TO_CHANGE" {
+            return Err(failure);
+        }
+        talk(&format!("nothing to change: {}", safe(&failure.what)));
+        Ok(exit::DONE)
+    }
+}
+
 /// A verb on one operation.
 #[derive(Args, Clone, Debug)]
 pub struct Verb {
@@ -97,6 +146,21 @@ pub async fn run(ctx: &Ctx, command: OperationCommand) -> Outcome {
 /// # Errors
 /// A refusal, or what the API or the terminal gives.
 pub async fn start(ctx: &Ctx, work: v1::WorkSpec, change: Change, waiting: Waiting, what: &str) -> Outcome {
+    start_as(ctx, work, Form::default(), change, waiting, what).await
+}
+
+/// As [`start`], where a dry run can be shown in several ways.
+///
+/// # Errors
+/// A refusal, or what the API or the terminal gives.
+pub async fn start_as(
+    ctx: &Ctx,
+    work: v1::WorkSpec,
+    form: Form,
+    change: Change,
+    waiting: Waiting,
+    what: &str,
+) -> Outcome {
     let client = ctx.client()?;
     if !change.yes && !change.dry_run {
         // The plan is what is confirmed: its guards have run, its nodes are counted, and it is started by its id.
@@ -109,52 +173,78 @@ pub async fn start(ctx: &Ctx, work: v1::WorkSpec, change: Change, waiting: Waiti
         // The same id given again must find the same operation, and an id stands for one request only.
         let change = Change { request_id: change.request_id.map(|id| format!("{id}.start")), ..change };
         let source = v1::create_operation_request::Source::PlanId(computed.plan_id);
-        return create(ctx, &client, source, &change, &waiting).await;
+        return create(ctx, &client, (source, computed.hash), form, &change, &waiting).await;
     }
-    create(ctx, &client, v1::create_operation_request::Source::Work(work), &change, &waiting).await
+    let source = v1::create_operation_request::Source::Work(work);
+    create(ctx, &client, (source, String::new()), form, &change, &waiting).await
 }
 
-/// Starts a stored plan and follows it.
+/// Starts a stored plan, named as `ID` or `ID@HASH`, and follows it.
 ///
 /// # Errors
 /// A refusal, or what the API or the terminal gives.
-pub async fn start_plan(ctx: &Ctx, plan_id: &str, change: Change, waiting: Waiting) -> Outcome {
+pub async fn start_plan(ctx: &Ctx, named: &str, form: Form, change: Change, waiting: Waiting) -> Outcome {
     let client = ctx.client()?;
-    if !change.yes && !change.dry_run {
+    let (plan_id, seen) = named.split_once('@').map_or((named, None), |(id, seen)| (id, Some(seen)));
+    if let Some(seen) = seen {
+        let _ =
+            approval::hash_prefix(seen).map_err(|why| Failure::usage(format!("--plan {named:?}: {why}")))?;
+    }
+    let mut hash = String::new();
+    if seen.is_some() || (!change.yes && !change.dry_run) {
         let request =
             v1::GetPlanRequest { plan_id: plan_id.to_owned(), consistency: ctx.global.consistency() };
         let stored = call!(client, OperationServiceClient, get_plan, request)?.plan.unwrap_or_default();
-        talk(&plan::plan(&stored));
-        confirm::ask(&ctx.global, &change, &format!("{} node(s) to change. Go on?", stored.to_change))?;
+        approval::same_plan(seen, &stored.hash)?;
+        hash.clone_from(&stored.hash);
+        if !change.yes && !change.dry_run {
+            talk(&plan::plan(&stored));
+            confirm::ask(&ctx.global, &change, &format!("{} node(s) to change. Go on?", stored.to_change))?;
+        }
     }
     let source = v1::create_operation_request::Source::PlanId(plan_id.to_owned());
-    create(ctx, &client, source, &change, &waiting).await
+    create(ctx, &client, (source, hash), form, &change, &waiting).await
 }
 
 async fn create(
     ctx: &Ctx,
     client: &Client,
-    source: v1::create_operation_request::Source,
+    (source, plan_hash): (v1::create_operation_request::Source, String),
+    form: Form,
     change: &Change,
     waiting: &Waiting,
 ) -> Outcome {
-    let request = v1::CreateOperationRequest { source: Some(source), options: Some(change.options()) };
-    let answer = call!(client, OperationServiceClient, create_operation, request)?;
+    let options = Some(change.options());
+    let request = v1::CreateOperationRequest { source: Some(source), options, plan_hash };
+    let answer = match call!(client, OperationServiceClient, create_operation, request) {
+        Ok(answer) => answer,
+        Err(failure) => return form.unchanged(failure),
+    };
     if change.dry_run {
-        let computed = answer.plan.unwrap_or_default();
-        render::answer(ctx.global.output, &computed, "quorate.v1.Plan", None, |_| plan::plan(&computed))?;
-        return Ok(exit::DONE);
+        return form.show(ctx, &answer.plan.unwrap_or_default());
     }
     let operation = answer.operation.unwrap_or_default();
     if !waiting.waits() {
         render::answer(ctx.global.output, &operation, "quorate.v1.Operation", None, |_| {
             view::id(&operation).to_owned()
         })?;
-        talk(&format!("started; quorate rollout watch {}", view::id(&operation)));
+        talk(&begun(&operation));
         return Ok(exit::DONE);
     }
     talk(&format!("started {}", view::id(&operation)));
+    if operation.state() == v1::OperationState::AwaitingApproval {
+        talk(&begun(&operation));
+    }
     follow(ctx, client, &operation.name, waiting).await
+}
+
+/// What there is to do about an operation that was just made.
+fn begun(operation: &v1::Operation) -> String {
+    let id = view::id(operation);
+    if operation.state() == v1::OperationState::AwaitingApproval {
+        return format!("{id} waits for the approval of somebody else: quorate approval approve {id}");
+    }
+    format!("started; quorate rollout watch {id}")
 }
 
 /// Follows an operation to its end, or says that it goes on.
@@ -211,7 +301,11 @@ async fn finish(ctx: &Ctx, client: &Client, operation: &v1::Operation) -> Outcom
         if operation.message.is_empty() { ended } else { format!("{ended}: {}", safe(&operation.message)) };
     let mut failure = Failure::failed(what);
     failure.hint = format!("quorate operation show {} -o wide", view::id(operation));
-    Err(failure)
+    // Rejected, or not approved in time: nothing was begun.
+    let refused = operation.approval.as_ref().is_some_and(|approval| {
+        matches!(approval.state(), v1::ApprovalState::Rejected | v1::ApprovalState::Expired)
+    });
+    Err(if refused { failure.with_code(exit::REFUSED) } else { failure })
 }
 
 /// One page after another.

@@ -17,24 +17,28 @@ use crate::render;
 pub enum RolloutCommand {
     /// Computes a plan with the guards of the real run; changes nothing
     #[command(
-        after_help = "Examples:\n  quorate rollout plan --restart ledger\n  quorate rollout plan ledger --release 1.9.2 --artifact 5f3a… --canary 1 --hold 10m\n  quorate rollout plan -f rollout.yaml -o json"
+        after_help = "Examples:\n  quorate rollout plan --restart ledger\n  quorate rollout plan ledger --release 1.9.2 --artifact 5f3a… --canary 1 --hold 10m\n  quorate rollout plan -f rollout.yaml --diff --detailed-exitcode   # 8: something would change\n  quorate rollout plan -f rollout.yaml -o json"
     )]
     Plan {
         #[command(flatten)]
         what: What,
         #[command(flatten)]
+        form: operation::Form,
+        #[command(flatten)]
         change: Change,
     },
     /// Starts a rolling change
     #[command(
-        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start ledger --release 1.9.2 --artifact 5f3a… --canary 1 --promotion canary --on-failure rollback --backup-first\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --backup ledger --all --wait"
+        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start ledger --release 1.9.2 --artifact 5f3a… --canary 1 --promotion canary --on-failure rollback --backup-first\n  quorate rollout start ledger --config settings --release 7 --artifact 5f3a… --canary 1 --on-failure rollback\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --plan p-93c1…@9c1f2ab4 --yes   # and with this hash only\n  quorate rollout start --restart ledger --dry-run --diff --detailed-exitcode\n  quorate rollout start --backup ledger --all --wait\n  quorate rollout start ledger --run ledger-compact --wait"
     )]
     Start {
         #[command(flatten)]
         what: What,
-        /// A stored plan; refused when what it touches has moved
-        #[arg(long, value_name = "ID", conflicts_with_all = ["restart", "reload", "backup", "rotate", "file", "group", "canary", "ramp", "hold", "promotion", "on_failure", "backup_first"])]
+        /// A stored plan, with its hash or the first 8 digits of it; refused when what it touches has moved
+        #[arg(long, value_name = "ID[@HASH]", conflicts_with_all = ["restart", "reload", "backup", "rotate", "file", "group", "canary", "ramp", "hold", "promotion", "on_failure", "backup_first"])]
         plan: Option<String>,
+        #[command(flatten)]
+        form: operation::Form,
         #[command(flatten)]
         change: Change,
         #[command(flatten)]
@@ -81,6 +85,9 @@ pub enum RolloutCommand {
     Undo {
         /// Group
         group: String,
+        /// Bring this configuration file of its service back, and not its program
+        #[arg(long, value_name = "NAME")]
+        config: Option<String>,
         #[command(flatten)]
         advance: Advance,
         #[command(flatten)]
@@ -95,6 +102,9 @@ pub enum RolloutCommand {
     History {
         /// Group
         group: String,
+        /// Of this configuration file of its service, and not of its program
+        #[arg(long, value_name = "NAME")]
+        config: Option<String>,
         #[command(flatten)]
         page: Page,
     },
@@ -111,15 +121,24 @@ pub enum RolloutCommand {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "What")]
 pub struct What {
-    /// Group that gets the release
-    #[arg(value_name = "GROUP", requires = "release")]
+    /// Group that gets the release, or whose members run the hook
+    #[arg(value_name = "GROUP", requires = "of_group")]
     group: Option<String>,
     /// Bring this version to every member of the group, then put it to use
-    #[arg(long, value_name = "VERSION", group = "kind", requires_all = ["group", "artifact"])]
+    #[arg(long, value_name = "VERSION", groups = ["kind", "of_group"], requires_all = ["group", "artifact"])]
     release: Option<String>,
+    /// Run this hook of the hosts on every member of the group, one after the other
+    #[arg(long, value_name = "HOOK", groups = ["kind", "of_group"], requires = "group")]
+    run: Option<String>,
+    /// What becomes of the hook that the service runs once for each release
+    #[arg(long, value_enum, default_value_t, requires = "release", value_name = "CHOICE")]
+    migrate: Migrate,
     /// The release's artifact: its sha256, or as much of the beginning as names one
     #[arg(long, value_name = "DIGEST", requires = "release")]
     artifact: Option<String>,
+    /// The release is of this configuration file of the group's service, and not of its program
+    #[arg(long, value_name = "NAME", requires = "release")]
+    config: Option<String>,
     /// Restart every member of a group
     #[arg(long, value_name = "GROUP", group = "kind")]
     restart: Option<String>,
@@ -160,6 +179,28 @@ pub enum Promotion {
     Canary,
     /// Every wave but the last
     Every,
+}
+
+/// What becomes of the run-once hook of a release.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Migrate {
+    /// It is run unless it was for this release; what nobody can tell is refused
+    #[default]
+    Auto,
+    /// It is not run: you have seen that it need not be
+    Skip,
+    /// It is run once more: you have seen that it may be
+    Again,
+}
+
+impl Migrate {
+    const fn choice(self) -> v1::MigrationChoice {
+        match self {
+            Self::Auto => v1::MigrationChoice::Unspecified,
+            Self::Skip => v1::MigrationChoice::Skip,
+            Self::Again => v1::MigrationChoice::Again,
+        }
+    }
 }
 
 /// What happens when more has failed than is tolerated.
@@ -230,7 +271,7 @@ impl Advance {
             return Ok(());
         }
         let flags = "--canary, --ramp, --hold, --promotion, --on-failure and --backup-first";
-        Err(Failure::usage(format!("{flags} go with --release, --restart and --reload"))
+        Err(Failure::usage(format!("{flags} go with --release, --run, --restart and --reload"))
             .with_hint("in a file they stand under rolling: waves: and onFailure:"))
     }
 }
@@ -240,6 +281,9 @@ impl What {
     fn spec(&self) -> Result<(v1::WorkSpec, Option<Document>), Failure> {
         if let (Some(version), Some(group)) = (&self.release, &self.group) {
             return Ok((self.release(group, version)?, None));
+        }
+        if let (Some(hook), Some(group)) = (&self.run, &self.group) {
+            return Ok((self.upkeep(group, hook)?, None));
         }
         if self.restart.is_none() && self.reload.is_none() {
             self.advance.none()?;
@@ -255,7 +299,7 @@ impl What {
             }
             (None, None, None, None, None) => {
                 return Err(Failure::usage("nothing to change was named").with_hint(
-                    "give GROUP --release VERSION --artifact DIGEST, --restart GROUP, --reload GROUP, --backup SERVICE, --rotate SERVICE or -f FILE",
+                    "give GROUP --release VERSION --artifact DIGEST, GROUP --run HOOK, --restart GROUP, --reload GROUP, --backup SERVICE, --rotate SERVICE or -f FILE",
                 ));
             }
         };
@@ -283,32 +327,44 @@ impl What {
         if let Some(Kind::Rolling(rolling)) = &mut spec.kind {
             version.clone_into(&mut rolling.version);
             rolling.artifact = self.artifact.clone().unwrap_or_default();
+            rolling.config = self.config.clone().unwrap_or_default();
+            rolling.migration = self.migrate.choice().into();
+        }
+        spec.max_failures = self.max_failures;
+        Ok(spec)
+    }
+
+    fn upkeep(&self, group: &str, hook: &str) -> Result<v1::WorkSpec, Failure> {
+        let mut spec = self.rolling(group, v1::RollingKind::Run)?;
+        if let Some(Kind::Rolling(rolling)) = &mut spec.kind {
+            hook.clone_into(&mut rolling.hook);
         }
         spec.max_failures = self.max_failures;
         Ok(spec)
     }
 }
 
-fn undo_spec(group: &str, advance: &Advance) -> Result<v1::WorkSpec, Failure> {
+fn undo_spec(group: &str, config: Option<String>, advance: &Advance) -> Result<v1::WorkSpec, Failure> {
     let rolling = v1::RollingSpec {
         group: group.to_owned(),
         kind: v1::RollingKind::Undo.into(),
         waves: advance.waves()?,
         on_failure: advance.on_failure().into(),
+        config: config.unwrap_or_default(),
         backup_first: advance.backup_first,
         ..v1::RollingSpec::default()
     };
     Ok(v1::WorkSpec { kind: Some(Kind::Rolling(rolling)), max_failures: 0 })
 }
 
-async fn history(ctx: &Ctx, group: &str, limit: Option<u32>) -> Outcome {
+async fn history(ctx: &Ctx, group: &str, config: &str, limit: Option<u32>) -> Outcome {
     let client = ctx.client()?;
     let consistency = ctx.global.consistency();
     let (releases, token) = pages(limit, |page_token, page_size| {
         let client = &client;
         async move {
-            let group = group.to_owned();
-            let request = v1::ListReleasesRequest { group, page_size, page_token, consistency };
+            let (group, config) = (group.to_owned(), config.to_owned());
+            let request = v1::ListReleasesRequest { group, page_size, page_token, consistency, config };
             let answer = call!(client, OperationServiceClient, list_releases, request)?;
             Ok((answer.releases, answer.next_page_token))
         }
@@ -326,22 +382,25 @@ async fn history(ctx: &Ctx, group: &str, limit: Option<u32>) -> Outcome {
 /// What the API or the terminal gives.
 pub async fn run(ctx: &Ctx, command: RolloutCommand) -> Outcome {
     match command {
-        RolloutCommand::Plan { what, change } => {
+        RolloutCommand::Plan { what, form, change } => {
             let (work, document) = what.spec()?;
             let request = v1::CreatePlanRequest { work: Some(work), options: Some(change.options()) };
             let answer = call!(ctx.client()?, OperationServiceClient, create_plan, request);
-            let answer = answer.map_err(|failure| placed(failure, document.as_ref()))?;
-            let plan = answer.plan.unwrap_or_default();
-            render::answer(ctx.global.output, &plan, "quorate.v1.Plan", None, |_| render::plan::plan(&plan))?;
-            Ok(exit::DONE)
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(failure) => return form.unchanged(placed(failure, document.as_ref())),
+            };
+            form.show(ctx, &answer.plan.unwrap_or_default())
         }
-        RolloutCommand::Start { what, plan: Some(plan), change, waiting } => {
+        RolloutCommand::Start { what, plan: Some(plan), form, change, waiting } => {
             let _ = what;
-            operation::start_plan(ctx, &plan, change, waiting).await
+            form.check(&change)?;
+            operation::start_plan(ctx, &plan, form, change, waiting).await
         }
-        RolloutCommand::Start { what, plan: None, change, waiting } => {
+        RolloutCommand::Start { what, plan: None, form, change, waiting } => {
             let (work, document) = what.spec()?;
-            let ended = operation::start(ctx, work, change, waiting, "rollout").await;
+            form.check(&change)?;
+            let ended = operation::start_as(ctx, work, form, change, waiting, "rollout").await;
             ended.map_err(|failure| placed(failure, document.as_ref()))
         }
         RolloutCommand::List { page } => {
@@ -353,10 +412,12 @@ pub async fn run(ctx: &Ctx, command: RolloutCommand) -> Outcome {
             operation::follow(ctx, &ctx.client()?, &id, &waiting).await
         }
         RolloutCommand::Promote { verb, all } => operation::promote(ctx, verb, all).await,
-        RolloutCommand::Undo { group, advance, change, waiting } => {
-            operation::start(ctx, undo_spec(&group, &advance)?, change, waiting, "rollout").await
+        RolloutCommand::Undo { group, config, advance, change, waiting } => {
+            operation::start(ctx, undo_spec(&group, config, &advance)?, change, waiting, "rollout").await
         }
-        RolloutCommand::History { group, page } => history(ctx, &group, page.limit).await,
+        RolloutCommand::History { group, config, page } => {
+            history(ctx, &group, &config.unwrap_or_default(), page.limit).await
+        }
         RolloutCommand::Pause(verb) => operation::pause(ctx, verb).await,
         RolloutCommand::Resume(verb) => operation::resume(ctx, verb).await,
         RolloutCommand::Abort(verb) => operation::cancel(ctx, verb).await,
@@ -372,69 +433,4 @@ fn placed(failure: Failure, document: Option<&Document>) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(subcommand)]
-        command: RolloutCommand,
-    }
-
-    fn parse(line: &str) -> Result<RolloutCommand, clap::Error> {
-        Ok(Line::try_parse_from(std::iter::once("rollout").chain(line.split(' ')))?.command)
-    }
-
-    fn rolling(line: &str) -> v1::RollingSpec {
-        let spec = match parse(line).unwrap() {
-            RolloutCommand::Plan { what, .. } => what.spec().unwrap().0,
-            RolloutCommand::Undo { group, advance, .. } => undo_spec(&group, &advance).unwrap(),
-            other => panic!("neither plan nor undo: {other:?}"),
-        };
-        let Some(Kind::Rolling(rolling)) = spec.kind else { panic!("not rolling: {spec:?}") };
-        rolling
-    }
-
-    #[test]
-    fn flags_become_waves_and_a_policy() {
-        let flags = "--canary 1 --ramp 1,5,20% --hold 10m --promotion canary --on-failure rollback";
-        let read = rolling(&format!("plan ledger --release 1.9.2 --artifact 5f3a {flags}"));
-        assert_eq!((read.kind(), read.group.as_str()), (v1::RollingKind::Release, "ledger"));
-        assert_eq!((read.version.as_str(), read.artifact.as_str()), ("1.9.2", "5f3a"));
-        assert_eq!(read.on_failure(), v1::OnFailure::Rollback);
-        let waves = read.waves.unwrap();
-        assert_eq!((waves.canary, waves.promotion()), (1, v1::Promotion::Canary));
-        assert_eq!(waves.ramp, ["1", "5", "20%"]);
-        assert_eq!(waves.hold.map(|hold| hold.seconds), Some(600));
-        assert!(!read.backup_first && rolling("plan --restart ledger --backup-first").backup_first);
-        let undo = rolling("undo ledger --canary 2");
-        assert_eq!((undo.kind(), undo.waves.map(|w| w.canary)), (v1::RollingKind::Undo, Some(2)));
-    }
-
-    #[test]
-    fn without_flags_nothing_is_said_of_waves() {
-        let read = rolling("plan --restart ledger");
-        assert_eq!((read.waves, read.on_failure), (None, 0));
-    }
-
-    #[test]
-    fn flags_that_do_not_go_together_are_refused() {
-        for line in [
-            "plan ledger",
-            "plan ledger --release 1",
-            "plan --release 1 --artifact 5f3a",
-            "plan ledger --restart ledger",
-            "plan ledger --release 1 --artifact a --restart ledger",
-            "start --plan p-1 --canary 1",
-            "plan --restart ledger --promotion sometimes",
-        ] {
-            assert!(parse(line).is_err(), "{line}");
-        }
-        let Ok(RolloutCommand::Plan { what, .. }) = parse("plan --backup ledger --all --canary 1") else {
-            panic!("it parses")
-        };
-        assert!(what.spec().is_err(), "a backup has no canary");
-    }
-}
+mod tests;

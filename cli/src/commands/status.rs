@@ -6,9 +6,10 @@ use quorate_proto::v1::backup_service_client::BackupServiceClient;
 use quorate_proto::v1::fleet_service_client::FleetServiceClient;
 use quorate_proto::v1::group_service_client::GroupServiceClient;
 use quorate_proto::v1::operation_service_client::OperationServiceClient;
+use quorate_proto::v1::policy_service_client::PolicyServiceClient;
 use quorate_proto::v1::schedule_service_client::ScheduleServiceClient;
 
-use super::{Ctx, Outcome, backup, freeze, group, node, operation, service, window};
+use super::{Ctx, Outcome, backup, freeze, group, node, operation, policy, schedule, service, window};
 use crate::call;
 use crate::failure::{Failure, exit};
 use crate::render;
@@ -58,12 +59,15 @@ async fn whole(ctx: &Ctx) -> Outcome {
     Ok(exit::DONE)
 }
 
+/// Whether nothing has this name, or nothing of this kind could.
+fn absent(failure: &Failure) -> bool {
+    matches!(failure.code, exit::NOT_FOUND | exit::USAGE)
+}
+
 /// Looks where the id is known; a pending operation answers with exit code 8.
 async fn any(ctx: &Ctx, id: String) -> Outcome {
     let client = ctx.client()?;
     let consistency = ctx.global.consistency();
-    let absent = |failure: &Failure| matches!(failure.code, exit::NOT_FOUND | exit::USAGE);
-
     let request = v1::GetOperationRequest { name: id.clone(), consistency };
     match call!(client, OperationServiceClient, get_operation, request) {
         Ok(answer) => {
@@ -96,17 +100,8 @@ async fn any(ctx: &Ctx, id: String) -> Outcome {
         Err(failure) if !absent(&failure) => return Err(failure),
         Err(_) => {}
     }
-    let request = v1::GetFreezeRequest { name: id.clone(), consistency };
-    match call!(client, ScheduleServiceClient, get_freeze, request) {
-        Ok(_) => return freeze::run(ctx, freeze::FreezeCommand::Show { freeze: id }).await,
-        Err(failure) if !absent(&failure) => return Err(failure),
-        Err(_) => {}
-    }
-    let request = v1::GetWindowRequest { name: id.clone(), consistency };
-    match call!(client, ScheduleServiceClient, get_window, request) {
-        Ok(_) => return window::run(ctx, window::WindowCommand::Show { window: id }).await,
-        Err(failure) if !absent(&failure) => return Err(failure),
-        Err(_) => {}
+    if let Some(shown) = held(ctx, &id).await? {
+        return Ok(shown);
     }
     let request = v1::GetBackupRequest { backup_id: id.clone(), consistency };
     match call!(client, BackupServiceClient, get_backup, request) {
@@ -118,6 +113,47 @@ async fn any(ctx: &Ctx, id: String) -> Outcome {
         }
         Err(failure) => Err(failure),
     }
+}
+
+/// The same for what says when work may begin, and who lets it.
+async fn held(ctx: &Ctx, id: &str) -> Result<Option<u8>, Failure> {
+    let client = ctx.client()?;
+    let consistency = ctx.global.consistency();
+    let request = v1::GetFreezeRequest { name: id.to_owned(), consistency };
+    match call!(client, ScheduleServiceClient, get_freeze, request) {
+        Ok(_) => {
+            return freeze::run(ctx, freeze::FreezeCommand::Show { freeze: id.to_owned() }).await.map(Some);
+        }
+        Err(failure) if !absent(&failure) => return Err(failure),
+        Err(_) => {}
+    }
+    let request = v1::GetWindowRequest { name: id.to_owned(), consistency };
+    match call!(client, ScheduleServiceClient, get_window, request) {
+        Ok(_) => {
+            return window::run(ctx, window::WindowCommand::Show { window: id.to_owned() }).await.map(Some);
+        }
+        Err(failure) if !absent(&failure) => return Err(failure),
+        Err(_) => {}
+    }
+    let request = v1::GetPolicyRequest { name: id.to_owned(), consistency };
+    match call!(client, PolicyServiceClient, get_policy, request) {
+        Ok(_) => {
+            return policy::run(ctx, policy::PolicyCommand::Show { policy: id.to_owned() }).await.map(Some);
+        }
+        Err(failure) if !absent(&failure) => return Err(failure),
+        Err(_) => {}
+    }
+    let request = v1::GetScheduleRequest { name: id.to_owned(), consistency };
+    match call!(client, ScheduleServiceClient, get_schedule, request) {
+        Ok(_) => {
+            return schedule::run(ctx, schedule::ScheduleCommand::Show { schedule: id.to_owned() })
+                .await
+                .map(Some);
+        }
+        Err(failure) if !absent(&failure) => return Err(failure),
+        Err(_) => {}
+    }
+    Ok(None)
 }
 
 /// What was typed, cut: it may be anything.

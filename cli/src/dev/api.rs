@@ -123,6 +123,7 @@ impl Api {
 
     pub(super) async fn start(&self, work: WorkSpec, reason: &str) -> anyhow::Result<Operation> {
         let request = CreateOperationRequest {
+            plan_hash: String::new(),
             source: Some(create_operation_request::Source::Work(work)),
             options: Some(options(reason)),
         };

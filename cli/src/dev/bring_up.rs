@@ -261,7 +261,9 @@ impl BringUp<'_> {
             "backup.verify",
             "log.rotate",
             "artifact.*",
+            "config.*",
             "traffic.*",
+            "exec.run",
             "host.*",
         ];
         let mut config = AgentConfig {
@@ -278,8 +280,10 @@ impl BringUp<'_> {
                 services: Vec::new(),
                 paths: Vec::new(),
                 hooks: Vec::new(),
+                run_hooks: Vec::new(),
                 backup_dir: backups,
                 install: Vec::new(),
+                configs: Vec::new(),
                 unsigned: true,
             },
             process: BTreeMap::new(),

@@ -46,12 +46,18 @@
 //! metrics_listen = "127.0.0.1:7481"
 //! [labels]
 //! [policy]                               # the host has the last word
-//! actions = ["service.*", "backup.*", "log.rotate", "artifact.*", "traffic.*", "host.*"]
+//! actions = ["service.*", "backup.*", "log.rotate", "artifact.*", "config.*", "traffic.*", "host.*"]
 //! services = ["ledger"]
 //! paths = ["…"]
-//! hooks = ["ledger-pause", "ledger-resume"]
+//! hooks = ["ledger-pause", "ledger-resume", "ledger-check"]
+//! actions = ["service.*", "backup.*", "log.rotate", "artifact.*", "traffic.*", "exec.run", "host.*"]
+//! services = ["ledger"]
+//! paths = ["…"]
+//! hooks = ["ledger-pause", "ledger-resume", "ledger-compact"]
+//! run_hooks = ["ledger-compact"]          # upkeep: quorate rollout start ledger --run ledger-compact
 //! backup_dir = "…/node1/backups"
 //! install = ["…/apps/ledger/node1"]      # releases of the sample; `current` is the one in use
+//! configs = ["…/apps/ledger/node1/etc"]  # configuration files of the sample
 //! unsigned = true                        # a fleet on one's own machine; production pins keys
 //! [process.ledger]                       # the process driver's declaration
 //! argv = ["…/apps/ledger/node1/current/ledger", "dev", "ledger", "--config", "…"]
@@ -169,8 +175,10 @@ pub(super) struct Policy {
     pub(super) services: Vec<String>,
     pub(super) paths: Vec<PathBuf>,
     pub(super) hooks: Vec<String>,
+    pub(super) run_hooks: Vec<String>,
     pub(super) backup_dir: PathBuf,
     pub(super) install: Vec<PathBuf>,
+    pub(super) configs: Vec<PathBuf>,
     /// A fleet on one's own machine trusts what one gives it.
     pub(super) unsigned: bool,
 }

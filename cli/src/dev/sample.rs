@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use quorate_proto::v1::{
-    BackupPolicy, BinaryInstall, Driver, GroupSpec, HttpProbe, Install, InstanceVars, LogRotation,
-    MembershipProbe, ProbeSpec, QuorumPolicy, QuorumPolicyKind, RunSpec, Selector, ServiceSpec,
-    UnitSoakProbe, WorkSpec, driver, install, probe_spec, work_spec,
+    BackupPolicy, BinaryInstall, ConfigApply, ConfigSpec, Driver, GroupSpec, HttpProbe, Install,
+    InstanceVars, LogRotation, MembershipProbe, ProbeSpec, QuorumPolicy, QuorumPolicyKind, RunSpec, Selector,
+    ServiceSpec, UnitSoakProbe, WorkSpec, driver, install, probe_spec, work_spec,
 };
 
 use super::config::{AgentConfig, Hook, Process, write_toml};
@@ -30,6 +30,14 @@ fn duration(ms: u64) -> Option<prost_types::Duration> {
     })
 }
 
+/// The folder of the sample's configuration files, beside its releases.
+const ETC: &str = "etc";
+/// Its settings there.
+const SETTINGS: &str = "settings.toml";
+/// What they are at first.
+const FIRST_SETTINGS: &str = "note = \"as it was made\"\n";
+/// The sample's upkeep.
+const COMPACT: &str = "ledger-compact";
 /// The release that is in use before anybody installs one: a link to the program that runs this.
 const BUILT_IN: &str = "releases/1.0.0-dev";
 
@@ -60,6 +68,13 @@ pub(super) fn write_instances(layout: &Layout, fleet: &Fleet, quorate: &Path) ->
             std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         }
         lay_out(&layout.instance_app(LEDGER, &instance.node), quorate)?;
+        let etc = layout.instance_app(LEDGER, &instance.node).join(ETC);
+        std::fs::create_dir_all(&etc).with_context(|| format!("cannot create {}", etc.display()))?;
+        let settings = etc.join(SETTINGS);
+        if !settings.exists() {
+            std::fs::write(&settings, FIRST_SETTINGS)
+                .with_context(|| format!("cannot write {}", settings.display()))?;
+        }
         let peers = fleet.instances.iter().zip(1..).map(|(peer, id)| PeerConfig {
             id,
             node: peer.node.clone(),
@@ -77,6 +92,7 @@ pub(super) fn write_instances(layout: &Layout, fleet: &Fleet, quorate: &Path) ->
             catch_up_ms: 1200,
             misbehave: Misbehave::default(),
             version: "",
+            settings_file: Some(settings),
             peers: peers.collect(),
         };
         write_toml(&layout.instance_config(LEDGER, &instance.node), &config)?;
@@ -100,11 +116,18 @@ pub(super) fn declare(layout: &Layout, instance: &Instance, quorate: &Path, agen
         Process { argv: run, cwd: instance.dir.clone(), log: instance.log.with_file_name("output.log") };
     agent.process.insert(LEDGER.to_owned(), process);
     let port = instance.port.to_string();
-    for (hook, verb) in [("ledger-pause", "pause-writes"), ("ledger-resume", "resume-writes")] {
+    for (hook, verb) in
+        [("ledger-pause", "pause-writes"), ("ledger-resume", "resume-writes"), (COMPACT, "compact")]
+    {
         let argv = argv(&["dev", "ledger-admin", verb, "--port", &port]);
         agent.hook.insert(hook.to_owned(), Hook { argv });
         agent.policy.hooks.push(hook.to_owned());
     }
+    let check = argv(&["dev", "ledger", "--check-config", "{file}"]);
+    agent.hook.insert("ledger-check".to_owned(), Hook { argv: check });
+    agent.policy.hooks.push("ledger-check".to_owned());
+    agent.policy.configs.push(app.join(ETC));
+    agent.policy.run_hooks.push(COMPACT.to_owned());
     agent.policy.install.push(app);
     agent.policy.services.push(LEDGER.to_owned());
     let logs = instance.log.parent().map(Path::to_owned);
@@ -152,6 +175,15 @@ pub(super) fn service(layout: &Layout, fleet: &Fleet) -> ServiceSpec {
             })),
         }),
         traffic: None,
+        configs: vec![ConfigSpec {
+            name: "settings".to_owned(),
+            path: format!("${{app}}/{ETC}/{SETTINGS}"),
+            check: "ledger-check".to_owned(),
+            apply: ConfigApply::Restart.into(),
+            confirm: duration(60_000),
+            ..Default::default()
+        }],
+        migrate: None,
         preflight: None,
         log_rotation: Some(LogRotation {
             paths: vec!["${log}".to_owned()],

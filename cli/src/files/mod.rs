@@ -124,11 +124,14 @@ impl Document {
     fn complaint(&self, invalid: &Invalid) -> Complaint {
         let Invalid { reason: _, field, why, place } = invalid;
         let mut what = if field.is_empty() { why.clone() } else { format!("{}: {why}", tree::camel(field)) };
+        let whole = self.tree.find(field);
         // The caret is under the value; where in it, for a value that is a text of its own kind.
-        if let Some((line, at)) = place.as_deref() {
+        let Some((line, at)) = place.as_deref() else { return Complaint::new(whole, what) };
+        let inside = self.origin.source.inside(whole, line, *at);
+        if inside.is_none() {
             what = format!("{what}, at byte {at} of {line:?}");
         }
-        Complaint::new(self.tree.find(field), what)
+        Complaint::new(inside.unwrap_or(whole), what)
     }
 
     fn show(&self, complaint: &Complaint) -> String {

@@ -143,6 +143,17 @@ impl Source {
         Place { line, column, width: 1 }
     }
 
+    /// Where the `at`-th character of `text` stands, a part of the value at `whole`; none when it is written in another way,
+    /// for example escaped or over several lines.
+    #[must_use]
+    pub(super) fn inside(&self, whole: Place, text: &str, at: usize) -> Option<Place> {
+        let line = self.text.split('\n').nth(whole.line.checked_sub(1)?)?;
+        let (start, _) = line.char_indices().nth(whole.column.checked_sub(1)?)?;
+        let value = line.get(start..)?;
+        let skipped = value.get(..value.find(text)?)?.chars().count();
+        Some(Place { line: whole.line, column: whole.column + skipped + at, width: 1 })
+    }
+
     /// `FILE:LINE:COLUMN: what`, the line, a caret under the place, and the hint.
     #[must_use]
     pub(super) fn show(&self, complaint: &Complaint) -> String {

@@ -51,7 +51,7 @@ fn an_unknown_key_names_the_nearest() {
     );
     let far = wrong(with("probes:\n  - { name: p, colour: red, tcp: { address: a } }\n"));
     assert!(far.starts_with("f.yaml:6:16: unknown key \"colour\"\n"), "{far}");
-    assert!(far.ends_with("^^^^^^\n  = known are name, interval, timeout, passes, fromPeer, http, tcp, exec, unitSoak, membership"), "{far}");
+    assert!(far.ends_with("^^^^^^\n  = known are name, interval, timeout, passes, fromPeer, http, tcp, exec, unitSoak, membership, metric, expression, certificate"), "{far}");
 }
 
 #[test]
@@ -126,11 +126,22 @@ fn what_the_conversion_refuses_has_its_place() {
 }
 
 #[test]
+fn what_is_wrong_in_an_expression_has_its_place_in_the_value() {
+    let told = wrong(with("probes:\n  - { name: p, expression: { expr: 'probes.q.pass' } }\n"));
+    assert!(told.starts_with("f.yaml:6:44: probes[0].expression"), "{told}");
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[1].find("q.pass"), lines[2].find('^'), "{told}");
+    // Written in another way than it is, no character of the file is the one.
+    let told = wrong(with("probes:\n  - { name: p, expression: { expr: \"probes\\x2eq.pass\" } }\n"));
+    assert!(told.contains("at byte 7 of \"probes.q.pass\"\n"), "{told}");
+}
+
+#[test]
 fn kinds_are_checked() {
     let told = wrong("name: x\n");
     assert_eq!(
         told,
-        "f.yaml:1:1: the document has no `kind`\n1 | name: x\n  | ^\n  = known are Service, ServiceGroup, Freeze, Window, Rollout"
+        "f.yaml:1:1: the document has no `kind`\n1 | name: x\n  | ^\n  = known are Service, ServiceGroup, Freeze, Window, Policy, Schedule, Rollout"
     );
     let told = wrong("kind: Servce\n");
     assert!(told.starts_with("f.yaml:1:7: unknown kind \"Servce\"\n"), "{told}");

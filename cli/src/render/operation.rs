@@ -60,6 +60,10 @@ pub fn detail(operation: &v1::Operation, group: Option<&v1::Group>, wide: bool) 
     for condition in &operation.conditions {
         let _ = writeln!(text, "{}", waits(operation, condition));
     }
+    let approvals = approvals(operation);
+    if !approvals.is_empty() {
+        let _ = writeln!(text, "{approvals}");
+    }
     if let Some(line) = waves(operation) {
         let _ = writeln!(text, "{line}");
     }
@@ -97,6 +101,28 @@ pub fn quorum(group: &v1::Group) -> String {
     )
 }
 
+/// One line per policy and per decision; empty when no policy covers it.
+#[must_use]
+pub fn approvals(operation: &v1::Operation) -> String {
+    let Some(approval) = &operation.approval else { return String::new() };
+    let state = title(&word("quorate.v1.ApprovalState", approval.state)).to_ascii_lowercase();
+    let mut lines = vec![format!("approval  {state}  plan {}", safe(&approval.plan_hash))];
+    for want in &approval.wants {
+        let given = want.approvals.saturating_sub(want.missing);
+        lines.push(format!(
+            "  policy {}: {given} of {} by {}",
+            safe(&want.policy),
+            want.approvals,
+            safe(&want.approvers)
+        ));
+    }
+    for decision in &approval.decisions {
+        let word = if decision.approved { "approved" } else { "rejected" };
+        lines.push(format!("  {word} by {}: {}", safe(&decision.by), safe(&decision.reason)));
+    }
+    lines.join("\n")
+}
+
 fn waits(operation: &v1::Operation, condition: &v1::Condition) -> String {
     let mut text = format!("! {} {}", safe(&condition.r#type), safe(&condition.reason));
     if !condition.message.is_empty() {
@@ -106,6 +132,9 @@ fn waits(operation: &v1::Operation, condition: &v1::Condition) -> String {
     match condition.reason.as_str() {
         "PROMOTION" => {
             let _ = write!(text, "; quorate rollout promote {id}");
+        }
+        "APPROVAL" => {
+            let _ = write!(text, "; quorate approval approve {id}");
         }
         "FAILURE" => {
             let _ = write!(text, "; quorate rollout resume {id}, or abort {id}");

@@ -44,14 +44,51 @@ pub fn plan(plan: &v1::Plan) -> String {
     for note in plan.notes.iter().filter(|note| !is_count(note, plan)) {
         let _ = writeln!(text, "  {:<INDENT$}{}", "", safe(note));
     }
-    let _ = write!(
-        text,
+    let _ = write!(text, "{}", ending(plan));
+    text
+}
+
+/// The same instance by instance: from what to what, in which wave, by which steps, in the order in which they are taken.
+#[must_use]
+pub fn diff(plan: &v1::Plan) -> String {
+    let mut text = format!("{} ({})\n", bold(&safe(&capital(&plan.title))), counted(plan.to_change));
+    let mut lanes: Vec<(&str, Vec<&v1::Step>)> = Vec::new();
+    // Those that disturb come in the order of the change; what only brings the artifact comes with it.
+    for wave in plan.waves.iter().filter(|wave| !is_stage(wave)) {
+        lanes.extend(
+            nodes_of(wave)
+                .into_iter()
+                .filter(|(node, _)| !lanes.iter().any(|(n, _)| n == node))
+                .collect::<Vec<_>>(),
+        );
+    }
+    if lanes.is_empty() {
+        lanes = plan.waves.iter().flat_map(nodes_of).collect();
+    }
+    for (node, steps) in &lanes {
+        let staged = plan.waves.iter().filter(|wave| is_stage(wave)).flat_map(|wave| &wave.steps);
+        let staged = staged.filter(|step| step.node == *node && !steps.contains(step));
+        let all: Vec<&v1::Step> = staged.chain(steps.iter().copied()).collect();
+        let change = steps.iter().find(|s| s.kind() == v1::StepKind::Activate && !s.message.is_empty());
+        let change = change.map(|s| format!("{}   ", safe(&s.message))).unwrap_or_default();
+        let number = steps.first().map_or(0, |step| step.wave);
+        let _ = writeln!(text, "~ {}   {change}wave {number}   {}", safe(node), steps_text(&all, false));
+    }
+    for note in plan.notes.iter().filter(|note| !is_count(note, plan)) {
+        let _ = writeln!(text, "! {}", safe(note));
+    }
+    let _ = write!(text, "{}", ending(plan));
+    text
+}
+
+/// The last, countable sentence.
+fn ending(plan: &v1::Plan) -> String {
+    format!(
         "Plan {}: {} to change, {} to skip. Nothing was changed.",
         safe(&plan.plan_id),
         plan.to_change,
         plan.to_skip
-    );
-    text
+    )
 }
 
 /// What lies between a wave and the next one.
@@ -189,6 +226,30 @@ mod tests {
             "                    looked at for 10m, then waits for `quorate rollout promote`"
         );
         assert!(text.contains("Each node       activate (at most 1m30s), gates (at most 1m30s)"), "{text}");
+    }
+
+    #[test]
+    fn a_difference_is_one_line_per_instance_in_the_order_of_the_change() {
+        let mut stage = wave(1, "stage", "node1");
+        stage.steps = vec![step("node1", v1::StepKind::Stage), step("node2", v1::StepKind::Stage)];
+        let change = |number, node: &str| {
+            let mut one = wave(number, "", node);
+            one.steps[0] = step(node, v1::StepKind::Activate);
+            one.steps[0].message = "1.0.0 -> 1.1.0\u{1b}[2J".into();
+            one.steps.iter_mut().for_each(|step| step.wave = number);
+            one
+        };
+        let waves = vec![stage, change(2, "node2"), change(3, "node1")];
+        let notes = vec!["node3 has 1.1.0 already".to_owned(), "2 to change, 1 to skip".to_owned()];
+        let shown = diff(&v1::Plan { waves, notes, to_change: 2, to_skip: 1, ..v1::Plan::default() });
+        let text = anstream::adapter::strip_str(&shown).to_string();
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        assert!(lines[0].starts_with("~ node2   1.0.0 -> 1.1.0"), "{text}");
+        assert!(lines[0].ends_with("wave 2   stage, activate, gates"), "{text}");
+        assert!(lines[1].starts_with("~ node1   ") && lines[1].contains("wave 3"), "{text}");
+        assert_eq!(lines[2], "! node3 has 1.1.0 already");
+        assert!(lines[3].ends_with("2 to change, 1 to skip. Nothing was changed."), "{text}");
+        assert!(!shown.contains("\u{1b}[2J"), "escaped");
     }
 
     #[test]

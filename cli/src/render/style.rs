@@ -66,15 +66,14 @@ pub enum Tone {
 pub fn tone(word: &str) -> Tone {
     match word {
         "READY" | "HEALTHY" | "SUCCEEDED" | "VERIFIED" | "LEADER" | "FOLLOWER" | "Safe" | "ok"
-        | "WRITTEN" | "CAUGHT_UP" | "DRILLED" => Tone::Good,
+        | "WRITTEN" | "CAUGHT_UP" | "DRILLED" | "APPROVED" => Tone::Good,
         "RUNNING" | "STARTING" | "SOAKING" | "STOPPING" | "PAUSING" | "CANCELING" | "QUEUED" | "LEARNER"
         | "CANDIDATE" | "DRAINING" | "ROLLING_BACK" => Tone::Busy,
         "PENDING" | "PLANNED" | "SKIPPED" | "STOPPED" | "CANCELED" | "NONE" | "ELIGIBLE" | "REMOVED"
         | "DRAINED" | "UPCOMING" | "ENDED" => Tone::Quiet,
         "DISCONNECTED" | "AT_RISK" | "BLOCKED" | "PAUSED" | "CORDONED" | "LAGGING" | "UNKNOWN"
-        | "refused" | "ACTIVE" | "MAINTENANCE" | "ROLLED_BACK" | "COMPENSATING" | "COMPENSATED" => {
-            Tone::Warning
-        }
+        | "refused" | "ACTIVE" | "AWAITING_APPROVAL" | "MAINTENANCE" | "ROLLED_BACK" | "COMPENSATING"
+        | "COMPENSATED" => Tone::Warning,
         _ => Tone::Bad,
     }
 }

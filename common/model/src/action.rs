@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::{BackupPolicy, BackupReceipt, LogRotation};
-use crate::id::{BackupId, ServiceName};
+use crate::id::{BackupId, HookName, ServiceName, Version};
 use crate::node::Facts;
 use crate::preflight::PreflightSpec;
 use crate::release::{Install, Release, ReleaseReceipt};
@@ -41,10 +41,20 @@ words! {
         ArtifactRevert = "artifact.revert",
         /// Install a staged package at its exact version.
         PackageInstall = "package.install",
+        /// Check a configuration file on its host and show what it would change.
+        ConfigValidate = "config.validate",
+        /// Put a checked configuration file to use, for a time.
+        ConfigApply = "config.apply",
+        /// Put the previous configuration file back.
+        ConfigRevert = "config.revert",
+        /// Keep a configuration file that was put to use.
+        ConfigConfirm = "config.confirm",
         /// Take an instance out of its load balancer.
         TrafficDrain = "traffic.drain",
         /// Put an instance back into its load balancer.
         TrafficRestore = "traffic.restore",
+        /// Run a hook that the host declares.
+        ExecRun = "exec.run",
         /// Whether a host is ready for the work on an instance.
         HostPreflight = "host.preflight",
         /// Facts about the host.
@@ -120,14 +130,14 @@ pub enum ActionSpec {
         /// What and how.
         policy: LogRotation,
     },
-    /// `artifact.stage`: fetch, verify digest and signature, lay out beside what is in use; nothing that serves changes.
+    /// `artifact.stage`, or `config.validate` of a configuration file: fetch, verify digest and signature, lay out beside what is in use; nothing that serves changes.
     ArtifactStage {
         /// Which instance.
         service: ServiceName,
         /// What.
         release: Release,
     },
-    /// `artifact.activate` (a binary or an archive) or `package.install`: stop, switch to the staged release, start. What was in
+    /// `artifact.activate` (a binary or an archive), `package.install` or `config.apply`: stop, switch to the staged release, start. What was in
     /// use before is kept and remembered on the host.
     ArtifactActivate {
         /// Which instance.
@@ -135,12 +145,19 @@ pub enum ActionSpec {
         /// What.
         release: Release,
     },
-    /// `artifact.revert`: if this release is in use, stop, switch back to what was in use before it, start; if not, only make sure
+    /// `artifact.revert` or `config.revert`: if this release is in use, stop, switch back to what was in use before it, start; if not, only make sure
     /// that the service runs.
     ArtifactRevert {
         /// Which instance.
         service: ServiceName,
         /// The release to leave.
+        release: Release,
+    },
+    /// `config.confirm`: the configuration file stays. Until then its host puts the previous one back by itself.
+    ConfigConfirm {
+        /// Which instance.
+        service: ServiceName,
+        /// The file that is in use.
         release: Release,
     },
     /// `traffic.drain`: no new connection for the instance, then wait until it has none. Whatever happens afterwards, it is put
@@ -159,6 +176,18 @@ pub enum ActionSpec {
         service: ServiceName,
         /// Where and how.
         traffic: TrafficSpec,
+    },
+    /// `exec.run`: one hook that the host itself declares and lets be run this way; never a caller's text.
+    ExecRun {
+        /// For which instance.
+        service: ServiceName,
+        /// Which.
+        hook: HookName,
+        /// Nobody runs it a second time by himself: when its outcome is lost, it is told as unknown.
+        once: bool,
+        /// The release it is run for, told to the hook; none when it is for none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<Version>,
     },
     /// `host.preflight`: looks at all that the work on an instance needs, and changes nothing.
     HostPreflight {
@@ -194,14 +223,27 @@ impl ActionSpec {
             Self::BackupCreate { .. } => ActionKind::BackupCreate,
             Self::BackupVerify { .. } => ActionKind::BackupVerify,
             Self::LogRotate { .. } => ActionKind::LogRotate,
-            Self::ArtifactStage { .. } => ActionKind::ArtifactStage,
+            Self::ArtifactStage { release, .. } => match release.install {
+                Install::Binary { .. } | Install::Archive { .. } | Install::Package { .. } => {
+                    ActionKind::ArtifactStage
+                }
+                Install::Config(_) => ActionKind::ConfigValidate,
+            },
             Self::ArtifactActivate { release, .. } => match release.install {
                 Install::Binary { .. } | Install::Archive { .. } => ActionKind::ArtifactActivate,
                 Install::Package { .. } => ActionKind::PackageInstall,
+                Install::Config(_) => ActionKind::ConfigApply,
             },
-            Self::ArtifactRevert { .. } => ActionKind::ArtifactRevert,
+            Self::ArtifactRevert { release, .. } => match release.install {
+                Install::Binary { .. } | Install::Archive { .. } | Install::Package { .. } => {
+                    ActionKind::ArtifactRevert
+                }
+                Install::Config(_) => ActionKind::ConfigRevert,
+            },
+            Self::ConfigConfirm { .. } => ActionKind::ConfigConfirm,
             Self::TrafficDrain { .. } => ActionKind::TrafficDrain,
             Self::TrafficRestore { .. } => ActionKind::TrafficRestore,
+            Self::ExecRun { .. } => ActionKind::ExecRun,
             Self::HostPreflight { .. } => ActionKind::HostPreflight,
             Self::HostFacts => ActionKind::HostFacts,
             Self::HostDiagnose => ActionKind::HostDiagnose,
@@ -222,9 +264,11 @@ impl ActionSpec {
             | Self::ArtifactStage { service, .. }
             | Self::ArtifactActivate { service, .. }
             | Self::ArtifactRevert { service, .. }
+            | Self::ConfigConfirm { service, .. }
             | Self::TrafficDrain { service, .. }
             | Self::TrafficRestore { service, .. }
-            | Self::HostPreflight { service, .. } => Some(service),
+            | Self::HostPreflight { service, .. }
+            | Self::ExecRun { service, .. } => Some(service),
             Self::BackupVerify { .. } | Self::HostFacts | Self::HostDiagnose => None,
         }
     }
@@ -235,7 +279,8 @@ impl ActionSpec {
         match self {
             Self::ArtifactStage { release, .. }
             | Self::ArtifactActivate { release, .. }
-            | Self::ArtifactRevert { release, .. } => Some(release),
+            | Self::ArtifactRevert { release, .. }
+            | Self::ConfigConfirm { release, .. } => Some(release),
             Self::HostPreflight { release, .. } => release.as_ref(),
             Self::ServiceStatus { .. }
             | Self::ServiceStart { .. }
@@ -247,6 +292,7 @@ impl ActionSpec {
             | Self::LogRotate { .. }
             | Self::TrafficDrain { .. }
             | Self::TrafficRestore { .. }
+            | Self::ExecRun { .. }
             | Self::HostFacts
             | Self::HostDiagnose => None,
         }
@@ -260,16 +306,19 @@ impl ActionSpec {
             | Self::HostPreflight { .. }
             | Self::HostFacts
             | Self::HostDiagnose => RiskClass::Read,
-            Self::ServiceStart { .. } | Self::BackupVerify { .. } | Self::ArtifactStage { .. } => {
-                RiskClass::Safe
-            }
+            Self::ServiceStart { .. }
+            | Self::BackupVerify { .. }
+            | Self::ArtifactStage { .. }
+            | Self::ConfigConfirm { .. } => RiskClass::Safe,
             Self::ServiceStop { .. }
             | Self::ServiceRestart { .. }
             | Self::ServiceReload { .. }
             | Self::ArtifactActivate { .. }
             | Self::ArtifactRevert { .. }
             | Self::TrafficDrain { .. }
-            | Self::TrafficRestore { .. } => RiskClass::Disruptive,
+            | Self::TrafficRestore { .. }
+            // What a hook does is not known here: the budget of its instance is taken for it.
+            | Self::ExecRun { .. } => RiskClass::Disruptive,
             Self::BackupCreate { policy, .. } => {
                 if policy.pause.is_some() {
                     RiskClass::Disruptive
@@ -333,12 +382,15 @@ pub struct ActionOutcome {
     /// Files rotated, for `log.rotate`.
     #[serde(default)]
     pub rotated: Vec<String>,
-    /// What is in use afterwards, for `artifact.*` and `package.install`.
+    /// What is in use afterwards, for `artifact.*`, `config.*` and `package.install`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<ReleaseReceipt>,
     /// What was measured, for `traffic.*`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<TrafficReceipt>,
+    /// For `exec.run`: the hook's exit code, or the status of its answer; none when it did not end by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
     /// For `host.facts`.
     #[serde(default)]
     pub facts: Option<Facts>,

@@ -190,6 +190,10 @@ text_ids! {
     FreezeName, "freeze name", check_name;
     /// A time in which disruptive work may start.
     WindowName, "window name", check_name;
+    /// A rule on which operations need somebody's approval.
+    PolicyName, "policy name", check_name;
+    /// What starts operations by itself, at times.
+    ScheduleName, "schedule name", check_name;
     /// A time zone by its IANA name, for example `Europe/Berlin`.
     ZoneName, "time zone", check_zone;
     /// A date and a time of day as a clock on the wall shows them.
@@ -206,6 +210,8 @@ text_ids! {
     ProbeName, "probe name", check_name;
     /// A hook that the host itself allows, by name.
     HookName, "hook name", check_name;
+    /// A configuration file of a service.
+    ConfigName, "config name", check_name;
     /// A load balancer that the host itself declares, by name.
     BalancerName, "balancer name", check_name;
     /// The coordinator cluster; minted at `init`, part of every certificate and Raft call.

@@ -99,16 +99,22 @@ words! {
         Facts = "FACTS",
         /// `host.diagnose`.
         Diagnose = "DIAGNOSE",
-        /// `artifact.stage`.
+        /// `artifact.stage` or `config.validate`.
         Stage = "STAGE",
-        /// `artifact.activate` or `package.install`.
+        /// `artifact.activate`, `package.install` or `config.apply`.
         Activate = "ACTIVATE",
-        /// `artifact.revert`.
+        /// `artifact.revert` or `config.revert`.
         Revert = "REVERT",
         /// `traffic.drain`.
         Drain = "DRAIN",
         /// `traffic.restore`.
         Restore = "RESTORE",
+        /// `config.confirm`.
+        Confirm = "CONFIRM",
+        /// `exec.run`, exactly once for a release.
+        RunOnce = "RUN_ONCE",
+        /// `exec.run`.
+        Hook = "HOOK",
         /// `host.preflight`.
         Preflight = "PREFLIGHT",
         /// A condition that must hold before the next step.

@@ -4,7 +4,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{MemberId, NodeName, UserName};
+use crate::id::{MemberId, NodeName, ScheduleName, UserName};
 
 words! {
     /// The role inside a certificate (`spiffe://<cluster>/<role>/<name>`).
@@ -51,14 +51,19 @@ pub enum Principal {
         /// The name in the certificate.
         name: UserName,
     },
+    /// A schedule, for operations that it started; it never calls and has no certificate.
+    Schedule {
+        /// Its name.
+        name: ScheduleName,
+    },
 }
 
 impl Principal {
-    /// The certificate role, or `None` for the control plane itself.
+    /// The certificate role, or `None` for the control plane itself and what it does by schedule.
     #[must_use]
     pub const fn role(&self) -> Option<Role> {
         match self {
-            Self::System => None,
+            Self::System | Self::Schedule { .. } => None,
             Self::Coordinator { .. } => Some(Role::Coordinator),
             Self::Agent { .. } => Some(Role::Agent),
             Self::User { .. } => Some(Role::User),
@@ -73,6 +78,7 @@ impl fmt::Display for Principal {
             Self::Coordinator { member } => write!(f, "coordinator:{member}"),
             Self::Agent { node } => write!(f, "agent:{node}"),
             Self::User { name } => write!(f, "user:{name}"),
+            Self::Schedule { name } => write!(f, "schedule:{name}"),
         }
     }
 }

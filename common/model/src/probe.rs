@@ -105,6 +105,21 @@ pub struct MetricProbe {
     pub baseline: Option<Baseline>,
 }
 
+/// What is asked of the certificate that a server shows. Whether somebody trusts its issuer is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateProbe {
+    /// `host:port` of a TLS 1.3 server.
+    pub address: String,
+    /// The name that it must be for; also told to the server.
+    pub server_name: String,
+    /// It must be valid for at least this long from now on.
+    #[serde(default, skip_serializing_if = "DurationMs::is_zero")]
+    pub min_remaining: DurationMs,
+    /// A PEM file on the instance's own host: its first certificate must be the one that is shown; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub file: String,
+}
+
 /// What a probe does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -147,6 +162,9 @@ pub enum ProbeKind {
     },
     /// One number of a Prometheus text page; exactly one series must match.
     Metric(MetricProbe),
+    /// A TLS handshake, and a look at the certificate that the server shows. Gates ask for it; how the instance stands does not
+    /// rest on it, for it serves all the same while its certificate is about to be renewed.
+    Certificate(CertificateProbe),
     /// A CEL expression over the newest readings of the instance's other probes; it must be `true`.
     Expression {
         /// `probes.errors.value < 1.0 && probes.health.pass`.
@@ -165,7 +183,37 @@ impl ProbeKind {
             | Self::Exec { .. }
             | Self::UnitSoak { .. }
             | Self::Membership { .. }
+            | Self::Certificate(_)
             | Self::Expression { .. } => None,
+        }
+    }
+
+    /// Whether an instance that it does not pass counts as one that does not do its work.
+    #[must_use]
+    pub const fn tells_health(&self) -> bool {
+        match self {
+            Self::Certificate(_) => false,
+            Self::Http { .. }
+            | Self::Tcp { .. }
+            | Self::Exec { .. }
+            | Self::UnitSoak { .. }
+            | Self::Membership { .. }
+            | Self::Metric(_)
+            | Self::Expression { .. } => true,
+        }
+    }
+
+    /// Whether only the instance's own node can run it.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        match self {
+            Self::Exec { .. } | Self::UnitSoak { .. } => true,
+            Self::Certificate(CertificateProbe { file, .. }) => !file.is_empty(),
+            Self::Http { .. }
+            | Self::Tcp { .. }
+            | Self::Membership { .. }
+            | Self::Metric(_)
+            | Self::Expression { .. } => false,
         }
     }
 }
@@ -183,7 +231,8 @@ pub struct ProbeSpec {
     pub timeout: DurationMs,
     /// Consecutive passes that make it stable.
     pub passes: u32,
-    /// Also run by one other node, which must agree before a gate passes. Not for `Exec` and `UnitSoak`.
+    /// Also run by one other node, which must agree before a gate passes. Not for `Exec` and `UnitSoak`, nor for
+    /// `Certificate` with a file.
     #[serde(default)]
     pub from_peer: bool,
 }

@@ -64,6 +64,26 @@ reasons! {
         "A freeze is on that covers what would be disturbed: nothing disruptive may start there.",
         "What its owner wants left alone; the freeze gives the reason.",
         "`quorate freeze list` shows who froze what, since when and until when; what waits goes on when it ends or is deleted.";
+    ApprovalRequired = "APPROVAL_REQUIRED", retry true,
+        "A policy covers the operation, and the approvals that it asks for have not all been given.",
+        "What a second person has to look at first.",
+        "`quorate approval list` shows what waits and who may decide; `quorate approval approve OPERATION --reason TEXT` decides.";
+    ApproverRefused = "APPROVER_REFUSED", retry false,
+        "Who asks may not decide on this operation: it is their own, or no policy that covers it names them.",
+        "The second pair of eyes: nobody approves what they asked for.",
+        "Ask somebody whom `quorate approval list` names. Who asked for it may cancel it: `quorate operation cancel OPERATION`.";
+    ApprovalRejected = "APPROVAL_REJECTED", retry false,
+        "Somebody who may decide on the operation has rejected it; none of its steps had begun.",
+        "What a second person has looked at and does not want.",
+        "The message has their reason; change what they name and start a new operation.";
+    ApprovalExpired = "APPROVAL_EXPIRED", retry false,
+        "The approvals were not given in the time that the policy allows; no step had begun.",
+        "Plans from being approved when nobody remembers what for.",
+        "Start a new operation, and tell those who decide.";
+    NothingToChange = "NOTHING_TO_CHANGE", retry false,
+        "Everything that was named is already as it was asked for.",
+        "Instances from being disturbed for nothing.",
+        "Nothing; there is nothing to change.";
     StalePlan = "STALE_PLAN", retry false,
         "What the plan touches has changed since it was computed.",
         "You approved something else than what would run.",
@@ -196,6 +216,14 @@ reasons! {
         "No member that answers has all bytes of the artifact, or they did not reach the host within the deadline.",
         "The hosts from half an artifact; the running release was not touched.",
         "`quorate artifact show` names the members that have it; if there are none, push it again. The message says what the host met.";
+    ConfigRejected = "CONFIG_REJECTED", retry false,
+        "The service's own check refused the configuration file; what it printed stands in the step's outcome.",
+        "The running service: the file in place was not touched.",
+        "Mend the file, push it again and start a new rollout; `quorate config diff` checks it without one.";
+    ConfigDrifted = "CONFIG_DRIFTED", retry false,
+        "The file in place is another one than the candidate was compared with, or than the one that was put there.",
+        "A change that somebody made by hand on the host.",
+        "Look at the file on the host, then plan again: the new comparison shows what would be lost.";
     RateLimited = "RATE_LIMITED", retry true,
         "Too many calls in too short a time.",
         "Everybody else.",

@@ -4,6 +4,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::ConfigSpec;
 use crate::id::{Digest, Version};
 
 /// Longest signature text in bytes; minisign writes some 300 with its two comments.
@@ -32,6 +33,8 @@ pub enum Install {
         /// Its name.
         package: String,
     },
+    /// A configuration file, put in the place of the one before.
+    Config(ConfigSpec),
 }
 
 /// The immutable thing to install.
@@ -50,6 +53,17 @@ pub struct Release {
     pub install: Install,
 }
 
+impl Release {
+    /// The configuration file that it is, if it is one.
+    #[must_use]
+    pub const fn config(&self) -> Option<&ConfigSpec> {
+        match &self.install {
+            Install::Config(spec) => Some(spec),
+            Install::Binary { .. } | Install::Archive { .. } | Install::Package { .. } => None,
+        }
+    }
+}
+
 /// What a host tells of a release it has staged, activated or left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseReceipt {
@@ -64,4 +78,7 @@ pub struct ReleaseReceipt {
     /// Name of the host's trusted key that signed it; empty when the host's policy lets it go unsigned.
     #[serde(default)]
     pub signed_by: String,
+    /// sha256 of the configuration file that was in place before; empty when there was none, and for everything else.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub replaces: String,
 }

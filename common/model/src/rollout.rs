@@ -40,6 +40,26 @@ words! {
     }
 }
 
+words! {
+    /// What becomes of the run-once hook of a release.
+    pub enum MigrationChoice {
+        /// It is run unless it was for this release; what nobody can tell is refused.
+        Auto = "AUTO",
+        /// It is not run: somebody has seen that it need not be.
+        Skip = "SKIP",
+        /// It is run once more: somebody has seen that it may be.
+        Again = "AGAIN",
+    }
+}
+
+impl MigrationChoice {
+    /// What is done when nothing was said; not written down, so that older requests keep their digest.
+    #[must_use]
+    pub const fn is_default(&self) -> bool {
+        matches!(self, Self::Auto)
+    }
+}
+
 impl OnFailure {
     /// What is done when nothing was said; not written down, so that older requests keep their digest.
     #[must_use]

@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::{BackupPolicy, LogRotation};
-use crate::id::{NodeName, ServiceName};
+use crate::config::ConfigSpec;
+use crate::id::{HookName, NodeName, ServiceName};
 use crate::preflight::PreflightSpec;
 use crate::probe::ProbeSpec;
 use crate::release::Install;
@@ -65,6 +66,30 @@ pub enum Driver {
     },
 }
 
+words! {
+    /// When the run-once hook of a release is run.
+    pub enum MigrateWhen {
+        /// Before the first instance gets the release.
+        Before = "BEFORE",
+        /// When every instance has it and serves.
+        After = "AFTER",
+    }
+}
+
+/// What is run exactly once for each release: a migration of what all instances share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrateSpec {
+    /// The hook; each host that may run it declares and allows it itself.
+    pub hook: HookName,
+    /// Longest time it may take; the host's own limit holds too.
+    pub timeout: DurationMs,
+    /// When.
+    pub when: MigrateWhen,
+    /// The hook that a rollback takes it back with; none when it stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<HookName>,
+}
+
 /// A service as its owner declares it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
@@ -93,6 +118,12 @@ pub struct ServiceSpec {
     /// How an instance is taken out of its load balancer while it is worked on; none when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<TrafficSpec>,
+    /// Its configuration files, at most [`crate::config::CONFIGS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub configs: Vec<ConfigSpec>,
+    /// What is run exactly once for each release that a rollout brings; none when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate: Option<MigrateSpec>,
     /// What is looked at on a host before its instance is restarted, reloaded or changed; none when nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<PreflightSpec>,

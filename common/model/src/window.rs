@@ -53,7 +53,7 @@ words! {
     }
 }
 
-/// When a window opens, by the clocks of its zone.
+/// When a window opens or a schedule is due, by the clocks of its zone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recurrence {
@@ -64,8 +64,8 @@ pub enum Recurrence {
     },
     /// Again and again.
     Cron {
-        /// Minute, hour, day of the month, month, day of the week. The minute is one number: a window opens once an hour at
-        /// most.
+        /// Minute, hour, day of the month, month, day of the week. The minute of a window is one number: it opens once an hour
+        /// at most.
         expr: String,
     },
 }
@@ -233,17 +233,31 @@ impl fmt::Display for InvalidWindow {
 
 impl core::error::Error for InvalidWindow {}
 
-/// The shape of a cron expression; whether it is one is known to whoever can read them.
-fn check_cron(expr: &str) -> Result<(), InvalidWindow> {
+/// What is wrong with the shape of a cron expression.
+pub(crate) enum CronFlaw {
+    /// Too long, or a character that none has.
+    Text,
+    /// Not five fields.
+    Fields,
+}
+
+/// The shape of a cron expression: gives its minutes. Whether it is one is known to whoever can read them.
+pub(crate) fn cron_minutes(expr: &str) -> Result<&str, CronFlaw> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'*' | b',' | b'-' | b'/' | b'#');
     if expr.len() > CRON_MAX_BYTES || !expr.bytes().all(fits) {
-        return Err(InvalidWindow::CronText);
+        return Err(CronFlaw::Text);
     }
     let mut fields = expr.split_ascii_whitespace();
-    let minute = fields.next().unwrap_or_default();
-    if fields.count() != 4 {
-        return Err(InvalidWindow::CronFields);
-    }
+    let minutes = fields.next().unwrap_or_default();
+    if fields.count() == 4 { Ok(minutes) } else { Err(CronFlaw::Fields) }
+}
+
+/// A window opens once an hour at most.
+fn check_cron(expr: &str) -> Result<(), InvalidWindow> {
+    let minute = cron_minutes(expr).map_err(|flaw| match flaw {
+        CronFlaw::Text => InvalidWindow::CronText,
+        CronFlaw::Fields => InvalidWindow::CronFields,
+    })?;
     let digits = minute.bytes().all(|b| b.is_ascii_digit());
     if !digits || minute.parse::<u8>().is_ok_and(|n| n > 59) || minute.len() > 2 {
         return Err(InvalidWindow::CronMinute);

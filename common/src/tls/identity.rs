@@ -90,7 +90,7 @@ impl Identity {
     }
 }
 
-fn from_secs(secs: i64) -> Timestamp {
+pub(super) fn from_secs(secs: i64) -> Timestamp {
     Timestamp(secs.saturating_mul(1_000))
 }
 
@@ -148,11 +148,11 @@ pub(super) fn serial_of(certificate: &X509Certificate<'_>) -> Result<Serial, Ref
     Serial::new(super::hex(bytes)).map_err(|_| Refused::Malformed)
 }
 
-/// The URI of a principal, or `None` for [`Principal::System`], which has no certificate.
+/// The URI of a principal, or `None` for [`Principal::System`] and schedules, which have no certificate.
 #[must_use]
 pub fn principal_uri(cluster: &ClusterId, principal: &Principal) -> Option<String> {
     let name = match principal {
-        Principal::System => return None,
+        Principal::System | Principal::Schedule { .. } => return None,
         Principal::Coordinator { member } => format!("coordinator/{member}"),
         Principal::Agent { node } => format!("agent/{node}"),
         Principal::User { name } => format!("user/{name}"),

@@ -3,7 +3,8 @@
 //! Job: the cluster's own CA, the identity inside a certificate, live material that rotates without dropping a
 //! connection, TLS configurations for servers and clients, enrolment tokens, a connector for tonic.
 //! Must never: read a host name or a common name as an identity, log or print a secret, accept TLS below 1.3, resume a
-//! session (a resumed one skips the certificate check), or parse a certificate's contents before its chain holds.
+//! session (a resumed one skips the certificate check), or parse a certificate's contents before its chain holds. The one
+//! that only looks at others' certificates, and talks to nobody, stands apart in `inspect.rs`.
 //!
 //! **Architecture Invariant:** who a peer is comes from exactly one URI name, `spiffe://<cluster>/<role>/<name>`, of a
 //! certificate whose chain ends in the trust bundle *of this cluster*; whether it may still speak comes from an
@@ -19,6 +20,7 @@ mod error;
 mod file;
 mod https;
 mod identity;
+mod inspect;
 mod live;
 mod material;
 mod provider;
@@ -34,6 +36,7 @@ pub use error::{Refused, TlsError, refusal_word};
 pub use file::{read_private, write_atomic};
 pub use https::{HttpsError, HttpsLimits, HttpsResponse, https_request};
 pub use identity::{Identity, principal_uri};
+pub use inspect::{Shown, looking_only};
 pub use live::{ClientTls, ExpectedServer, LiveTls};
 pub use material::Material;
 pub use provider::{install, provider};

@@ -19,7 +19,7 @@ const KEEP: u32 = 30;
 /// Most rotated files to keep: ten years of daily ones.
 const KEEP_MAX: u32 = 3_660;
 
-fn read_path(path: String) -> Result<String, Invalid> {
+pub(super) fn read_path(path: String) -> Result<String, Invalid> {
     let path = read_filled("", path, SPEC_TEXT_MAX_BYTES)?;
     if !path.starts_with('/') && !path.starts_with("${") {
         return Err(Invalid::new("", "it must be absolute, or begin with a ${…} variable"));
@@ -121,7 +121,7 @@ pub fn read_rotation(message: v1::LogRotation) -> Result<LogRotation, Invalid> {
     })
 }
 
-fn read_mode(field: &str, text: &str) -> Result<u32, Invalid> {
+pub(super) fn read_mode(field: &str, text: &str) -> Result<u32, Invalid> {
     if text.is_empty() {
         return Ok(0);
     }

@@ -2,9 +2,10 @@
 
 use quorate_model::backup::BackupState;
 use quorate_model::{
-    AccessRole, Drain, ExecutionState, FreezeState, GroupState, InstanceRole, InstanceState, NodeStatus,
-    ObligationState, OnFailure, OperationKind, OperationState, Promotion, Scheduling, StepKind, StepState,
-    Sync, WaveState, WindowState,
+    AccessRole, ApprovalState, Drain, ExecutionState, FreezeState, GroupState, InstanceRole, InstanceState,
+    MigrateWhen, MigrationChoice, MissedPolicy, NodeStatus, ObligationState, OnFailure, OperationKind,
+    OperationState, Overlap, Promotion, RunResult, Scheduling, StepKind, StepState, Sync, WaveState,
+    WindowState,
 };
 use quorate_proto::{agent, v1};
 
@@ -59,6 +60,12 @@ pairs! {
     read_freeze_state / write_freeze_state: FreezeState = v1::FreezeState { Upcoming, Active, Ended }
     /// Where a window stands.
     read_window_state / write_window_state: WindowState = v1::WindowState { Upcoming, Open, Closing, Closed }
+    /// What happens when runs of a schedule overlap.
+    read_overlap / write_overlap: Overlap = v1::ScheduleOverlap { Skip, BufferOne, CancelOther, AllowAll }
+    /// What happens with a run that was missed.
+    read_missed / write_missed: MissedPolicy = v1::ScheduleMissed { Skip, RunOnce }
+    /// What became of a run.
+    read_run_result / write_run_result: RunResult = v1::ScheduleResult { Started, Refused, Skipped, Missed }
     /// What an operation is for.
     read_operation_kind / write_operation_kind: OperationKind = v1::OperationKind {
         Rollout, Backup, Rotation, Run, Drain,
@@ -68,11 +75,19 @@ pairs! {
         Pending, Planned, AwaitingApproval, Queued, Running, Pausing, Paused, RollingBack, Canceling, Succeeded,
         Failed, Canceled, RolledBack,
     }
+    /// Where an approval stands.
+    read_approval_state / write_approval_state: ApprovalState = v1::ApprovalState {
+        Pending, Approved, Rejected, Expired,
+    }
     /// What a step does.
     read_step_kind / write_step_kind: StepKind = v1::StepKind {
         Status, Start, Stop, Restart, Reload, Backup, Verify, Rotate, Facts, Diagnose, Gate, Stage,
-        Activate, Revert, Drain, Restore, Preflight,
+    Activate, Confirm, Drain, Hook, Preflight, Restore, Revert, RunOnce,
     }
+    /// When the run-once hook of a release is run.
+    read_migrate_when / write_migrate_when: MigrateWhen = v1::MigrateWhen { Before, After }
+    /// What becomes of the run-once hook of a release.
+    read_migration_choice / write_migration_choice: MigrationChoice = v1::MigrationChoice { Auto, Skip, Again }
     /// Which waves wait for a person.
     read_promotion / write_promotion: Promotion = v1::Promotion { Automatic, Canary, Every }
     /// What happens when more has failed than is tolerated.

@@ -36,6 +36,7 @@ pub fn read_outcome(message: v1::ActionOutcome) -> Result<ActionOutcome, Invalid
         findings,
         release,
         traffic,
+        exit_code,
     } = message;
     if output_tail.len() > OUTPUT_TAIL_MAX_BYTES {
         return Err(Invalid::new("output_tail", "it is longer than 4 KiB"));
@@ -54,6 +55,7 @@ pub fn read_outcome(message: v1::ActionOutcome) -> Result<ActionOutcome, Invalid
         findings: each("findings", findings, OUTCOME_LIST_MAX, read_finding)?,
         release: release.map(release::read_receipt).transpose().map_err(|i| i.within("release"))?,
         traffic: traffic.map(balanced::read_receipt).transpose().map_err(|i| i.within("traffic"))?,
+        exit_code,
     })
 }
 
@@ -84,6 +86,7 @@ pub fn write_outcome(outcome: &ActionOutcome) -> v1::ActionOutcome {
         findings,
         release,
         traffic,
+        exit_code,
     } = outcome;
     v1::ActionOutcome {
         message: message.clone(),
@@ -99,6 +102,7 @@ pub fn write_outcome(outcome: &ActionOutcome) -> v1::ActionOutcome {
         findings: findings.iter().map(write_finding).collect(),
         release: release.as_ref().map(release::write_receipt),
         traffic: traffic.as_ref().map(balanced::write_receipt),
+        exit_code: *exit_code,
     }
 }
 
@@ -299,6 +303,7 @@ mod tests {
             output_tail: "line 1\n\tline 2\n".into(),
             output_bytes: 15,
             output_sha256: "a".repeat(64),
+            exit_code: Some(3),
             escalated: true,
             took: DurationMs(1_234),
             unit: Some(UnitStatus { active: "active".into(), since: Timestamp(5), ..Default::default() }),
@@ -316,6 +321,7 @@ mod tests {
                 artifact: "a".repeat(64),
                 previous: "1.0.0".into(),
                 signed_by: "releases".into(),
+                replaces: "0c".repeat(32),
             }),
             findings: vec![Finding { level: "ok".into(), subject: "disk".into(), ..Default::default() }],
         };

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use quorate_model::probe::{Baseline, JsonCheck, MembershipPaths, MetricCheck, MetricProbe};
+use quorate_model::probe::{
+    Baseline, CertificateProbe, JsonCheck, MembershipPaths, MetricCheck, MetricProbe,
+};
 use quorate_model::{Comparison, DurationMs, Millionths, ProbeKind, ProbeSpec};
 use quorate_proto::v1;
 use v1::probe_spec::Kind;
@@ -66,12 +68,15 @@ pub fn read_probe(message: v1::ProbeSpec) -> Result<ProbeSpec, Invalid> {
         }
         Kind::Membership(probe) => read_membership(probe).map_err(|i| i.within("membership"))?,
         Kind::Metric(probe) => ProbeKind::Metric(read_metric(probe).map_err(|i| i.within("metric"))?),
+        Kind::Certificate(probe) => {
+            ProbeKind::Certificate(read_certificate(probe).map_err(|i| i.within("certificate"))?)
+        }
         // What it names is checked with the service, which knows the other probes.
         Kind::Expression(v1::ExpressionProbe { expr }) => {
             ProbeKind::Expression { expr: read_filled("expression.expr", expr, EXPRESSION_MAX_BYTES)? }
         }
     };
-    if from_peer && matches!(kind, ProbeKind::Exec { .. } | ProbeKind::UnitSoak { .. }) {
+    if from_peer && kind.is_local() {
         return Err(Invalid::new("from_peer", "this kind of probe runs on the node itself only"));
     }
     let passes = if passes == 0 { PASSES } else { passes };
@@ -154,6 +159,26 @@ fn read_metric(message: v1::MetricProbe) -> Result<MetricProbe, Invalid> {
     })
 }
 
+fn read_certificate(message: v1::CertificateProbe) -> Result<CertificateProbe, Invalid> {
+    let v1::CertificateProbe { address, server_name, min_remaining, file } = message;
+    let file = read_text("file", file, SPEC_TEXT_MAX_BYTES)?;
+    if !file.is_empty() && !file.starts_with(['/', '$']) {
+        return Err(Invalid::new("file", "it must be an absolute path"));
+    }
+    Ok(CertificateProbe {
+        address: read_filled("address", address, SPEC_TEXT_MAX_BYTES)?,
+        server_name: read_filled("server_name", server_name, SPEC_TEXT_MAX_BYTES)?,
+        min_remaining: read_duration_or("min_remaining", min_remaining, DurationMs::ZERO)?,
+        file,
+    })
+}
+
+fn write_certificate(probe: &CertificateProbe) -> v1::CertificateProbe {
+    let CertificateProbe { address, server_name, min_remaining, file } = probe.clone();
+    let min_remaining = (!min_remaining.is_zero()).then(|| write_duration(min_remaining));
+    v1::CertificateProbe { address, server_name, min_remaining, file }
+}
+
 fn read_baseline(message: v1::MetricBaseline) -> Result<Baseline, Invalid> {
     let v1::MetricBaseline { max_increase_percent, max_decrease_percent, min_absolute } = message;
     if max_increase_percent.is_none() && max_decrease_percent.is_none() {
@@ -213,6 +238,7 @@ pub fn write_probe(probe: &ProbeSpec) -> v1::ProbeSpec {
             Kind::Membership(v1::MembershipProbe { url, members, key, this, role, serving, lag, max_lag })
         }
         ProbeKind::Metric(metric) => Kind::Metric(write_metric(metric)),
+        ProbeKind::Certificate(probe) => Kind::Certificate(write_certificate(probe)),
         ProbeKind::Expression { expr } => Kind::Expression(v1::ExpressionProbe { expr: expr.clone() }),
     };
     v1::ProbeSpec {
@@ -271,12 +297,42 @@ mod tests {
             Kind::UnitSoak(v1::UnitSoakProbe { min_up }),
             Kind::Membership(membership),
             Kind::Metric(metric()),
+            Kind::Certificate(certificate()),
+            Kind::Certificate(v1::CertificateProbe {
+                file: String::new(),
+                min_remaining: None,
+                ..certificate()
+            }),
             Kind::Expression(v1::ExpressionProbe { expr: "probes.up.pass".into() }),
         ];
         for kind in kinds {
             let probe = read_probe(v1::ProbeSpec { kind: Some(kind), ..http("http://h") }).unwrap();
             assert_eq!(read_probe(write_probe(&probe)), Ok(probe));
         }
+    }
+
+    fn certificate() -> v1::CertificateProbe {
+        v1::CertificateProbe {
+            address: "${node}:8443".into(),
+            server_name: "ledger.example".into(),
+            min_remaining: Some(write_duration(DurationMs::from_secs(7 * 86_400))),
+            file: "/etc/ledger/tls.pem".into(),
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_looked_at_by_a_name_and_its_file_on_its_own_host() {
+        let field = |from_peer, change: fn(&mut v1::CertificateProbe)| {
+            let mut probe = certificate();
+            change(&mut probe);
+            let kind = Some(Kind::Certificate(probe));
+            read_probe(v1::ProbeSpec { kind, from_peer, ..http("http://h") }).map_err(|i| i.field)
+        };
+        assert_eq!(field(false, |c| c.address.clear()), Err("certificate.address".into()));
+        assert_eq!(field(false, |c| c.server_name.clear()), Err("certificate.server_name".into()));
+        assert_eq!(field(false, |c| c.file = "tls.pem".into()), Err("certificate.file".into()));
+        assert_eq!(field(true, |_| ()), Err("from_peer".into()));
+        assert!(field(true, |c| c.file.clear()).is_ok());
     }
 
     fn metric() -> v1::MetricProbe {

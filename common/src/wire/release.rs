@@ -4,10 +4,10 @@ use quorate_model::release::{ARTIFACT_MAX_BYTES, SIGNATURE_MAX_BYTES};
 use quorate_model::{Install, Release, ReleaseReceipt};
 use quorate_proto::v1;
 
-use super::Invalid;
 use super::backup::read_sha256;
 use super::limits::{OUTCOME_TEXT_MAX_BYTES, SPEC_TEXT_MAX_BYTES};
 use super::text::{read_filled, read_name, read_text};
+use super::{Invalid, config};
 
 /// How a service's program comes onto a host.
 ///
@@ -24,6 +24,7 @@ pub fn read_install(message: v1::Install) -> Result<Install, Invalid> {
         Kind::Package(v1::PackageInstall { package }) => {
             Install::Package { package: read_package("package.package", package)? }
         }
+        Kind::Config(file) => Install::Config(config::read_config(file).map_err(|i| i.within("config"))?),
     })
 }
 
@@ -68,6 +69,7 @@ pub fn write_install(install: &Install) -> v1::Install {
         }
         Install::Archive { dir } => Kind::Archive(v1::ArchiveInstall { dir: dir.clone() }),
         Install::Package { package } => Kind::Package(v1::PackageInstall { package: package.clone() }),
+        Install::Config(file) => Kind::Config(config::write_config(file)),
     };
     v1::Install { kind: Some(kind) }
 }
@@ -123,24 +125,26 @@ pub fn write_release(release: &Release) -> v1::Release {
 /// # Errors
 /// [`Invalid`] with the field.
 pub fn read_receipt(message: v1::ReleaseReceipt) -> Result<ReleaseReceipt, Invalid> {
-    let v1::ReleaseReceipt { version, artifact, previous, signed_by } = message;
+    let v1::ReleaseReceipt { version, artifact, previous, signed_by, replaces } = message;
     Ok(ReleaseReceipt {
         version: read_text("version", version, OUTCOME_TEXT_MAX_BYTES)?,
         artifact: read_sha256("artifact", artifact)?,
         previous: read_text("previous", previous, OUTCOME_TEXT_MAX_BYTES)?,
         signed_by: read_text("signed_by", signed_by, OUTCOME_TEXT_MAX_BYTES)?,
+        replaces: read_sha256("replaces", replaces)?,
     })
 }
 
 /// As a message.
 #[must_use]
 pub fn write_receipt(receipt: &ReleaseReceipt) -> v1::ReleaseReceipt {
-    let ReleaseReceipt { version, artifact, previous, signed_by } = receipt;
+    let ReleaseReceipt { version, artifact, previous, signed_by, replaces } = receipt;
     v1::ReleaseReceipt {
         version: version.clone(),
         artifact: artifact.clone(),
         previous: previous.clone(),
         signed_by: signed_by.clone(),
+        replaces: replaces.clone(),
     }
 }
 

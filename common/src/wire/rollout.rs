@@ -1,11 +1,14 @@
 //! How a rollout advances: waves, and what a failure leads to.
 
 use quorate_model::rollout::RAMP_MAX;
-use quorate_model::{DurationMs, OnFailure, Promotion, Share, WavePolicy};
+use quorate_model::{DurationMs, MigrationChoice, OnFailure, Promotion, Share, WavePolicy};
 use quorate_proto::v1;
 
 use super::Invalid;
-use super::enums::{read_on_failure, read_promotion, write_on_failure, write_promotion};
+use super::enums::{
+    read_migration_choice, read_on_failure, read_promotion, write_migration_choice, write_on_failure,
+    write_promotion,
+};
 use super::time::{read_duration, write_duration};
 
 /// How the targets are cut into waves; the default when it is absent.
@@ -69,6 +72,20 @@ pub const fn write_policy(policy: OnFailure) -> v1::OnFailure {
     if policy.is_default() { v1::OnFailure::Unspecified } else { write_on_failure(policy) }
 }
 
+/// What becomes of the run-once hook; by itself when nothing is said.
+///
+/// # Errors
+/// [`Invalid`] when it is not known.
+pub fn read_migration(value: i32) -> Result<MigrationChoice, Invalid> {
+    if value == 0 { Ok(MigrationChoice::Auto) } else { read_migration_choice("migration", value) }
+}
+
+/// As a message; unspecified when it is the default, as it came.
+#[must_use]
+pub const fn write_migration(choice: MigrationChoice) -> v1::MigrationChoice {
+    if choice.is_default() { v1::MigrationChoice::Unspecified } else { write_migration_choice(choice) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +103,9 @@ mod tests {
         assert_eq!(read_waves(None).unwrap(), WavePolicy::default());
         for policy in OnFailure::ALL {
             assert_eq!(read_policy(write_policy(*policy) as i32).unwrap(), *policy);
+        }
+        for choice in MigrationChoice::ALL {
+            assert_eq!(read_migration(write_migration(*choice) as i32).unwrap(), *choice);
         }
     }
 
@@ -106,5 +126,6 @@ mod tests {
         let hold = Some(prost_types::Duration { seconds: 90_000, nanos: 0 });
         assert_eq!(field(v1::WavePolicy { hold, ..Default::default() }), "hold");
         assert_eq!(read_policy(9).unwrap_err().field, "on_failure");
+        assert_eq!(read_migration(9).unwrap_err().field, "migration");
     }
 }

@@ -2,20 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_model::{Driver, DurationMs, NodeName, ProbeKind, ProbeSpec, ServiceSpec};
+use quorate_model::config::CONFIGS_MAX;
+use quorate_model::{
+    ConfigSpec, Driver, DurationMs, Install, MigrateSpec, MigrateWhen, NodeName, ProbeKind, ProbeSpec,
+    ServiceSpec,
+};
 use quorate_proto::v1;
 
+use super::enums::{read_migrate_when, write_migrate_when};
 use super::invalid::{at_most, each};
 use super::limits::{PROBES_MAX, SPEC_TEXT_MAX_BYTES, VARS_MAX, VARS_NODES_MAX};
-use super::text::{read_label_key, read_labels, read_name, read_text};
+use super::text::{read_label_key, read_labels, read_name, read_optional_name, read_text};
 use super::time::{read_duration_or, write_duration};
-use super::{Invalid, backup, preflight as flight, probe, release, selector, traffic as balanced};
+use super::{Invalid, backup, config, preflight as flight, probe, release, selector, traffic as balanced};
 use crate::expression::{Expression, Field, Wrong, place_of};
 
 /// Deadline of a stop when the message says none (proto).
 const STOP_TIMEOUT: DurationMs = DurationMs::from_secs(30);
 /// Deadline of a start when the message says none (proto).
 const START_TIMEOUT: DurationMs = DurationMs::from_secs(60);
+/// How long a migration may take when the message says nothing (proto).
+const MIGRATE_TIMEOUT: DurationMs = DurationMs::from_secs(600);
+/// Longest time of a migration, as of every span of a declaration.
+const MIGRATE_TIMEOUT_MAX: DurationMs = DurationMs::from_secs(24 * 3_600);
 
 /// A service as its owner declares it.
 ///
@@ -35,6 +44,8 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         labels,
         install,
         traffic,
+        configs,
+        migrate,
         preflight,
     } = message;
     let probes = each("probes", probes, PROBES_MAX, probe::read_probe)?;
@@ -57,10 +68,29 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
             .map_err(|i| i.within("log_rotation"))?,
         vars: read_vars(vars)?,
         labels: read_labels("labels", labels)?,
-        install: install.map(release::read_install).transpose().map_err(|i| i.within("install"))?,
+        install: install.map(read_install).transpose().map_err(|i| i.within("install"))?,
         traffic: traffic.map(balanced::read_traffic).transpose().map_err(|i| i.within("traffic"))?,
+        configs: read_configs(configs)?,
+        migrate: migrate.map(read_migrate).transpose().map_err(|i| i.within("migrate"))?,
         preflight: preflight.map(flight::read_preflight).transpose().map_err(|i| i.within("preflight"))?,
     })
+}
+
+/// How its program comes onto a host. A configuration file is no program.
+fn read_install(message: v1::Install) -> Result<Install, Invalid> {
+    match release::read_install(message)? {
+        Install::Config(_) => Err(Invalid::new("config", "configuration files stand under configs")),
+        install @ (Install::Binary { .. } | Install::Archive { .. } | Install::Package { .. }) => Ok(install),
+    }
+}
+
+fn read_configs(configs: Vec<v1::ConfigSpec>) -> Result<Vec<ConfigSpec>, Invalid> {
+    let configs = each("configs", configs, CONFIGS_MAX, config::read_config)?;
+    let mut names = BTreeSet::new();
+    if let Some(index) = configs.iter().position(|c| !names.insert(&c.name)) {
+        return Err(Invalid::new(format!("configs[{index}].name"), "another file has this name"));
+    }
+    Ok(configs)
 }
 
 /// Every expression can be read, and what it names is there to be asked.
@@ -97,7 +127,7 @@ fn check_use(
             return wrong("an expression looks at measurements, not at expressions".to_owned());
         }
         (_, Field::Pass | Field::AgeMs)
-        | (ProbeKind::Metric(_), Field::Value)
+        | (ProbeKind::Metric(_) | ProbeKind::Certificate(_), Field::Value)
         | (ProbeKind::Http { .. }, Field::Status | Field::Body) => true,
         (
             ProbeKind::Http { .. }
@@ -105,6 +135,7 @@ fn check_use(
             | ProbeKind::Exec { .. }
             | ProbeKind::UnitSoak { .. }
             | ProbeKind::Membership { .. }
+            | ProbeKind::Certificate(_)
             | ProbeKind::Metric(_),
             Field::Value | Field::Status | Field::Body,
         ) => false,
@@ -179,6 +210,8 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         labels,
         install,
         traffic,
+        configs,
+        migrate,
         preflight,
     } = spec;
     v1::ServiceSpec {
@@ -198,6 +231,37 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         install: install.as_ref().map(release::write_install),
         traffic: traffic.as_ref().map(balanced::write_traffic),
         preflight: preflight.as_ref().map(flight::write_preflight),
+        configs: configs.iter().map(config::write_config).collect(),
+        migrate: migrate.as_ref().map(write_migrate),
+    }
+}
+
+/// What is run exactly once for each release.
+///
+/// # Errors
+/// [`Invalid`] with the field.
+pub fn read_migrate(message: v1::MigrateSpec) -> Result<MigrateSpec, Invalid> {
+    let v1::MigrateSpec { hook, timeout, when, undo } = message;
+    let timeout = match read_duration_or("timeout", timeout, MIGRATE_TIMEOUT)? {
+        DurationMs::ZERO => MIGRATE_TIMEOUT,
+        longer if longer > MIGRATE_TIMEOUT_MAX => {
+            return Err(Invalid::new("timeout", "it is longer than a day"));
+        }
+        fits => fits,
+    };
+    let when = if when == 0 { MigrateWhen::Before } else { read_migrate_when("when", when)? };
+    Ok(MigrateSpec { hook: read_name("hook", hook)?, timeout, when, undo: read_optional_name("undo", undo)? })
+}
+
+/// As a message.
+#[must_use]
+pub fn write_migrate(migrate: &MigrateSpec) -> v1::MigrateSpec {
+    let MigrateSpec { hook, timeout, when, undo } = migrate;
+    v1::MigrateSpec {
+        hook: hook.to_string(),
+        timeout: Some(write_duration(*timeout)),
+        when: write_migrate_when(*when) as i32,
+        undo: undo.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
@@ -256,6 +320,24 @@ mod tests {
             field(v1::ServiceSpec { probes: vec![v1::ProbeSpec::default(); 17], ..message() }),
             "probes"
         );
+    }
+
+    #[test]
+    fn a_migration_comes_back_and_what_is_wrong_with_it_is_named() {
+        let migrate = v1::MigrateSpec { hook: "migrate".into(), undo: "back".into(), ..Default::default() };
+        let with = |migrate| read_service(v1::ServiceSpec { migrate: Some(migrate), ..message() });
+        let spec = with(migrate.clone()).unwrap();
+        let read = spec.migrate.clone().unwrap();
+        assert_eq!((read.timeout, read.when), (MIGRATE_TIMEOUT, MigrateWhen::Before));
+        assert_eq!(read_service(write_service(&spec)), Ok(spec));
+        let after = v1::MigrateSpec { when: v1::MigrateWhen::After as i32, ..migrate.clone() };
+        assert_eq!(read_migrate(write_migrate(&read_migrate(after.clone()).unwrap())), read_migrate(after));
+        let field = |migrate| with(migrate).unwrap_err().field;
+        let day = Some(prost_types::Duration { seconds: 86_401, nanos: 0 });
+        assert_eq!(field(v1::MigrateSpec { timeout: day, ..migrate.clone() }), "migrate.timeout");
+        assert_eq!(field(v1::MigrateSpec { when: 9, ..migrate.clone() }), "migrate.when");
+        assert_eq!(field(v1::MigrateSpec { hook: String::new(), ..migrate.clone() }), "migrate.hook");
+        assert_eq!(field(v1::MigrateSpec { undo: "../x".into(), ..migrate }), "migrate.undo");
     }
 
     fn with_expression(expr: &str) -> Result<ServiceSpec, Invalid> {

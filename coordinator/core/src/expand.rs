@@ -4,7 +4,7 @@
 use alloc::string::{String, ToString};
 
 use quorate_model::backup::{BackupPolicy, LogRotation};
-use quorate_model::probe::MetricProbe;
+use quorate_model::probe::{CertificateProbe, MetricProbe};
 use quorate_model::{
     ActionSpec, Install, NodeName, PreflightSpec, ProbeKind, ProbeSpec, Required, ServiceSpec, TrafficSpec,
 };
@@ -75,6 +75,9 @@ pub fn probe(probe: &ProbeSpec, spec: &ServiceSpec, node: &NodeName) -> ProbeSpe
             fill(metric);
             labels.values_mut().for_each(fill);
         }
+        ProbeKind::Certificate(CertificateProbe { address, server_name, file, min_remaining: _ }) => {
+            [address, server_name, file].into_iter().for_each(fill);
+        }
         // Checked as it stands when it is applied, and evaluated as it stands.
         ProbeKind::Expression { expr: _ } => {}
     }
@@ -111,6 +114,7 @@ fn install(install: &mut Install, spec: &ServiceSpec, node: &NodeName) {
     match install {
         Install::Binary { dir, file: _ } | Install::Archive { dir } => *dir = text(dir, spec, node),
         Install::Package { package: _ } => {}
+        Install::Config(config) => config.path = text(&config.path, spec, node),
     }
 }
 
@@ -127,6 +131,9 @@ pub fn service(spec: &ServiceSpec, node: &NodeName) -> ServiceSpec {
     }
     if let Some(wanted) = &mut filled.install {
         install(wanted, spec, node);
+    }
+    for config in &mut filled.configs {
+        config.path = text(&config.path, spec, node);
     }
     if let Some(wanted) = &mut filled.traffic {
         traffic(wanted, spec, node);
@@ -147,7 +154,8 @@ pub fn action(action: &ActionSpec, spec: &ServiceSpec, node: &NodeName) -> Actio
         ActionSpec::LogRotate { policy, .. } => rotation(policy, spec, node),
         ActionSpec::ArtifactStage { release, .. }
         | ActionSpec::ArtifactActivate { release, .. }
-        | ActionSpec::ArtifactRevert { release, .. } => install(&mut release.install, spec, node),
+        | ActionSpec::ArtifactRevert { release, .. }
+        | ActionSpec::ConfigConfirm { release, .. } => install(&mut release.install, spec, node),
         ActionSpec::HostPreflight { preflight: wanted, release, .. } => {
             preflight(wanted, spec, node);
             if let Some(release) = release {
@@ -162,6 +170,7 @@ pub fn action(action: &ActionSpec, spec: &ServiceSpec, node: &NodeName) -> Actio
         | ActionSpec::ServiceRestart { .. }
         | ActionSpec::ServiceReload { .. }
         | ActionSpec::BackupVerify { .. }
+        | ActionSpec::ExecRun { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => {}
     }

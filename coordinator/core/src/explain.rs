@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::step::{begins, guard, in_order};
 use crate::observations::Observations;
-use crate::safety::{Evidence, availability, fence, freeze, gate, window};
+use crate::safety::{Evidence, approval, availability, fence, freeze, gate, window};
 use crate::state::operation::Step;
 use crate::state::{Execution, Grant, Group, Node, Obligation, Operation, State};
 
@@ -80,6 +80,10 @@ fn operation(state: &State, obs: &Observations, found: &Operation, now: Timestam
             format!("{} (for {lasting})", condition.message),
         ));
     }
+    if let Some(asked) = &found.approval {
+        let told = |want| approval::told(found, asked, want);
+        facts.extend(asked.wants.iter().map(|want| fact(format!("policy {}", want.policy), told(want))));
+    }
     for (index, step) in found.indexed().filter(|(_, s)| s.state == StepState::Running) {
         facts.push(fact(format!("step {index} on {}", step.node), doing_now(state, obs, found, index, now)));
     }
@@ -99,7 +103,8 @@ fn operation(state: &State, obs: &Observations, found: &Operation, now: Timestam
         facts.extend(refusal.why());
         facts.extend(holders(state, found, step));
     }
-    let refusal = refused.map(|(_, refusal)| refusal);
+    let unapproved = approval::approved(found).filter(|_| found.state == OperationState::AwaitingApproval);
+    let refusal = unapproved.or_else(|| refused.map(|(_, refusal)| refusal));
     let headline = headline(found, refusal.as_ref(), gated(state, obs, found, now));
     let hint = refusal
         .as_ref()
@@ -152,7 +157,10 @@ fn headline(found: &Operation, refusal: Option<&Refusal>, gated: Option<String>)
     let title = &found.title;
     match (&found.failure, refusal, found.state) {
         (_, _, OperationState::Succeeded) => format!("{title} has succeeded"),
-        (_, _, OperationState::Canceled) => format!("{title} was canceled"),
+        (Some(failure), _, OperationState::Canceled) => {
+            format!("{title} was canceled: {}", failure.message)
+        }
+        (None, _, OperationState::Canceled) => format!("{title} was canceled"),
         (Some(failure), _, OperationState::RolledBack) => {
             format!("{title} was rolled back: {}", failure.message)
         }

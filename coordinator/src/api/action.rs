@@ -36,12 +36,24 @@ const fn about(kind: ActionKind) -> (RiskClass, &'static str) {
         ActionKind::PackageInstall => {
             (RiskClass::Disruptive, "Install a staged Debian package at its exact version, and nothing else.")
         }
+        ActionKind::ConfigValidate => {
+            (RiskClass::Safe, "Check a configuration file on its host, and show what it would change.")
+        }
+        ActionKind::ConfigApply => (
+            RiskClass::Disruptive,
+            "Put a checked configuration file in place; it goes back by itself unless it is confirmed.",
+        ),
+        ActionKind::ConfigRevert => (RiskClass::Disruptive, "Put the configuration file from before back."),
+        ActionKind::ConfigConfirm => (RiskClass::Safe, "Keep a configuration file that was put in place."),
         ActionKind::TrafficDrain => (
             RiskClass::Disruptive,
             "Take an instance out of its load balancer and wait for its connections to end.",
         ),
         ActionKind::TrafficRestore => {
             (RiskClass::Disruptive, "Put an instance back into its load balancer once it is fit to serve.")
+        }
+        ActionKind::ExecRun => {
+            (RiskClass::Disruptive, "Run a hook that the host declares and lets be run this way.")
         }
         ActionKind::HostPreflight => {
             (RiskClass::Read, "Look at all that the work on an instance needs, before it begins.")

@@ -73,7 +73,8 @@ impl Rule {
                 Principal::System
                 | Principal::User { .. }
                 | Principal::Agent { .. }
-                | Principal::Coordinator { .. },
+                | Principal::Coordinator { .. }
+                | Principal::Schedule { .. },
             ) => false,
         }
     }
@@ -133,6 +134,9 @@ pub const RULES: &[Rule] = rules! {
         "ResumeOperation": OPERATOR, Change, Any;
         "CancelOperation": OPERATOR, Change, Any;
         "PromoteOperation": OPERATOR, Change, Any;
+        "ApproveOperation": OPERATOR, Change, Any;
+        "RejectOperation": OPERATOR, Change, Any;
+        "ListApprovals": VIEWER, Read, Any;
         "ListReleases": VIEWER, Read, Any;
         "ExplainOperation": VIEWER, Read, Leader;
     }
@@ -145,6 +149,18 @@ pub const RULES: &[Rule] = rules! {
         "GetWindow": VIEWER, Read, Any;
         "ApplyWindow": OPERATOR, Change, Any;
         "DeleteWindow": OPERATOR, Change, Any;
+        "ListSchedules": VIEWER, Read, Any;
+        "GetSchedule": VIEWER, Read, Any;
+        "ApplySchedule": OPERATOR, Change, Leader;
+        "DeleteSchedule": OPERATOR, Change, Any;
+        "PauseSchedule": OPERATOR, Change, Any;
+        "ResumeSchedule": OPERATOR, Change, Any;
+    }
+    "quorate.v1.PolicyService" {
+        "ListPolicies": VIEWER, Read, Any;
+        "GetPolicy": VIEWER, Read, Any;
+        "ApplyPolicy": ADMIN, Change, Any;
+        "DeletePolicy": ADMIN, Change, Any;
     }
     "quorate.v1.ActionService" {
         "ListActions": VIEWER, Read, Leader;

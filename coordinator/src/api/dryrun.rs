@@ -21,6 +21,8 @@ pub(crate) fn try_out(state: &State, entries: &[Entry]) -> Answer {
         groups: state.groups.clone(),
         freezes: state.freezes.clone(),
         windows: state.windows.clone(),
+        policies: state.policies.clone(),
+        schedules: state.schedules.clone(),
         plans: state.plans.clone(),
         operations: state.operations.clone(),
         executions: state.executions.clone(),

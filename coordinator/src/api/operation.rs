@@ -1,4 +1,5 @@
-//! OperationService: plan, start, watch, pause, resume, cancel, promote, explain; the releases that rollouts brought.
+//! OperationService: plan, start, watch, pause, resume, cancel, promote, explain; the releases that rollouts brought; the
+//! door of approvals.
 
 use quorate_common::wire::Invalid;
 use quorate_common::wire::enums::read_operation_kind;
@@ -6,7 +7,7 @@ use quorate_common::wire::text::read_name;
 use quorate_core::command::OperationCommand;
 use quorate_core::state::ServiceRelease;
 use quorate_core::{Answer, Command, explain};
-use quorate_model::{GroupName, OperationId, PlanId};
+use quorate_model::{ConfigName, GroupName, OperationId, PlanId};
 use quorate_proto::v1;
 use quorate_proto::v1::operation_service_server::OperationService;
 use tonic::{Request, Response, Status};
@@ -82,7 +83,7 @@ impl Api {
         }))
     }
 
-    async fn steer(
+    pub(super) async fn steer(
         &self,
         caller: &Caller,
         name: &str,
@@ -101,14 +102,21 @@ impl Api {
         &self,
         request: v1::ListReleasesRequest,
     ) -> Result<Served<v1::ListReleasesResponse>, Failure> {
-        let v1::ListReleasesRequest { group, page_size, page_token, consistency } = request;
+        let v1::ListReleasesRequest { group, page_size, page_token, consistency, config } = request;
         let name: GroupName = read_name("group", group)?;
+        let config: Option<ConfigName> =
+            if config.is_empty() { None } else { Some(read_name("config", config)?) };
         let page = Page::read(page_size, &page_token, PAGE)?;
         self.fresh(consistency).await?;
         self.look(|state| {
             let none = || Failure::not_found("group", name.as_str(), state.revision.0);
             let group = state.groups.get(&name).ok_or_else(none)?;
-            let known = state.services.get(&group.spec.service).map_or(&[][..], |s| s.releases.as_slice());
+            let service = state.services.get(&group.spec.service);
+            let known = service.and_then(|s| match &config {
+                Some(config) => s.configs.get(config),
+                None => Some(&s.releases),
+            });
+            let known = known.map_or(&[][..], Vec::as_slice);
             let key = |r: &&ServiceRelease| newest_first(r.at.0, r.operation.as_str());
             let mut found: Vec<_> = known.iter().collect();
             found.sort_by_key(key);
@@ -261,6 +269,27 @@ impl OperationService for Api {
             Ok(Served { message: v1::PromoteOperationResponse { operation }, index })
         })
         .await
+    }
+
+    async fn approve_operation(
+        &self,
+        request: Request<v1::ApproveOperationRequest>,
+    ) -> Result<Response<v1::ApproveOperationResponse>, Status> {
+        self.serve(request, |api, caller, m| async move { api.approve_operation(&caller, m).await }).await
+    }
+
+    async fn reject_operation(
+        &self,
+        request: Request<v1::RejectOperationRequest>,
+    ) -> Result<Response<v1::RejectOperationResponse>, Status> {
+        self.serve(request, |api, caller, m| async move { api.reject_operation(&caller, m).await }).await
+    }
+
+    async fn list_approvals(
+        &self,
+        request: Request<v1::ListApprovalsRequest>,
+    ) -> Result<Response<v1::ListApprovalsResponse>, Status> {
+        self.serve(request, |api, _, m| async move { api.list_approvals(m).await }).await
     }
 
     async fn list_releases(

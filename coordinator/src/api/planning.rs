@@ -6,13 +6,16 @@ use quorate_core::command::OperationCommand;
 use quorate_core::hash::Hash;
 use quorate_core::plan::plan;
 use quorate_core::{Answer, Command, Plan, PlanRequest};
-use quorate_model::{OperationId, OperationKind, PlanId, Reason, Refusal, Revision, Timestamp, minted};
+use quorate_model::{
+    OperationId, OperationKind, PlanId, Principal, Reason, Refusal, Revision, Timestamp, minted,
+};
 use quorate_proto::v1;
 
 use super::backend::ReadError;
 use super::caller::Caller;
 use super::context::{Api, Change, Served};
 use super::named_artifact::artifact;
+use super::policy::read_hash;
 use super::status::Failure;
 use super::view::plan::plan as show_plan;
 use super::work::read_work;
@@ -62,6 +65,17 @@ fn wrap(command: OperationCommand) -> Command {
     Command::Operation(Box::new(command))
 }
 
+/// What a schedule does, asked in its own name, with the artifact that it names.
+pub(super) fn scheduled(
+    api: &Api,
+    work: v1::WorkSpec,
+    principal: &Principal,
+    reason: &str,
+) -> Result<PlanRequest, Invalid> {
+    let artifacts = |text: &str| api.look(|state| artifact(state, text));
+    read_work(Some(work), principal, reason, &artifacts)
+}
+
 /// What a caller asks for, with the artifact that it names.
 fn read(
     api: &Api,
@@ -103,17 +117,23 @@ pub(super) async fn create_operation(
     request: v1::CreateOperationRequest,
 ) -> Result<Served<v1::CreateOperationResponse>, Failure> {
     use v1::create_operation_request::Source;
-    let v1::CreateOperationRequest { source, options } = request;
+    let v1::CreateOperationRequest { source, options, plan_hash } = request;
     let change = api.change(caller, options)?;
     match source.ok_or_else(|| Invalid::missing("source"))? {
         Source::PlanId(id) => {
             let id: PlanId = read_name("plan_id", id)?;
             api.backend().linearize().await?;
             let (plan, _) = api.plan_view(&id)?;
-            let command = OperationCommand::Create { id: new_operation(api)?, plan: id, hash: None };
+            let hash = if plan_hash.is_empty() { None } else { Some(read_hash("plan_hash", &plan_hash)?) };
+            let command = OperationCommand::Create { id: new_operation(api)?, plan: id, hash };
             started(api, caller, &change, command, plan).await
         }
         Source::Work(work) => {
+            if !plan_hash.is_empty() {
+                return Err(
+                    Invalid::new("plan_hash", "only a stored plan has a hash to be compared with").into()
+                );
+            }
             let request = read(api, caller, &change, Some(work))?;
             start(api, caller, &change, request).await
         }

@@ -9,6 +9,7 @@ use quorate_proto::v1::enroll_service_server::EnrollServiceServer;
 use quorate_proto::v1::fleet_service_server::FleetServiceServer;
 use quorate_proto::v1::group_service_server::GroupServiceServer;
 use quorate_proto::v1::operation_service_server::OperationServiceServer;
+use quorate_proto::v1::policy_service_server::PolicyServiceServer;
 use quorate_proto::v1::schedule_service_server::ScheduleServiceServer;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::pb::health_server::HealthServer;
@@ -45,6 +46,7 @@ pub fn routes(api: &Api) -> Result<RoutesBuilder, tonic_reflection::server::Erro
         .add_service(limited!(GroupServiceServer, api))
         .add_service(limited!(OperationServiceServer, api))
         .add_service(limited!(ScheduleServiceServer, api))
+        .add_service(limited!(PolicyServiceServer, api))
         .add_service(limited!(ActionServiceServer, api))
         .add_service(limited!(BackupServiceServer, api))
         .add_service(limited!(ArtifactServiceServer, api))

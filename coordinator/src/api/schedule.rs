@@ -1,4 +1,4 @@
-//! ScheduleService: freezes, and the door of windows. Schedules will be served here, too.
+//! ScheduleService: freezes, and the door of windows and schedules.
 
 use quorate_common::wire::Invalid;
 use quorate_common::wire::calendar::{read_etag, read_freeze};
@@ -144,5 +144,47 @@ impl ScheduleService for Api {
         request: Request<v1::DeleteWindowRequest>,
     ) -> Result<Response<v1::DeleteWindowResponse>, Status> {
         self.serve(request, |api, caller, m| async move { api.delete_window(&caller, m).await }).await
+    }
+
+    async fn list_schedules(
+        &self,
+        request: Request<v1::ListSchedulesRequest>,
+    ) -> Result<Response<v1::ListSchedulesResponse>, Status> {
+        self.serve(request, |api, _, m| async move { api.list_schedules(m).await }).await
+    }
+
+    async fn get_schedule(
+        &self,
+        request: Request<v1::GetScheduleRequest>,
+    ) -> Result<Response<v1::GetScheduleResponse>, Status> {
+        self.serve(request, |api, _, m| async move { api.get_schedule(m).await }).await
+    }
+
+    async fn apply_schedule(
+        &self,
+        request: Request<v1::ApplyScheduleRequest>,
+    ) -> Result<Response<v1::ApplyScheduleResponse>, Status> {
+        self.serve(request, |api, caller, m| async move { api.apply_schedule(&caller, m).await }).await
+    }
+
+    async fn delete_schedule(
+        &self,
+        request: Request<v1::DeleteScheduleRequest>,
+    ) -> Result<Response<v1::DeleteScheduleResponse>, Status> {
+        self.serve(request, |api, caller, m| async move { api.delete_schedule(&caller, m).await }).await
+    }
+
+    async fn pause_schedule(
+        &self,
+        request: Request<v1::PauseScheduleRequest>,
+    ) -> Result<Response<v1::PauseScheduleResponse>, Status> {
+        self.serve(request, |api, caller, m| async move { api.pause_schedule(&caller, m).await }).await
+    }
+
+    async fn resume_schedule(
+        &self,
+        request: Request<v1::ResumeScheduleRequest>,
+    ) -> Result<Response<v1::ResumeScheduleResponse>, Status> {
+        self.serve(request, |api, caller, m| async move { api.resume_schedule(&caller, m).await }).await
     }
 }

@@ -138,6 +138,10 @@ pub const fn code(reason: Reason) -> Code {
         | Reason::AgentDisconnected
         | Reason::PrimaryLease
         | Reason::WindowClosed
+        | Reason::ApprovalRequired
+        | Reason::NothingToChange
+        | Reason::ApprovalRejected
+        | Reason::ApprovalExpired
         | Reason::Freeze
         | Reason::StalePlan
         | Reason::EpochStale
@@ -158,6 +162,8 @@ pub const fn code(reason: Reason) -> Code {
         | Reason::BalancerUnreadable
         | Reason::NotDrained
         | Reason::NotFit
+        | Reason::ConfigRejected
+        | Reason::ConfigDrifted
         | Reason::PreflightFailed
         | Reason::MembershipBusy => Code::FailedPrecondition,
         Reason::LowSpace | Reason::LimitReached | Reason::RateLimited => Code::ResourceExhausted,
@@ -166,7 +172,7 @@ pub const fn code(reason: Reason) -> Code {
         Reason::NotFound => Code::NotFound,
         Reason::AlreadyExists | Reason::RequestIdConflict => Code::AlreadyExists,
         Reason::Unauthenticated | Reason::IdentityRevoked => Code::Unauthenticated,
-        Reason::NotAllowed => Code::PermissionDenied,
+        Reason::NotAllowed | Reason::ApproverRefused => Code::PermissionDenied,
         Reason::NoLeader | Reason::ArtifactUnavailable => Code::Unavailable,
         Reason::OutcomeUnknown => Code::Unknown,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,

@@ -1,7 +1,9 @@
 //! What is asked to be planned: `WorkSpec` to `PlanRequest` and back.
 
 use quorate_common::wire::Invalid;
-use quorate_common::wire::rollout::{read_policy, read_waves, write_policy, write_waves};
+use quorate_common::wire::rollout::{
+    read_migration, read_policy, read_waves, write_migration, write_policy, write_waves,
+};
 use quorate_common::wire::selector::{read_optional_selector, read_selector, write_selector};
 use quorate_common::wire::text::read_name;
 use quorate_common::wire::time::{read_duration, write_duration};
@@ -80,6 +82,9 @@ fn read_rolling(
         artifact,
         waves,
         on_failure,
+        config,
+        hook,
+        migration,
         backup_first,
     } = rolling;
     let kind =
@@ -87,15 +92,37 @@ fn read_rolling(
     let change = match kind {
         v1::RollingKind::Unspecified | v1::RollingKind::Restart => Change::Restart,
         v1::RollingKind::Reload => Change::Reload,
-        v1::RollingKind::Release => Change::Release(Box::new(read_release(&version, &artifact, artifacts)?)),
-        v1::RollingKind::Undo => Change::Undo,
+        v1::RollingKind::Release if config.is_empty() => {
+            Change::Release(Box::new(read_release(&version, &artifact, artifacts)?))
+        }
+        v1::RollingKind::Release => Change::Config {
+            config: read_name("config", config.clone())?,
+            release: Box::new(read_release(&version, &artifact, artifacts)?),
+        },
+        v1::RollingKind::Undo if config.is_empty() => Change::Undo,
+        v1::RollingKind::Undo => Change::ConfigUndo { config: read_name("config", config.clone())? },
+        v1::RollingKind::Diff => Change::ConfigDiff {
+            config: read_name("config", config.clone())?,
+            release: Box::new(read_release(&version, &artifact, artifacts)?),
+        },
+        v1::RollingKind::Run => Change::Run { hook: read_name("hook", hook.clone())? },
     };
-    if !matches!(change, Change::Release(_)) {
+    if change.config().is_none() && !config.is_empty() {
+        return Err(Invalid::new("config", "only a rolling change of kind RELEASE, UNDO or DIFF has it"));
+    }
+    if !matches!(change, Change::Release(_) | Change::Config { .. } | Change::ConfigDiff { .. }) {
         for (field, text) in [("version", &version), ("artifact", &artifact)] {
             if !text.is_empty() {
                 return Err(Invalid::new(field, "only a rolling change of kind RELEASE has it"));
             }
         }
+    }
+    if !matches!(change, Change::Run { .. }) && !hook.is_empty() {
+        return Err(Invalid::new("hook", "only a rolling change of kind RUN has it"));
+    }
+    let migration = read_migration(migration)?;
+    if !matches!(change, Change::Release(_)) && !migration.is_default() {
+        return Err(Invalid::new("migration", "only a rolling change of kind RELEASE has it"));
     }
     if selector.is_some() {
         // The planner changes a group whole; a part of it is a run on a selector, which has the same guards.
@@ -110,6 +137,7 @@ fn read_rolling(
     request.gate_deadline = read_gate(gate_timeout)?;
     request.waves = read_waves(waves).map_err(|i| i.within("waves"))?;
     request.on_failure = read_policy(on_failure)?;
+    request.migration = migration;
     request.backup_first = backup_first;
     Ok(request)
 }
@@ -177,11 +205,21 @@ fn read_run(run: v1::RunSpec) -> Result<(Goal, u32), Invalid> {
         ActionKind::TrafficDrain | ActionKind::TrafficRestore => {
             return Err(Invalid::new("action", "it is part of the work on a service that declares traffic"));
         }
+        ActionKind::ExecRun => {
+            return Err(Invalid::new(
+                "action",
+                "hooks are run by rolling changes: quorate rollout start --run",
+            ));
+        }
         ActionKind::ArtifactStage
         | ActionKind::ArtifactActivate
         | ActionKind::ArtifactRevert
-        | ActionKind::PackageInstall => {
-            return Err(Invalid::new("action", "releases are installed by rolling changes"));
+        | ActionKind::PackageInstall
+        | ActionKind::ConfigValidate
+        | ActionKind::ConfigApply
+        | ActionKind::ConfigRevert
+        | ActionKind::ConfigConfirm => {
+            return Err(Invalid::new("action", "releases and configuration files come by rolling changes"));
         }
     };
     Ok((Goal::Run { service: read_name("service", service)?, nodes, verb }, parallelism))
@@ -192,7 +230,20 @@ fn write_rolling(request: &PlanRequest, group: &GroupName, change: &Change) -> v
         Change::Restart => (v1::RollingKind::Restart, None),
         Change::Reload => (v1::RollingKind::Reload, None),
         Change::Release(release) => (v1::RollingKind::Release, Some(release)),
-        Change::Undo => (v1::RollingKind::Undo, None),
+        Change::Undo | Change::ConfigUndo { .. } => (v1::RollingKind::Undo, None),
+        Change::Config { release, .. } => (v1::RollingKind::Release, Some(release)),
+        Change::ConfigDiff { release, .. } => (v1::RollingKind::Diff, Some(release)),
+        Change::Run { .. } => (v1::RollingKind::Run, None),
+    };
+    let hook = match change {
+        Change::Run { hook } => hook.as_str().to_owned(),
+        Change::Restart
+        | Change::Reload
+        | Change::Release(_)
+        | Change::Undo
+        | Change::Config { .. }
+        | Change::ConfigUndo { .. }
+        | Change::ConfigDiff { .. } => String::new(),
     };
     v1::RollingSpec {
         group: group.as_str().to_owned(),
@@ -204,6 +255,9 @@ fn write_rolling(request: &PlanRequest, group: &GroupName, change: &Change) -> v
         artifact: release.map(|r| r.artifact.as_str().to_owned()).unwrap_or_default(),
         waves: write_waves(&request.waves),
         on_failure: write_policy(request.on_failure) as i32,
+        config: change.config().map(ToString::to_string).unwrap_or_default(),
+        hook,
+        migration: write_migration(request.migration) as i32,
         backup_first: request.backup_first,
     }
 }
@@ -219,6 +273,7 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
         deadline: _,
         waves: _,
         on_failure: _,
+        migration: _,
         backup_first: _,
         principal: _,
         reason: _,
@@ -325,6 +380,13 @@ mod tests {
             artifact: "ab".repeat(32),
             waves: Some(waves),
             on_failure: v1::OnFailure::Rollback as i32,
+            migration: v1::MigrationChoice::Again as i32,
+            ..Default::default()
+        };
+        let upkeep = v1::RollingSpec {
+            group: "ledger".into(),
+            kind: v1::RollingKind::Run as i32,
+            hook: "compact".into(),
             ..Default::default()
         };
         let undo = v1::RollingSpec {
@@ -338,6 +400,7 @@ mod tests {
             Kind::Rolling(rolling),
             Kind::Rolling(release),
             Kind::Rolling(undo),
+            Kind::Rolling(upkeep),
             run(all(), "service.stop", "ledger"),
             run(all(), "host.facts", ""),
             Kind::Backup(v1::BackupAllSpec { service: "ledger".into(), selector: all(), parallelism: 1 }),
@@ -367,7 +430,7 @@ mod tests {
         assert_eq!(read(run(None, "service.stop", "ledger")).unwrap_err().reason, Reason::EmptySelector);
         let rolling = v1::RollingSpec { group: "g".into(), selector: all(), ..Default::default() };
         assert_eq!(field(Kind::Rolling(rolling)), "work.rolling.selector");
-        let rolling = v1::RollingSpec { group: "g".into(), kind: 9, ..Default::default() };
+        let rolling = v1::RollingSpec { group: "g".into(), kind: 99, ..Default::default() };
         assert_eq!(field(Kind::Rolling(rolling)), "work.rolling.kind");
         let release = |version: &str, artifact: &str| {
             let kind = v1::RollingKind::Release as i32;
@@ -390,6 +453,15 @@ mod tests {
         assert_eq!(field(Kind::Rolling(ramp)), "work.rolling.waves.ramp[0]");
         let policy = v1::RollingSpec { group: "g".into(), on_failure: 9, ..Default::default() };
         assert_eq!(field(Kind::Rolling(policy)), "work.rolling.on_failure");
+        let rolling = |spec| field(Kind::Rolling(v1::RollingSpec { group: "g".into(), ..spec }));
+        let upkeep = v1::RollingKind::Run as i32;
+        assert_eq!(rolling(v1::RollingSpec { kind: upkeep, ..Default::default() }), "work.rolling.hook");
+        assert_eq!(rolling(v1::RollingSpec { hook: "x".into(), ..Default::default() }), "work.rolling.hook");
+        let again = v1::MigrationChoice::Again as i32;
+        assert_eq!(
+            rolling(v1::RollingSpec { migration: again, ..Default::default() }),
+            "work.rolling.migration"
+        );
         assert_eq!(read_work(None, &Principal::System, "", &artifacts).unwrap_err().field, "work");
         let none = Some(v1::WorkSpec { kind: None, max_failures: 0 });
         assert_eq!(read_work(none, &Principal::System, "", &artifacts).unwrap_err().field, "work.kind");

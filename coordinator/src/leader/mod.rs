@@ -5,6 +5,7 @@
 //! proposal of an old leader is refused by Raft itself.
 
 mod members;
+mod schedules;
 mod ticker;
 mod windows;
 

@@ -9,10 +9,10 @@ use quorate_common::task::Shutdown;
 use quorate_core::command::ClusterCommand;
 use quorate_core::next::next;
 use quorate_core::state::Settings;
-use quorate_core::{Command, Entry};
+use quorate_core::{Answer, Command, Entry};
 
-use super::{Limits, look, windows};
-use crate::api::backend::Backend;
+use super::{Limits, look, schedules, windows};
+use crate::api::backend::{Backend, ProposeError};
 use crate::observe::Table;
 
 /// Longest time between two looks. Liveness limits are seconds, probe intervals half a second.
@@ -31,9 +31,10 @@ pub(super) async fn run(backend: Arc<dyn Backend>, table: Arc<Table>, limits: Li
         }
         stop.pause(TICK).await;
     }
-    let mut openings = windows::Openings::default();
+    let mut memory =
+        Memory { openings: windows::Openings::default(), runs: schedules::Runs::new(backend.now()) };
     while !stop.is_triggered() {
-        round(&*backend, &table, limits, &mut openings).await;
+        round(&*backend, &table, limits, &mut memory).await;
         stop.pause(GAP).await;
         tokio::select! {
             () = stop.triggered() => return,
@@ -43,38 +44,68 @@ pub(super) async fn run(backend: Arc<dyn Backend>, table: Arc<Table>, limits: Li
     }
 }
 
-async fn round(backend: &dyn Backend, table: &Table, limits: Limits, openings: &mut windows::Openings) {
+/// What a leader remembers from one look to the next.
+struct Memory {
+    openings: windows::Openings,
+    runs: schedules::Runs,
+}
+
+async fn round(backend: &dyn Backend, table: &Table, limits: Limits, memory: &mut Memory) {
     let now = backend.now();
-    let due = look(backend, |state| {
+    let Memory { openings, runs } = memory;
+    let seen = look(backend, |state| {
         if state.cluster.id.is_none() {
-            return (Vec::new(), Vec::new());
+            return (Vec::new(), Vec::new(), Vec::new());
         }
         let observations = table.observations(state, now);
         let mut due: Vec<Command> = settings(&state.settings, limits).into_iter().collect();
         due.extend(next(state, &observations, now, &mut || backend.mint()));
-        (due, windows::wanted(state, now))
+        (due, windows::wanted(state, now), runs.wanted(state, now))
     });
-    let (mut due, wanted) = due.unwrap_or_default();
+    let (mut due, wanted, scheduled) = seen.unwrap_or_default();
     // Worked out here, where nobody waits for the state.
     due.extend(openings.due(wanted, now));
-    // Together, so that they share one log entry; the order among them does not matter to `next`.
+    for run in runs.ready(scheduled, now) {
+        let command = look(backend, |state| {
+            runs.propose(state, &table.observations(state, now), &run, now, &mut || backend.mint())
+        });
+        due.extend(command.flatten());
+    }
+    propose(backend, due, now, runs).await;
+}
+
+/// Together, so that they share one log entry; the order among them does not matter to `next`.
+async fn propose(
+    backend: &dyn Backend,
+    due: Vec<Command>,
+    now: quorate_model::Timestamp,
+    runs: &mut schedules::Runs,
+) {
     let mut proposals: FuturesUnordered<_> = due
         .into_iter()
         .map(|command| async move {
-            let (name, announced) = (command.name(), windows::announced(&command));
-            (name, announced, backend.propose(Entry::system(now, command)).await)
+            let told = (command.name(), windows::announced(&command), schedules::fired(&command));
+            (told, backend.propose(Entry::system(now, command)).await)
         })
         .collect();
-    while let Some((command, announced, outcome)) = proposals.next().await {
+    while let Some(((command, announced, fired), outcome)) = proposals.next().await {
         match outcome {
-            Ok((_, answer)) => match (answer.refusal(), announced) {
-                (Some(refusal), _) => tracing::debug!(command, %refusal, "what was due is refused now"),
-                (None, Some((window, start))) => {
+            Ok((_, answer)) => {
+                if let Some(refusal) = answer.refusal() {
+                    tracing::debug!(command, %refusal, "what was due is refused now");
+                } else if let Some((window, start)) = announced {
                     tracing::info!(%window, opens = start.utc(), "a window will open");
+                } else if let Some((schedule, due)) = fired {
+                    let started = matches!(answer, Answer::Operation { .. });
+                    tracing::info!(%schedule, due = due.utc(), started, "a run of a schedule is settled");
                 }
-                (None, None) => {}
-            },
-            Err(error) => tracing::debug!(command, %error, "what was due was not proposed; it stays due"),
+            }
+            Err(error) => {
+                tracing::debug!(command, %error, "what was due was not proposed; it stays due");
+                if let (ProposeError::TooLarge(_), Some(run)) = (error, fired) {
+                    runs.too_large(run);
+                }
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quorate_core::command::{
     ArtifactCommand, AuditCommand, ExecutionCommand, IdentityCommand, ObligationCommand, TokenCommand,
 };
+use quorate_core::safety::approval;
 use quorate_core::{Command, Entry, State};
 use quorate_model::{AccessRole, Principal};
 
@@ -57,7 +58,8 @@ fn admitted(state: &State, entry: &Entry) -> Result<(), String> {
         // Whoever joins is nobody yet: the token is the proof, and `apply` uses it up once.
         (_, Command::Token(TokenCommand::Consume { .. })) => true,
         (Principal::System, Command::Audit(AuditCommand::Append { .. })) => true,
-        (Principal::System, _) => false,
+        // What a schedule does, the leader proposes of itself.
+        (Principal::System | Principal::Schedule { .. }, _) => false,
         (Principal::Agent { node }, command) => match command {
             Command::Execution(execution) => match &**execution {
                 ExecutionCommand::Report(report) => report.node == *node,
@@ -89,23 +91,22 @@ fn admitted(state: &State, entry: &Entry) -> Result<(), String> {
             Principal::User { .. },
             Command::Artifact(ArtifactCommand::Hold { .. } | ArtifactCommand::Release { .. }),
         ) => false,
-        (Principal::User { .. }, command) => access(state, &entry.principal) >= Some(needed(command)),
+        (Principal::User { .. }, command) => {
+            approval::access(state, &entry.principal) >= Some(needed(command))
+        }
     };
     if may { Ok(()) } else { Err(format!("{} may not propose {}", entry.principal, entry.command.name())) }
 }
 
-/// The best access of a user by certificates that are listed now.
-fn access(state: &State, principal: &Principal) -> Option<AccessRole> {
-    let listed = state.identities.values().filter(|i| i.principal == *principal && i.revoked_at.is_none());
-    listed.filter_map(|i| i.access).max()
-}
-
 fn needed(command: &Command) -> AccessRole {
     match command {
-        Command::Cluster(_) | Command::Token(_) | Command::Identity(_) => AccessRole::Admin,
+        Command::Cluster(_) | Command::Token(_) | Command::Identity(_) | Command::Policy(_) => {
+            AccessRole::Admin
+        }
         Command::Node(_)
         | Command::Declared(_)
         | Command::Calendar(_)
+        | Command::Schedule(_)
         | Command::Instance(_)
         | Command::Operation(_)
         | Command::Step(_)

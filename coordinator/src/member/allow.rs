@@ -34,7 +34,10 @@ fn check(state: &State, serial: &Serial, principal: &Principal) -> Result<Access
         // are signed by the CA that its token pinned.
         return match principal {
             Principal::Coordinator { .. } => Ok(AccessInfo::default()),
-            Principal::System | Principal::Agent { .. } | Principal::User { .. } => Err(Denied::Unavailable),
+            Principal::System
+            | Principal::Agent { .. }
+            | Principal::User { .. }
+            | Principal::Schedule { .. } => Err(Denied::Unavailable),
         };
     }
     let Some(identity) = state.identities.get(serial) else {
@@ -47,9 +50,10 @@ fn check(state: &State, serial: &Serial, principal: &Principal) -> Result<Access
                 None if *member > state.members.last => Ok(AccessInfo::default()),
                 None => Err(Denied::UnknownSerial),
             },
-            Principal::System | Principal::Agent { .. } | Principal::User { .. } => {
-                Err(Denied::UnknownSerial)
-            }
+            Principal::System
+            | Principal::Agent { .. }
+            | Principal::User { .. }
+            | Principal::Schedule { .. } => Err(Denied::UnknownSerial),
         };
     };
     if identity.revoked_at.is_some() {
@@ -68,6 +72,7 @@ fn check(state: &State, serial: &Serial, principal: &Principal) -> Result<Access
             if member.removed_at.is_some() { Err(Denied::Removed) } else { Ok(AccessInfo::default()) }
         }
         Principal::User { .. } => Ok(AccessInfo { access: identity.access, node: None }),
-        Principal::System => Err(Denied::UnknownSerial),
+        // Neither ever has a certificate.
+        Principal::System | Principal::Schedule { .. } => Err(Denied::UnknownSerial),
     }
 }

@@ -161,6 +161,7 @@ const fn member_of(principal: &Principal) -> Option<u64> {
     match principal {
         Principal::Coordinator { member } => Some(member.0),
         Principal::Agent { .. } | Principal::User { .. } | Principal::System => None,
+        Principal::Schedule { .. } => None,
     }
 }
 

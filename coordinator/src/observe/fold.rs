@@ -73,6 +73,7 @@ fn is_told_still(spec: &ServiceSpec, instance: &InstanceId, seen: &UnitSeen, rea
         | ProbeKind::Exec { .. }
         | ProbeKind::UnitSoak { .. }
         | ProbeKind::Membership { .. }
+        | ProbeKind::Certificate(_)
         | ProbeKind::Metric(_) => 0,
     };
     // Three missed turns, each as long as it may take.
@@ -96,7 +97,7 @@ fn unit_state(unit: &UnitStatus) -> Option<InstanceState> {
 /// cannot reach does not count towards their quorum.
 fn probed(spec: &ServiceSpec, instance: &InstanceId, current: &[&ProbeReading]) -> InstanceState {
     let mut verdict = InstanceState::Healthy;
-    for probe in &spec.probes {
+    for probe in spec.probes.iter().filter(|probe| probe.kind.tells_health()) {
         let Some(own) = current.iter().find(|r| r.probe == probe.name && r.from == instance.node) else {
             return InstanceState::Running;
         };
@@ -125,6 +126,7 @@ fn is_failing(spec: &ServiceSpec, instance: &InstanceId, current: &[&ProbeReadin
             ProbeKind::Membership { .. }
             | ProbeKind::UnitSoak { .. }
             | ProbeKind::Metric(_)
+            | ProbeKind::Certificate(_)
             | ProbeKind::Expression { .. } => false,
         };
         let own = current.iter().find(|r| r.probe == probe.name && r.from == instance.node);

@@ -33,6 +33,8 @@ fn spec() -> ServiceSpec {
         backup: None,
         install: None,
         traffic: None,
+        configs: Vec::new(),
+        migrate: None,
         preflight: None,
         log_rotation: None,
         vars: Default::default(),
@@ -72,6 +74,26 @@ fn health_is_judged_on_the_current_run_only() {
     assert_eq!(state(&[reading("n1", true, 2, 4_000)]), InstanceState::Soaking);
     assert_eq!(state(&[reading("n1", true, 3, 4_000)]), InstanceState::Healthy);
     assert_eq!(state(&[reading("n1", false, 1, 4_000)]), InstanceState::Unhealthy);
+}
+
+/// Else the group would be without quorum in the moment in which new certificates are distributed.
+#[test]
+fn health_does_not_rest_on_a_certificate() {
+    let mut spec = spec();
+    let file = quorate_model::probe::CertificateProbe {
+        address: "127.0.0.1:1".into(),
+        server_name: "ledger.example".into(),
+        min_remaining: DurationMs(1),
+        file: "/etc/ledger/tls.pem".into(),
+    };
+    let name = quorate_model::ProbeName::new("shown").unwrap();
+    let kind = ProbeKind::Certificate(file);
+    spec.probes.push(ProbeSpec { name: name.clone(), kind, ..spec.probes[0].clone() });
+    let state = |readings: &[_]| fold(&spec, &instance(), &active(1_000, 5_000), readings);
+    let shown = quorate_model::ProbeReading { probe: name, ..reading("n1", false, 9, 4_000) };
+    let seen = state(&[reading("n1", true, 3, 4_000), shown.clone()]);
+    assert_eq!((seen.observed, seen.failing), (InstanceState::Healthy, false));
+    assert_eq!(state(&[reading("n1", false, 3, 4_000), shown]).observed, InstanceState::Unhealthy);
 }
 
 #[test]

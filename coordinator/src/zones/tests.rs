@@ -34,86 +34,65 @@ fn first(zone: &str, when: &str, now: &str) -> (String, String) {
     (opening.start.utc(), opening.end.utc())
 }
 
+/// Zone, when, looked at from, and the first opening's two ends.
+const CLOCKS: [(&str, &str, &str, &str, &str); 11] = [
+    // There is no half past two: it opens at three. The duration is elapsed time.
+    ("Europe/Berlin", "30 2 * * 0", "2027-03-25T00:00:00Z", "2027-03-28T01:00:00Z", "2027-03-28T05:00:00Z"),
+    // Half past two comes twice: the first of them.
+    ("Europe/Berlin", "30 2 * * 0", "2027-10-28T00:00:00Z", "2027-10-31T00:30:00Z", "2027-10-31T04:30:00Z"),
+    (
+        "America/New_York",
+        "30 2 14 3 *",
+        "2027-03-10T00:00:00Z",
+        "2027-03-14T07:00:00Z",
+        "2027-03-14T11:00:00Z",
+    ),
+    (
+        "America/New_York",
+        "30 1 7 11 *",
+        "2027-11-01T00:00:00Z",
+        "2027-11-07T05:30:00Z",
+        "2027-11-07T09:30:00Z",
+    ),
+    // Half an hour only.
+    (
+        "Australia/Lord_Howe",
+        "15 2 * * 0",
+        "2027-10-01T00:00:00Z",
+        "2027-10-02T15:30:00Z",
+        "2027-10-02T19:30:00Z",
+    ),
+    (
+        "Australia/Lord_Howe",
+        "45 1 * * 0",
+        "2027-04-02T00:00:00Z",
+        "2027-04-03T14:45:00Z",
+        "2027-04-03T18:45:00Z",
+    ),
+    // No change of clocks, and half an hour off.
+    ("Asia/Kolkata", "0 22 * * *", "2027-03-28T12:00:00Z", "2027-03-28T16:30:00Z", "2027-03-28T20:30:00Z"),
+    // A whole day that never was.
+    (
+        "Pacific/Apia",
+        "2011-12-30T22:00",
+        "2011-12-01T00:00:00Z",
+        "2011-12-30T10:00:00Z",
+        "2011-12-30T14:00:00Z",
+    ),
+    ("Pacific/Apia", "0 22 30 12 *", "2011-12-01T00:00:00Z", "2011-12-30T10:00:00Z", "2011-12-30T14:00:00Z"),
+    (
+        "Europe/Berlin",
+        "2027-03-28T02:30",
+        "2027-03-01T00:00:00Z",
+        "2027-03-28T01:00:00Z",
+        "2027-03-28T05:00:00Z",
+    ),
+    ("UTC", "30 2 * * 0", "2027-03-25T00:00:00Z", "2027-03-28T02:30:00Z", "2027-03-28T06:30:00Z"),
+];
+
 #[test]
 fn a_clock_that_is_put_forward_or_back_moves_no_more_than_it_must() {
-    for (zone, when, now, start, end) in [
-        // There is no half past two: it opens at three. The duration is elapsed time.
-        (
-            "Europe/Berlin",
-            "30 2 * * 0",
-            "2027-03-25T00:00:00Z",
-            "2027-03-28T01:00:00Z",
-            "2027-03-28T05:00:00Z",
-        ),
-        // Half past two comes twice: the first of them.
-        (
-            "Europe/Berlin",
-            "30 2 * * 0",
-            "2027-10-28T00:00:00Z",
-            "2027-10-31T00:30:00Z",
-            "2027-10-31T04:30:00Z",
-        ),
-        (
-            "America/New_York",
-            "30 2 14 3 *",
-            "2027-03-10T00:00:00Z",
-            "2027-03-14T07:00:00Z",
-            "2027-03-14T11:00:00Z",
-        ),
-        (
-            "America/New_York",
-            "30 1 7 11 *",
-            "2027-11-01T00:00:00Z",
-            "2027-11-07T05:30:00Z",
-            "2027-11-07T09:30:00Z",
-        ),
-        // Half an hour only.
-        (
-            "Australia/Lord_Howe",
-            "15 2 * * 0",
-            "2027-10-01T00:00:00Z",
-            "2027-10-02T15:30:00Z",
-            "2027-10-02T19:30:00Z",
-        ),
-        (
-            "Australia/Lord_Howe",
-            "45 1 * * 0",
-            "2027-04-02T00:00:00Z",
-            "2027-04-03T14:45:00Z",
-            "2027-04-03T18:45:00Z",
-        ),
-        // No change of clocks, and half an hour off.
-        (
-            "Asia/Kolkata",
-            "0 22 * * *",
-            "2027-03-28T12:00:00Z",
-            "2027-03-28T16:30:00Z",
-            "2027-03-28T20:30:00Z",
-        ),
-        // A whole day that never was.
-        (
-            "Pacific/Apia",
-            "2011-12-30T22:00",
-            "2011-12-01T00:00:00Z",
-            "2011-12-30T10:00:00Z",
-            "2011-12-30T14:00:00Z",
-        ),
-        (
-            "Pacific/Apia",
-            "0 22 30 12 *",
-            "2011-12-01T00:00:00Z",
-            "2011-12-30T10:00:00Z",
-            "2011-12-30T14:00:00Z",
-        ),
-        (
-            "Europe/Berlin",
-            "2027-03-28T02:30",
-            "2027-03-01T00:00:00Z",
-            "2027-03-28T01:00:00Z",
-            "2027-03-28T05:00:00Z",
-        ),
-        ("UTC", "30 2 * * 0", "2027-03-25T00:00:00Z", "2027-03-28T02:30:00Z", "2027-03-28T06:30:00Z"),
-    ] {
+    for (zone, when, now, start, end) in CLOCKS {
         assert_eq!(first(zone, when, now), (start.to_owned(), end.to_owned()), "{zone} {when}");
     }
 }
@@ -184,6 +163,8 @@ fn what_never_opens_is_no_window() {
         let found = check(&spec(zone, when, 4), now).unwrap_err();
         assert_eq!(found.field, field, "{when}: {found:?}");
     }
+    let far = check(&spec("UTC", "2199-12-24T22:00", 4), now).unwrap_err();
+    assert_eq!((far.field, far.why.as_str()), ("start", "it is more than nine years away"));
     assert_eq!(check(&spec("UTC", "2027-04-30T20:01", 4), now), Ok(()), "a minute is left");
 }
 

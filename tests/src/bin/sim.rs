@@ -4,6 +4,9 @@
 //! the first K of the range twice to compare their traces byte for byte. Exit code 0 when all are true, 1 when one is false
 //! or not reproducible, 2 when more are unknown than `--unknown N` allows, or when a sweep of at least forty seeds never saw
 //! one of the faults it is there for.
+//!
+//! With `--kills N` each seed is a world of its own sort: rollouts, one after the other, and N points at which somebody is
+//! killed within one.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -12,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use quorate_tests::world::run::{Judgement, Plan, run};
-use quorate_tests::world::{entropy, faults};
+use quorate_tests::world::{entropy, faults, kills};
 
 /// Length of the safety phase unless told.
 const SAFETY: Duration = Duration::from_secs(15);
@@ -21,6 +24,8 @@ const QUIET: Duration = Duration::from_secs(14);
 
 /// Seeds from which on a sweep must have seen every fault.
 const ENOUGH: usize = 40;
+/// The same of kills: each seed has several.
+const ENOUGH_KILLS: usize = 8;
 /// In front of the numbers of a run that are added up.
 const COUNTS: &str = "counts";
 
@@ -37,6 +42,8 @@ struct Arguments {
     safety: u64,
     child: bool,
     quietly: bool,
+    /// Kill points of each seed; none for runs of faults.
+    kills: Option<u64>,
 }
 
 fn arguments() -> anyhow::Result<Arguments> {
@@ -51,6 +58,7 @@ fn arguments() -> anyhow::Result<Arguments> {
         safety: SAFETY.as_secs(),
         child: false,
         quietly: false,
+        kills: None,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -67,10 +75,11 @@ fn arguments() -> anyhow::Result<Arguments> {
             "--jobs" => found.jobs = usize::try_from(number()?)?.max(1),
             "--also" => found.list.push(number()?),
             "--safety" => found.safety = number()?,
+            "--kills" => found.kills = Some(number()?),
             "--child" => found.child = true,
             "--quietly" => found.quietly = true,
             _ => bail!(
-                "sim --seed N | --seeds N [--from A] [--twice K] [--also N]… [--unknown N] [--jobs J] [--safety SECONDS]; not {word}"
+                "sim --seed N | --seeds N [--from A] [--twice K] [--also N]… [--unknown N] [--jobs J] [--safety SECONDS] [--kills POINTS]; not {word}"
             ),
         }
     }
@@ -97,7 +106,8 @@ fn child(seed: u64, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     quorate_common::tls::install();
     let safety = Duration::from_secs(arguments.safety);
-    let verdict = run(Plan { seed, shown: !arguments.quietly, safety, quiet: QUIET })?;
+    let verdict =
+        run(Plan { seed, shown: !arguments.quietly, safety, quiet: QUIET, kills: arguments.kills })?;
     for why in &verdict.why {
         println!("seed {seed}: {why}");
     }
@@ -114,6 +124,9 @@ fn child(seed: u64, arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn start(seed: u64, arguments: &Arguments, quietly: bool) -> anyhow::Result<Child> {
     let mut words = vec!["--child".to_owned(), "--seed".to_owned(), seed.to_string()];
     words.extend(["--safety".to_owned(), arguments.safety.to_string()]);
+    if let Some(points) = arguments.kills {
+        words.extend(["--kills".to_owned(), points.to_string()]);
+    }
     if quietly {
         words.push("--quietly".to_owned());
     }
@@ -185,9 +198,17 @@ fn sweep(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         began.elapsed().as_secs_f64(),
         arguments.twice.min(arguments.seeds),
     );
+    let required: Vec<String> = match arguments.kills {
+        None => faults::required().collect(),
+        Some(_) => {
+            tell_kills(&tally);
+            kills::kinds().collect()
+        }
+    };
     let unseen: Vec<String> =
-        faults::required().filter(|name| tally.counts.get(name).is_none_or(|count| *count == 0)).collect();
-    let blind = all >= ENOUGH && !unseen.is_empty();
+        required.into_iter().filter(|name| tally.counts.get(name).is_none_or(|count| *count == 0)).collect();
+    let enough = if arguments.kills.is_some() { ENOUGH_KILLS } else { ENOUGH };
+    let blind = all >= enough && !unseen.is_empty();
     if blind {
         println!("unknown: never happened: {}", unseen.join(", "));
     }
@@ -198,6 +219,27 @@ fn sweep(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     } else {
         0
     }))
+}
+
+/// How many points there were, of whom, and how the rollouts ended.
+fn tell_kills(tally: &Tally) {
+    let beginning = |text: &str| -> Vec<(String, u64)> {
+        let named =
+            tally.counts.iter().filter_map(|(name, n)| Some((name.strip_prefix(text)?.to_owned(), *n)));
+        named.collect()
+    };
+    let list = |all: &[(String, u64)]| {
+        let words: Vec<String> = all.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        words.join(", ")
+    };
+    let kills = beginning("kill-");
+    println!(
+        "{} kill points: {}; found by {}; terminal states {}",
+        kills.iter().map(|(_, count)| count).sum::<u64>(),
+        list(&kills),
+        list(&beginning("at-")),
+        list(&beginning("ended-")),
+    );
 }
 
 /// The numbers in what a run said.
@@ -226,7 +268,10 @@ fn one(seed: u64, twice: bool, arguments: &Arguments) -> anyhow::Result<(usize, 
     told.for_each(|line| println!("{line}{}", if twice { " (twice the same)" } else { "" }));
     if code == 1 {
         let safety = arguments.safety;
-        println!("  reproduce: cargo run -p quorate-tests --bin sim -- --seed {seed} --safety {safety}");
+        let kills = arguments.kills.map(|points| format!(" --kills {points}")).unwrap_or_default();
+        println!(
+            "  reproduce: cargo run -p quorate-tests --bin sim -- --seed {seed} --safety {safety}{kills}"
+        );
     }
     Ok((usize::from(code), counts))
 }

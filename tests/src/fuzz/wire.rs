@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use prost::Message;
 use quorate_common::wire::{
-    Invalid, agent, backup, calendar, group, outcome, probe, selector, service, window,
+    Invalid, agent, backup, calendar, group, outcome, policy, probe, schedule, selector, service, window,
 };
 use quorate_proto::v1;
 
@@ -24,7 +24,7 @@ fn both_ways<M: Message + Default, T: Debug>(
 
 pub(super) fn run(data: &[u8]) {
     let Some((which, bytes)) = data.split_first() else { return };
-    match which % 11 {
+    match which % 13 {
         0 => both_ways(bytes, group::read_group, group::write_group),
         1 => both_ways(bytes, service::read_service, service::write_service),
         2 => both_ways(bytes, backup::read_policy, backup::write_policy),
@@ -41,7 +41,11 @@ pub(super) fn run(data: &[u8]) {
             selector::write_selector,
         ),
         9 => both_ways(bytes, calendar::read_freeze, calendar::write_freeze),
-        _ => both_ways(bytes, window::read_window, window::write_window),
+        10 => both_ways(bytes, window::read_window, window::write_window),
+        11 => both_ways(bytes, policy::read_policy, policy::write_policy),
+        _ => both_ways(bytes, schedule::read_schedule, |(spec, work)| {
+            schedule::write_schedule(spec, work.clone())
+        }),
     }
 }
 
@@ -59,6 +63,8 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         "quorate.v1.Selector",
         "quorate.v1.FreezeSpec",
         "quorate.v1.WindowSpec",
+        "quorate.v1.PolicySpec",
+        "quorate.v1.ScheduleSpec",
     ];
     let pool =
         prost_reflect::DescriptorPool::decode(quorate_proto::DESCRIPTOR_SET).expect("our own descriptor");

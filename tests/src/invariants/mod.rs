@@ -22,6 +22,7 @@ pub mod i19_everything_ends;
 pub mod i20_cancel;
 pub mod i21_dark;
 mod order;
+pub mod rounds;
 
 use crate::world::evidence::Evidence;
 
@@ -29,7 +30,7 @@ use crate::world::evidence::Evidence;
 type Check = fn(&Evidence) -> Vec<String>;
 
 /// Every property that is judged, by its name in the catalogue.
-pub const ALL: [(&str, Check); 16] = [
+pub const ALL: [(&str, Check); 17] = [
     ("I-1", i01_acked_stays::check),
     ("I-2", i02_linearizable::check),
     ("I-3", i03_at_most_once::check),
@@ -46,6 +47,7 @@ pub const ALL: [(&str, Check); 16] = [
     ("I-19", i19_everything_ends::check),
     ("I-20", i20_cancel::check),
     ("I-21", i21_dark::check),
+    ("rounds", rounds::check),
 ];
 
 /// Breaches of one kind that are shown; the first ones tell the story.

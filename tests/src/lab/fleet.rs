@@ -19,8 +19,9 @@ pub const COORDINATORS: [&str; 3] = ["coord1", "coord2", "coord3"];
 pub const AGENTS: [&str; 5] = ["node1", "node2", "node3", "node4", "node5"];
 /// A host that comes and goes: it has an agent only while a scenario has it.
 pub const GUEST: &str = "node6";
-/// The shortest life of certificates that is allowed: each is renewed several times while the lab runs.
-const CERTIFICATES: &str = "[certificates]\nlife_secs = 300\n";
+/// The shortest life of certificates that is allowed: each is renewed several times while the lab runs. And the disks are
+/// smaller than what must stay free of one.
+const SETTINGS: &str = "[certificates]\nlife_secs = 300\n[artifacts]\nmin_free = \"64MiB\"\n";
 /// The longest that a fleet of these hosts needs to be whole again after anything a scenario does.
 pub const CALM: Duration = Duration::from_secs(120);
 /// The host where people work.
@@ -44,7 +45,7 @@ impl LabFleet {
         let names = [&COORDINATORS[..], &AGENTS[..], &[GUEST]].concat();
         let lab = Lab::boot(ground, &names)?;
         for name in COORDINATORS {
-            lab.host(name).write("/etc/quorate/coordinator.toml.d/20-lab.toml", CERTIFICATES, 0o644);
+            lab.host(name).write("/etc/quorate/coordinator.toml.d/20-lab.toml", SETTINGS, 0o644);
         }
         Sample::install(&lab);
         let fleet = Self { lab, guide };

@@ -11,7 +11,7 @@ use crate::workspace;
 /// Tells the second start from the first, and carries the packages' paths.
 const INSIDE: &str = "QUORATE_LAB_INSIDE";
 /// Programs without which there is no lab, and Debian's package of each.
-const TOOLS: [(&str, &str); 10] = [
+const TOOLS: [(&str, &str); 11] = [
     ("debootstrap", "debootstrap"),
     ("systemd-nspawn", "systemd-container"),
     ("ip", "iproute2"),
@@ -21,6 +21,7 @@ const TOOLS: [(&str, &str); 10] = [
     ("mkfs.ext4", "e2fsprogs"),
     ("ssh-keygen", "openssh-client"),
     ("prometheus", "prometheus"),
+    ("haproxy", "haproxy"),
     ("cargo-deb", "cargo install cargo-deb"),
 ];
 

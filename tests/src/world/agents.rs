@@ -1,7 +1,7 @@
 //! The software of an agent's host: the real runner over a journal that loses what had no barrier, the real session.
 //! The host's power fails as a whole, so both halves go and come together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use quorate_agent::facts::{Collector, MetricsPage};
 use quorate_agent::helper::Inside;
 use quorate_agent::host::Host;
 use quorate_agent::runner::journal::Journal;
-use quorate_agent::runner::{Parts, Runner, Settings};
+use quorate_agent::runner::{Parts, Runner, Settings, Status};
 use quorate_agent::session::{Calling, Ground, run_on};
 use quorate_common::task::{Shutdown, TaskSet};
 use quorate_common::tls::{ExpectedServer, LiveTls};
@@ -29,6 +29,9 @@ use super::trace::{self, Trace};
 
 /// Time between looks at the highest epoch.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Folder of the releases, below a node's own.
+pub const APP: &str = "app";
 
 /// One node; outlives its crashes.
 #[derive(Clone)]
@@ -51,6 +54,10 @@ pub struct Site {
     pub live: Arc<LiveTls>,
     /// Epochs it was seen to hold.
     pub epochs: Arc<Mutex<Vec<EpochSeen>>>,
+    /// Folder of what it keeps beside the journal; none where it may install nothing.
+    pub home: Option<PathBuf>,
+    /// How its runner stood when it was asked last; none while it does not run.
+    pub standing: Arc<Mutex<Option<Status>>>,
     /// Where what must not happen is told.
     pub board: Board,
     /// The trace.
@@ -68,12 +75,37 @@ impl FactsSource for NoFacts {
 }
 
 impl Site {
+    /// How its runner stood when it was asked last; none while it does not run.
+    #[must_use]
+    pub fn standing(&self) -> Option<Status> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it had an execution in hand, or has a verb under way.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        let in_hand = self.standing().is_some_and(|standing| !standing.in_hand.is_empty());
+        in_hand || self.machine.begun().last().is_some_and(|act| act.to == u64::MAX)
+    }
+
+    /// Its agent is gone.
+    pub fn gone(&self) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn config(&self) -> Result<Config, String> {
         let coordinators: Vec<String> = (1..=self.members).map(|id| format!("\"{}\"", address(id))).collect();
         let name = &self.name;
+        let home = self.home.clone().unwrap_or_else(|| PathBuf::from(format!("/nonexistent/{name}")));
+        let dir = home.display();
+        let (actions, install) = if self.home.is_some() {
+            ("\"service.*\", \"artifact.*\"", format!("install = [\"{dir}/{APP}\"]\nunsigned = true\n"))
+        } else {
+            ("\"service.*\"", String::new())
+        };
         let text = format!(
-            "node = \"{name}\"\ndata_dir = \"/nonexistent/{name}\"\nhelper_socket = \"/nonexistent/{name}/socket\"\n\
-             coordinators = [{}]\n[policy]\nactions = [\"service.*\"]\nservices = [\"{SERVICE}\"]\n\
+            "node = \"{name}\"\ndata_dir = \"{dir}\"\nhelper_socket = \"/nonexistent/{name}/socket\"\n\
+             coordinators = [{}]\n[policy]\nactions = [{actions}]\nservices = [\"{SERVICE}\"]\n{install}\
              [limits]\nreserve = \"0B\"\n",
             coordinators.join(", ")
         );
@@ -120,7 +152,7 @@ impl Site {
         let ground = Ground { settings, live, calling, way: inside.way(), facts, page };
         run_on(ground, &mut tasks).map_err(|e| e.to_string())?;
         tasks.spawn("units", inside.units(shutdown.clone()));
-        let watching = watch(runner, self.name.clone(), Arc::clone(&self.epochs));
+        let watching = watch(runner, &self);
         tokio::select! {
             end = tasks.supervise() => Err(format!("{end:?}")),
             ended = life => Err(format!("the runner ended: {ended:?}")),
@@ -129,11 +161,13 @@ impl Site {
     }
 }
 
-/// Notes the highest epoch whenever it differs.
-async fn watch(runner: Runner, node: String, epochs: Arc<Mutex<Vec<EpochSeen>>>) {
+/// Notes how the runner stands, and the highest epoch whenever it differs.
+async fn watch(runner: Runner, site: &Site) {
+    let (node, epochs) = (&site.name, &site.epochs);
     let mut last = None;
     while let Ok(status) = runner.status().await {
         let epoch = status.highest_epoch.0;
+        *site.standing.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
         if last != Some(epoch) {
             let at = u64::try_from(trace::now().as_micros()).unwrap_or(u64::MAX);
             let seen = EpochSeen { node: node.clone(), at, epoch };

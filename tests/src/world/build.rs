@@ -7,15 +7,17 @@ use std::time::Duration;
 use quorate_common::tls::{CertificateAuthority, KeyRequest, LeafSpec, LiveTls, Material};
 use quorate_model::{ClusterId, Principal, Timestamp};
 
-use super::agents::Site;
+use super::agents::{APP, Site};
 use super::board::Board;
 use super::clients::{self, Desk, Notebook};
 use super::faults::HEALTHY_DISK_US;
+use super::kills::script::{self, Order};
 use super::machine::Machine;
 use super::member::{self, Seat, Slow, host};
 use super::net::{CLUSTER, Caller};
 use super::operator;
 use super::post::Post;
+use super::shelf::Shelf;
 use super::trace::Trace;
 
 /// Hosts of clients.
@@ -85,6 +87,8 @@ pub(super) struct Ground {
     pub(super) board: Board,
     pub(super) post: Post,
     pub(super) trace: Trace,
+    /// Folder of the nodes' own folders, and what can be installed; none where nothing is.
+    pub(super) shelf: Option<Shelf>,
 }
 
 impl Ground {
@@ -107,6 +111,7 @@ impl Ground {
                 board: self.board.clone(),
                 post: self.post.clone(),
                 trace: self.trace.clone(),
+                artifacts: self.shelf.iter().flat_map(Shelf::specs).collect(),
             };
             seat.format().map_err(anyhow::Error::msg)?;
             seats.insert(id, seat.clone());
@@ -115,21 +120,25 @@ impl Ground {
         Ok(seats)
     }
 
+    /// What somebody who calls needs.
+    pub(super) fn desk(&self, notebook: &Notebook) -> anyhow::Result<Desk> {
+        let user = self.paper.callers.iter().find(|(p, _)| matches!(p, Principal::User { .. }));
+        Ok(Desk {
+            members: self.members,
+            nodes: NODES,
+            caller: user.map(|(_, c)| c.clone()).ok_or_else(|| anyhow::anyhow!("no user"))?,
+            notebook: notebook.clone(),
+            trace: self.trace.clone(),
+        })
+    }
+
     /// The clients' hosts and the operator's; gives the names of the former.
     pub(super) fn clients(
         &self,
         sim: &mut turmoil::Sim<'static>,
         notebook: &Notebook,
     ) -> anyhow::Result<Vec<String>> {
-        let user = self.paper.callers.iter().find(|(p, _)| matches!(p, Principal::User { .. }));
-        let seed = self.seed;
-        let desk = Desk {
-            members: self.members,
-            nodes: NODES,
-            caller: user.map(|(_, c)| c.clone()).ok_or_else(|| anyhow::anyhow!("no user"))?,
-            notebook: notebook.clone(),
-            trace: self.trace.clone(),
-        };
+        let (seed, desk) = (self.seed, self.desk(notebook)?);
         let mut names = Vec::new();
         for n in 0..CLIENT_HOSTS {
             let (desk, name) = (desk.clone(), format!("clients{n}"));
@@ -144,6 +153,23 @@ impl Ground {
         Ok(names)
     }
 
+    /// The host of whoever conducts rounds of kills; gives no client's name.
+    pub(super) fn conductor(
+        &self,
+        sim: &mut turmoil::Sim<'static>,
+        notebook: &Notebook,
+        order: &Order,
+    ) -> anyhow::Result<Vec<String>> {
+        let (desk, order, seed) = (self.desk(notebook)?, order.clone(), self.seed);
+        let app = |shelf: &Shelf, node: &str| shelf.home(node).join(APP).display().to_string();
+        let nodes = (1..=NODES).map(|n| format!("node{n}"));
+        let apps: Vec<(String, String)> = nodes
+            .filter_map(|node| self.shelf.as_ref().map(|shelf| (node.clone(), app(shelf, &node))))
+            .collect();
+        sim.host(script::NAME, move || script::host(desk.clone(), order.clone(), apps.clone(), seed));
+        Ok(Vec::new())
+    }
+
     /// The agents' hosts.
     pub(super) fn sites(&self, sim: &mut turmoil::Sim<'static>) -> anyhow::Result<BTreeMap<String, Site>> {
         let epochs = Arc::default();
@@ -152,12 +178,17 @@ impl Ground {
             let Principal::Agent { node } = principal else { continue };
             let slowness = Arc::new(Slow::new(HEALTHY_DISK_US));
             let caller = self.paper.callers.get(principal).cloned();
+            let home = self.shelf.as_ref().map(|shelf| shelf.furnish(node.as_str())).transpose()?;
+            let app = home.as_ref().map(|home| home.join(APP));
             let site = Site {
                 name: node.to_string(),
                 members: self.members,
                 disk: quorate_durable::MemoryDisk::new(),
                 pace: member::pace(self.seed.wrapping_mul(37).wrapping_add(self.members), &slowness),
-                machine: Machine::new(node.to_string(), slowness.clone(), self.trace.clone()),
+                machine: Machine::new(node.to_string(), slowness.clone(), self.trace.clone())
+                    .with_releases(app),
+                home,
+                standing: Arc::default(),
                 slowness,
                 caller: caller.ok_or_else(|| anyhow::anyhow!("an agent without a certificate"))?,
                 live: live.clone(),

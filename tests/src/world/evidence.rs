@@ -168,6 +168,54 @@ pub struct Sight {
     pub runs: bool,
 }
 
+/// What one execution that disturbs did on its host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Its id.
+    pub id: String,
+    /// The node.
+    pub node: String,
+    /// It takes a release back.
+    pub undoes: bool,
+    /// Its state's word.
+    pub state: String,
+    /// Starts of the unit that came to their end.
+    pub done: u64,
+    /// Starts of the unit that were begun.
+    pub begun: u64,
+}
+
+/// One rollout with at most one kill, when everything stands still after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Its number.
+    pub number: u64,
+    /// Its operation's id.
+    pub operation: String,
+    /// That operation's state.
+    pub state: String,
+    /// Whether that state is terminal.
+    pub terminal: bool,
+    /// The version that it brings; none when it brings none of its own.
+    pub version: Option<String>,
+    /// The release in use on each node before.
+    pub before: BTreeMap<String, Option<String>>,
+    /// And after.
+    pub after: BTreeMap<String, Option<String>>,
+    /// What the coordinators believe in use after.
+    pub believed: BTreeMap<String, Option<String>>,
+    /// When it began, in simulated microseconds.
+    pub from: u64,
+    /// When everything stood still.
+    pub to: u64,
+    /// Agents that were killed.
+    pub killed: u64,
+    /// What is left open: grants, obligations, executions, by whoever has it.
+    pub open: Vec<String>,
+    /// What its executions did.
+    pub work: Vec<Work>,
+}
+
 /// A whole run.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
@@ -215,6 +263,12 @@ pub struct Evidence {
     pub sights: Vec<Sight>,
     /// What was done to messages, by name.
     pub messages: BTreeMap<String, u64>,
+    /// Rollouts with kills, in a run of kills.
+    pub rounds: Vec<Round>,
+    /// How many of them ended in which state.
+    pub ends: BTreeMap<String, u64>,
+    /// Kill points, by what was counted to find them.
+    pub points: BTreeMap<String, u64>,
 }
 
 impl Evidence {

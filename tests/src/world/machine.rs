@@ -1,11 +1,12 @@
 //! A host that outlives its agent: units in memory, and what was really done to them, whatever anybody believes (I-11).
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quorate_agent::host::fake::{FakeHost, FakeUnit};
 use quorate_agent::host::{
-    BoxFuture, Effect, ExecOutcome, ExecSpec, Host, HostError, ServiceDriver, UnitReading, Verb,
+    BoxFuture, Effect, ExecOutcome, ExecSpec, Host, HostError, ServiceDriver, UnitReading,
 };
 use quorate_agent::runner::Runner;
 use quorate_model::Timestamp;
@@ -17,6 +18,8 @@ use super::trace::{self, Trace};
 
 /// The one service of the simulated fleet.
 pub const SERVICE: &str = "ledger";
+/// In the version of a release that does not start.
+pub const CRASHES: &str = "crash";
 
 /// The machine. Clones are the same one.
 #[derive(Clone)]
@@ -29,6 +32,7 @@ pub struct Machine {
     runner: Arc<Mutex<Option<Runner>>>,
     slowness: Slowness,
     trace: Trace,
+    app: Option<PathBuf>,
 }
 
 /// Time between two looks of a paused agent at whether it goes on.
@@ -77,7 +81,36 @@ impl Machine {
         let clock = || u64::try_from(trace::now().as_millis()).unwrap_or(u64::MAX);
         let fake = FakeHost::with_clock([(SERVICE.to_owned(), unit)].into(), Arc::new(clock));
         let (acts, sights, falls, runner) = <_>::default();
-        Self { name, fake, acts, sights, falls, runner, slowness, trace }
+        Self { name, fake, acts, sights, falls, runner, slowness, trace, app: None }
+    }
+
+    /// The same machine, with the folder in which its service's releases lie.
+    #[must_use]
+    pub fn with_releases(self, app: Option<PathBuf>) -> Self {
+        Self { app, ..self }
+    }
+
+    /// The release in use, as the link names it.
+    #[must_use]
+    pub fn release(&self) -> Option<String> {
+        let link = std::fs::read_link(self.app.as_ref()?.join("current")).ok()?;
+        Some(link.file_name()?.to_string_lossy().into_owned())
+    }
+
+    /// What is started is the release in use, good or bad.
+    fn obey_release(&self) {
+        let crashes = self.release().is_some_and(|name| name.contains(CRASHES));
+        self.fake.change(SERVICE, |unit| unit.fails_to_start = crashes);
+    }
+
+    /// Whether the unit runs now, and since when in simulated milliseconds.
+    #[must_use]
+    pub fn runs_since(&self) -> Option<u64> {
+        let mut since = None;
+        self.fake.change(SERVICE, |unit| {
+            since = unit.running.then(|| u64::try_from(unit.since.0).unwrap_or(0));
+        });
+        since
     }
 
     /// Who can tell for which execution a verb is begun.
@@ -154,7 +187,7 @@ impl Machine {
     #[must_use]
     pub fn changes(&self) -> Vec<(u64, bool)> {
         let done = self.fake.truth();
-        done.into_iter().map(|done| (done.at_ms * 1_000, done.verb != Verb::Stop)).collect()
+        done.into_iter().map(|done| (done.at_ms * 1_000, done.running)).collect()
     }
 
     async fn begin(&self, verb: &str) -> Under {
@@ -174,6 +207,7 @@ impl ServiceDriver for Machine {
     fn start<'a>(&'a self, unit: &'a str, deadline: Duration) -> BoxFuture<'a, Result<Effect, HostError>> {
         Box::pin(async move {
             let under = self.begin("start").await;
+            self.obey_release();
             under.ended(self.fake.start(unit, deadline).await)
         })
     }
@@ -193,6 +227,7 @@ impl ServiceDriver for Machine {
     ) -> BoxFuture<'a, Result<Effect, HostError>> {
         Box::pin(async move {
             let under = self.begin("restart").await;
+            self.obey_release();
             under.ended(self.fake.restart(unit, graceful, deadline).await)
         })
     }

@@ -15,12 +15,15 @@ use quorate_coordinator::listen::{GrpcListener, GrpcParts, ListenLimits, Registr
 use quorate_coordinator::member::{Clock, Ground, Member};
 use quorate_coordinator::raft::RaftConfig;
 use quorate_coordinator::store::{Identity, MemoryStore};
-use quorate_core::command::{ClusterCommand, IdentityCommand, Join, NewCertificate, TokenCommand};
+use quorate_core::command::{
+    ArtifactCommand, ClusterCommand, IdentityCommand, Join, NewCertificate, TokenCommand,
+};
 use quorate_core::hash::Hash;
 use quorate_core::state::TokenPurpose;
 use quorate_core::{Command, Entry};
 use quorate_model::{
-    AccessRole, ClusterId, MemberId, MemberName, NodeName, Principal, Serial, Timestamp, TokenId, UserName,
+    AccessRole, ArtifactSpec, ClusterId, MemberId, MemberName, NodeName, Principal, Serial, Timestamp,
+    TokenId, UserName,
 };
 
 use quorate_durable::Pace;
@@ -114,6 +117,8 @@ pub struct Seat {
     pub post: Post,
     /// Where it is told.
     pub trace: Trace,
+    /// Artifacts that the cluster is born with; every member holds all of them.
+    pub artifacts: Vec<ArtifactSpec>,
 }
 
 /// Name of a member's host.
@@ -135,7 +140,7 @@ pub fn plain_caller(principal: Principal) -> Who {
         Principal::Coordinator { member } => format!("c0{member}"),
         Principal::Agent { node } => format!("a-{node}"),
         Principal::User { name } => format!("u-{name}"),
-        Principal::System => "none".to_owned(),
+        Principal::System | Principal::Schedule { .. } => "none".to_owned(),
     };
     Who { serial, principal }
 }
@@ -267,7 +272,10 @@ impl Seat {
             match principal {
                 Principal::Agent { node } => drop(agents.insert(node.clone(), new)),
                 Principal::Coordinator { member } if member.0 > 1 => later.push(new),
-                Principal::Coordinator { .. } | Principal::User { .. } | Principal::System => first.push(new),
+                Principal::Coordinator { .. }
+                | Principal::User { .. }
+                | Principal::System
+                | Principal::Schedule { .. } => first.push(new),
             }
         }
         let mut commands = vec![Command::Cluster(ClusterCommand::Init {
@@ -290,6 +298,13 @@ impl Seat {
         commands.extend(later.into_iter().map(register));
         for (name, certificate) in agents {
             commands.extend(enrol(&name, certificate)?);
+        }
+        for spec in &self.artifacts {
+            commands.push(Command::Artifact(ArtifactCommand::Register { spec: spec.clone() }));
+            for member in 1..=self.members {
+                let (digest, member) = (spec.digest.clone(), MemberId(member));
+                commands.push(Command::Artifact(ArtifactCommand::Hold { digest, member }));
+            }
         }
         for command in commands {
             let name = command.name();

@@ -115,6 +115,7 @@ impl Operator {
     async fn start(&mut self, request: &str, kind: v1::work_spec::Kind) -> Start {
         let work = v1::WorkSpec { kind: Some(kind), max_failures: 0 };
         let call = v1::CreateOperationRequest {
+            plan_hash: String::new(),
             source: Some(v1::create_operation_request::Source::Work(work)),
             options: Self::options(request),
         };

@@ -98,6 +98,8 @@ struct Inner {
     /// Messages that agents sent, with the number of the session.
     said: BTreeMap<String, VecDeque<(u64, Bytes)>>,
     sessions: BTreeMap<String, u64>,
+    /// Messages that came by, of peers and of sessions.
+    passed: u64,
 }
 
 /// The post office. Clones are the same one.
@@ -135,6 +137,12 @@ impl Post {
     #[must_use]
     pub fn struck(&self) -> BTreeMap<String, u64> {
         self.inner().struck.clone()
+    }
+
+    /// Messages that came by so far.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.inner().passed
     }
 
     fn strikes(&self, trick: Trick) -> bool {
@@ -213,6 +221,7 @@ fn principal(parts: &Parts) -> Option<&Principal> {
 
 impl Desk {
     async fn call(&self, method: &str, request: Request, next: Next) -> Response {
+        self.post.inner().passed += 1;
         let (parts, body) = request.into_parts();
         let Ok(body) = axum::body::to_bytes(body, CALL_MAX_BYTES).await else {
             // The caller went away in the middle of it.
@@ -337,6 +346,7 @@ impl Tampered {
             }
             let message = self.buffer.split_to(whole).freeze();
             self.count += 1;
+            self.post.inner().passed += 1;
             if self.up {
                 self.sent(message)
             } else {

@@ -15,8 +15,10 @@ use super::build::{Ground, NODES, Paper};
 use super::clients::Notebook;
 use super::evidence::{Effect, Evidence, Execution, Final, Sight};
 use super::faults::{Faults, HEALTHY_LINK};
+use super::kills::script::Order;
 use super::member::{self, host};
 use super::post::Post;
+use super::shelf::Shelf;
 use super::trace::{self, Trace};
 use crate::invariants;
 
@@ -42,6 +44,8 @@ pub struct Plan {
     pub safety: Duration,
     /// Length of the quiet phase.
     pub quiet: Duration,
+    /// Kill points of a run of kills; none for a run of faults.
+    pub kills: Option<u64>,
 }
 
 /// How a run was judged.
@@ -85,18 +89,24 @@ pub struct Verdict {
 }
 
 /// Everything of one run.
-struct World {
-    plan: Plan,
-    sim: turmoil::Sim<'static>,
-    board: Board,
-    trace: Trace,
-    notebook: Notebook,
-    faults: Faults,
-    evidence: Evidence,
-    last: BTreeMap<u64, Look>,
-    steps: u64,
-    sites: BTreeMap<String, Site>,
-    post: Post,
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) sim: turmoil::Sim<'static>,
+    pub(super) board: Board,
+    pub(super) trace: Trace,
+    pub(super) notebook: Notebook,
+    pub(super) faults: Faults,
+    pub(super) evidence: Evidence,
+    pub(super) last: BTreeMap<u64, Look>,
+    pub(super) steps: u64,
+    pub(super) sites: BTreeMap<String, Site>,
+    pub(super) post: Post,
+    /// Rounds of kills so far.
+    pub(super) rounds: u64,
+    /// What the conductor is to do.
+    pub(super) order: Order,
+    /// The nodes' folders, which go with the world.
+    _shelf: Option<Shelf>,
 }
 
 /// Runs one seed in this process.
@@ -113,7 +123,10 @@ pub fn run(plan: Plan) -> anyhow::Result<Verdict> {
     std::panic::set_hook(Box::new(move |info| {
         seen.lock().unwrap_or_else(PoisonError::into_inner).push(info.to_string());
     }));
-    let ended = world.play();
+    let ended = match plan.kills {
+        Some(points) => world.play_kills(points),
+        None => world.play(),
+    };
     drop(std::panic::take_hook());
     if let Err(why) = ended {
         world.board.broke(why);
@@ -132,8 +145,11 @@ fn clocks() -> (Timestamp, Duration) {
 impl World {
     fn new(plan: Plan) -> anyhow::Result<Self> {
         let seed = plan.seed;
-        let members = if (seed >> 1) % 2 == 1 { 5 } else { 3 };
-        let tls = seed.is_multiple_of(4);
+        // Kills are many: mostly the smallest cluster, and seldom the cost of certificates.
+        let (members, tls) = match plan.kills {
+            None => (if (seed >> 1) % 2 == 1 { 5 } else { 3 }, seed.is_multiple_of(4)),
+            Some(_) => (if seed % 16 == 5 { 5 } else { 3 }, seed % 16 == 11),
+        };
         let all = member::principals(members, NODES);
         let paper = Paper::new(all, tls)?;
         let (board, trace, notebook) = (Board::default(), Trace::new(plan.shown), Notebook::default());
@@ -149,9 +165,14 @@ impl World {
             .build();
         let post = Post::new(seed, trace.clone());
         let (board_, post_) = (board.clone(), post.clone());
-        let ground = Ground { seed, members, paper, board: board_, post: post_, trace: trace.clone() };
+        let shelf = plan.kills.map(|_| Shelf::new()).transpose()?;
+        let ground = Ground { seed, members, paper, board: board_, post: post_, trace: trace.clone(), shelf };
         let seats = ground.seats(&mut sim)?;
-        let clients = ground.clients(&mut sim, &notebook)?;
+        let order = Order::default();
+        let clients = match plan.kills {
+            None => ground.clients(&mut sim, &notebook)?,
+            Some(_) => ground.conductor(&mut sim, &notebook, &order)?,
+        };
         let sites = ground.sites(&mut sim)?;
         trace.say("world", format!("seed {seed}, {members} members, tls {tls}"));
         let faults =
@@ -169,10 +190,13 @@ impl World {
             steps: 0,
             sites,
             post,
+            rounds: 0,
+            order,
+            _shelf: ground.shelf,
         })
     }
 
-    fn step(&mut self) -> Result<(), String> {
+    pub(super) fn step(&mut self) -> Result<(), String> {
         self.sim.step().map_err(|error| format!("the simulation stopped: {error}"))?;
         self.steps += 1;
         trace::set_now(self.sim.elapsed());
@@ -204,7 +228,11 @@ impl World {
         }
     }
 
-    fn until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> Result<bool, String> {
+    pub(super) fn until(
+        &mut self,
+        limit: Duration,
+        mut done: impl FnMut(&Self) -> bool,
+    ) -> Result<bool, String> {
         let end = self.sim.elapsed() + limit;
         while self.sim.elapsed() < end {
             if done(self) {
@@ -215,7 +243,8 @@ impl World {
         Ok(done(self))
     }
 
-    fn play(&mut self) -> Result<(), String> {
+    /// Until every member is there, and the nodes are.
+    pub(super) fn birth(&mut self) -> Result<(), String> {
         let members = usize::try_from(self.evidence.members).unwrap_or(0);
         let born = self.until(BIRTH, |world| {
             let looks = world.board.looks();
@@ -226,6 +255,11 @@ impl World {
         if !born {
             return Err(format!("the cluster of {members} was not born within {BIRTH:?}"));
         }
+        Ok(())
+    }
+
+    fn play(&mut self) -> Result<(), String> {
+        self.birth()?;
         self.trace.say("world", "safety phase");
         self.notebook.seen().go = true;
         let end = self.sim.elapsed() + self.plan.safety;
@@ -271,7 +305,7 @@ impl World {
     }
 
     /// Everything that was ever begun, for whoever has to find out why it does not end.
-    fn tell_work(&self) {
+    pub(super) fn tell_work(&self) {
         let Some(member) = self.board.up().first().and_then(|id| self.board.member(*id)) else { return };
         let executions = member.node().state().read(|state, _| executions(state));
         if let Some(leader) = self.board.leader().and_then(|id| self.board.member(id)) {
@@ -291,7 +325,7 @@ impl World {
     }
 
     /// The index at which every member stands, when they do.
-    fn agreed(&self) -> Option<u64> {
+    pub(super) fn agreed(&self) -> Option<u64> {
         let looks = self.board.looks();
         let first = looks.first()?.revision;
         let all = u64::try_from(looks.len()).unwrap_or(0) == self.evidence.members;
@@ -299,7 +333,7 @@ impl World {
     }
 
     /// Whether every operation has ended.
-    fn idle(&self) -> bool {
+    pub(super) fn idle(&self) -> bool {
         let ended = |state: &State, _| state.operations.values().all(|o| o.state.is_terminal());
         self.board.up().iter().all(|id| self.board.member(*id).is_some_and(|m| m.node().state().read(ended)))
     }
@@ -308,8 +342,10 @@ impl World {
     fn gather_hosts(&mut self) {
         for (name, site) in &self.sites {
             self.evidence.acts.extend(site.machine.begun());
-            let changes = site.machine.changes();
-            self.evidence.changes.extend(changes.into_iter().map(|(at, runs)| (name.clone(), at, runs)));
+            // In a run of kills units fall because of the release that we brought.
+            let ours = if self.plan.kills.is_some() { site.machine.falls() } else { Vec::new() };
+            let changes = site.machine.changes().into_iter().chain(ours);
+            self.evidence.changes.extend(changes.map(|(at, runs)| (name.clone(), at, runs)));
             let falls = site.machine.falls().into_iter();
             self.evidence.falls.extend(falls.map(|(at, runs)| (name.clone(), at, runs)));
             let sights = site.machine.sights().into_iter();
@@ -348,7 +384,10 @@ impl World {
         self.evidence.faults = std::mem::take(&mut self.faults.happened);
         self.evidence.calms = std::mem::take(&mut self.faults.calms);
         let broken = invariants::broken(&self.evidence);
-        let missing = invariants::coverage::missing(&self.evidence);
+        let missing = match self.plan.kills {
+            None => invariants::coverage::missing(&self.evidence),
+            Some(points) => self.missing_kills(points),
+        };
         let (judgement, why) = match (broken.is_empty(), missing.is_empty()) {
             (false, _) => (Judgement::False, broken),
             (true, false) => (Judgement::Unknown, missing),
@@ -374,6 +413,8 @@ impl World {
         self.trace.say("world", format!("{}: {numbers}", judgement.as_str()));
         let mut counts: BTreeMap<String, u64> = e.faults.clone();
         counts.extend(e.messages.clone());
+        counts.extend(e.points.clone());
+        counts.extend(e.ends.iter().map(|(state, count)| (format!("ended-{state}"), *count)));
         for (name, count) in &counts {
             self.trace.say("world", format!("fault {name}: {count}"));
         }

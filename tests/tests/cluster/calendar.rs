@@ -28,8 +28,13 @@ fn shown(fleet: &Fleet, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) 
 /// The next full minute that is not too near for what must happen before it, in UTC: as a window says it, and as it is shown.
 fn next_minute() -> (String, String) {
     const ENOUGH: u64 = 20;
+    minute_in(ENOUGH)
+}
+
+/// The first full minute in so many seconds.
+fn minute_in(seconds: u64) -> (String, String) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    let minute = (now + ENOUGH).div_ceil(60) * 60;
+    let minute = (now + seconds).div_ceil(60) * 60;
     let shown = Timestamp(i64::try_from(minute * 1_000).expect("before 9999")).utc();
     (shown.chars().take("2026-12-24T22:00".len()).collect(), shown)
 }
@@ -94,7 +99,7 @@ pub(crate) fn a_window_holds_and_opens(fleet: &Fleet) {
     );
     assert_restarted_once(fleet, &ended, &before);
     assert_eq!(fleet.json(&["window", "show", "soon"])["state"], "OPEN");
-    let audit = fleet.json(&["audit", "list", "--limit", "1000"]);
+    let audit = fleet.json(&["audit", "tail", "-n", "1000"]);
     let records = audit["records"].as_array().cloned().unwrap_or_default();
     let announced = records
         .iter()
@@ -139,7 +144,11 @@ pub(crate) fn windows_are_declared(fleet: &Fleet) {
     let text = fleet.quorate(&["window", "show", "saturdays"]).expect(0).stdout;
     assert!(text.contains("T22:00:00+0") && text.contains("[Europe/Berlin]"), "{text}");
     let file = fleet.dir().join("window.yaml");
-    let text = "kind: Window\nname: christmas\nreason: nobody trades\nselector: { names: [node5] }\nzone: UTC\nstart: 2199-12-24T22:00\nduration: 3600s\nquiet: true\n";
+    // A year ahead.
+    let (start, _) = minute_in(366 * 86_400);
+    let text = format!(
+        "kind: Window\nname: christmas\nreason: nobody trades\nselector: {{ names: [node5] }}\nzone: UTC\nstart: {start}\nduration: 3600s\nquiet: true\n"
+    );
     fs::write(&file, text).expect("the fleet's directory is ours");
     let file = file.to_string_lossy().into_owned();
     for word in ["applied", "unchanged"] {

@@ -48,7 +48,7 @@ pub(crate) fn an_expression_over_nothing_is_refused_with_its_place(fleet: &Fleet
     let refused = fleet.quorate(&["apply", "-f", &file(fleet, &sample(fleet), &wrong), "--yes"]).expect(2);
     assert!(refused.stderr.contains("no probe of this service has this name"), "{}", refused.stderr);
     let lines: Vec<&str> = refused.stderr.lines().collect();
-    let caret = lines.iter().position(|line| line.trim() == "^").expect("a caret");
+    let caret = lines.iter().position(|line| line.ends_with(" ^")).expect("a caret");
     assert_eq!(lines[caret].find('^'), lines[caret - 1].find("heath"), "{}", refused.stderr);
 }
 

@@ -3,25 +3,31 @@
 //! A harness of its own, because one fleet serves all tests one after another and must be ended whatever happens; a
 //! static would never be dropped. `cargo test -p quorate-tests --test cluster [-- PART_OF_A_NAME …]`.
 //!
-//! `QUORATE_ROUNDS` is the number of rounds with a killed leader (2 here, 50 for a release), `QUORATE_SEED` repeats the
-//! moments of a run.
+//! `QUORATE_ROUNDS` is the number of rounds with a killed leader (2 here, 50 for a release), `QUORATE_KILL_POINTS` the number
+//! of rollouts in which somebody is killed (2 here, 60 for a release), `QUORATE_SEED` repeats the moments of a run.
 
 use std::process::ExitCode;
 
 use quorate_tests::cluster::Fleet;
 use quorate_tests::harness::{Test, run};
 
+mod approvals;
 mod artifact;
 mod backup;
 mod calendar;
+mod config;
 mod control;
 mod crashes;
 mod files;
 mod gates;
+mod hooks;
 mod identity;
+mod kills;
+mod procedures;
 mod ready;
 mod refusals;
 mod restart;
+mod schedules;
 mod shapes;
 mod traffic;
 mod transport;
@@ -57,6 +63,14 @@ const TESTS: &[Test] = &[
     ("upgrade::one_that_crashes_at_once_is_taken_back", upgrade::one_that_crashes_at_once_is_taken_back),
     ("upgrade::one_that_fades_is_taken_back", upgrade::one_that_fades_is_taken_back),
     ("upgrade::back_to_the_release_before", upgrade::back_to_the_release_before),
+    ("kills::rollouts_end_whoever_is_killed", kills::rollouts_end_whoever_is_killed),
+    ("config::a_good_one_is_rolled_out_and_confirmed", config::a_good_one_is_rolled_out_and_confirmed),
+    (
+        "config::one_that_its_check_refuses_touches_nothing",
+        config::one_that_its_check_refuses_touches_nothing,
+    ),
+    ("config::one_that_turns_unhealthy_is_taken_back", config::one_that_turns_unhealthy_is_taken_back),
+    ("config::a_host_alone_puts_the_file_before_back", config::a_host_alone_puts_the_file_before_back),
     (
         "gates::an_expression_over_nothing_is_refused_with_its_place",
         gates::an_expression_over_nothing_is_refused_with_its_place,
@@ -64,14 +78,35 @@ const TESTS: &[Test] = &[
     ("gates::a_worse_metric_stops_the_rollout", gates::a_worse_metric_stops_the_rollout),
     ("calendar::a_window_holds_and_opens", calendar::a_window_holds_and_opens),
     ("calendar::windows_are_declared", calendar::windows_are_declared),
+    (
+        "approvals::nothing_begins_before_somebody_else_says_yes",
+        approvals::nothing_begins_before_somebody_else_says_yes,
+    ),
+    ("calendar::a_schedule_runs_once_across_leaders", schedules::a_schedule_runs_once_across_leaders),
+    ("calendar::schedules_are_declared", schedules::schedules_are_declared),
     ("transport::nothing_without_a_certificate", transport::nothing_without_a_certificate),
     ("transport::only_tls_1_3", transport::only_tls_1_3),
     ("transport::strangers_and_expired_are_refused", transport::strangers_and_expired_are_refused),
     ("identity::an_agent_speaks_for_itself_only", identity::an_agent_speaks_for_itself_only),
     ("identity::a_token_works_once", identity::a_token_works_once),
+    (
+        "traffic::a_restart_an_upgrade_and_a_release_taken_back_drop_no_request",
+        traffic::a_restart_an_upgrade_and_a_release_taken_back_drop_no_request,
+    ),
+    (
+        "procedures::x21_a_fixed_wait_cuts_what_is_open_and_a_drain_does_not",
+        procedures::x21_a_fixed_wait_cuts_what_is_open_and_a_drain_does_not,
+    ),
+    (
+        "procedures::x23_maintenance_ends_before_anybody_looks",
+        procedures::x23_maintenance_ends_before_anybody_looks,
+    ),
+    (
+        "hooks::a_migration_runs_once_though_its_leader_is_killed",
+        hooks::a_migration_runs_once_though_its_leader_is_killed,
+    ),
     ("ready::a_host_that_is_not_ready_is_left_alone", ready::a_host_that_is_not_ready_is_left_alone),
     ("ready::a_copy_comes_before_a_restart", ready::a_copy_comes_before_a_restart),
-    ("traffic::a_restart_drops_no_request", traffic::a_restart_drops_no_request),
     ("shapes::a_fleet_of_one_is_ready_too", shapes::a_fleet_of_one_is_ready_too),
     ("shapes::audit_is_unbroken", shapes::audit_is_unbroken),
     ("shapes::stop_leaves_no_process", shapes::stop_leaves_no_process),

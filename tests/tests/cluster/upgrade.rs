@@ -75,7 +75,7 @@ fn write(members: &[SocketAddr], key: &str) -> Result<(), String> {
 }
 
 /// What each member says it is.
-fn versions(fleet: &Fleet) -> Vec<String> {
+pub(crate) fn versions(fleet: &Fleet) -> Vec<String> {
     let asked = fleet.instances().into_iter().map(|instance| {
         let (status, body) = http("GET", instance.at, "/health", "", ASK).expect("it answers");
         assert_eq!(status, 200, "{body}");
@@ -86,18 +86,19 @@ fn versions(fleet: &Fleet) -> Vec<String> {
 }
 
 /// Pushes a build of the sample; its digest.
-fn pushed(fleet: &Fleet, program: &str) -> String {
+pub(crate) fn pushed(fleet: &Fleet, program: &str) -> String {
     let artifact = fleet.json(&["artifact", "push", program]);
     artifact["digest"].as_str().expect("a digest").to_owned()
 }
 
-fn released(fleet: &Fleet, version: &str, digest: &str, more: &[&str]) -> Value {
+pub(crate) fn released(fleet: &Fleet, version: &str, digest: &str, more: &[&str]) -> Value {
     let flags = ["--release", version, "--artifact", digest, "--canary", "1", "--on-failure", "rollback"];
     let id = fleet.begin(&[&["rollout", "start", "ledger"], &flags[..], more, &["--yes"]].concat());
     fleet.ended(&id, LIMIT)
 }
 
-fn assert_closed(operation: &Value) {
+#[track_caller]
+pub(crate) fn assert_closed(operation: &Value) {
     assert_eq!((&operation["openObligations"], &operation["openGrants"]), (&0.into(), &0.into()));
 }
 

@@ -32,12 +32,14 @@ struct Bystander {
 }
 
 impl Bystander {
-    fn start(identity: &Path, address: &str) -> Self {
+    /// Is at work when it returns: who comes only once every place is taken waits for one, and that is not what is asked.
+    async fn start(identity: &Path, address: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (channel, stopped) = (speak_as(identity, address), stop.clone());
+        let mut client = AdminServiceClient::new(channel);
+        client.get_caller(v1::GetCallerRequest {}).await.expect("an answer before the attack");
         let work = tokio::spawn(async move {
             let (mut took, mut failed) = (Vec::new(), Vec::new());
-            let mut client = AdminServiceClient::new(channel);
             let mut pace = tokio::time::interval(PACE);
             pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             while !stopped.load(Ordering::Relaxed) {
@@ -92,7 +94,7 @@ pub(crate) async fn under(
     let before = pids(fleet);
     let identity = fleet.dir().join("identities/vera");
 
-    let calm = Bystander::start(&identity, grpc);
+    let calm = Bystander::start(&identity, grpc).await;
     tokio::time::timeout(CALM, std::future::pending::<()>()).await.expect_err("nothing ends it");
     let (mut took, failed) = calm.end().await;
     assert_eq!(failed, Vec::<String>::new(), "{what}: calls failed before the attack");
@@ -109,7 +111,7 @@ pub(crate) async fn under(
             }
         }
     });
-    let others = Bystander::start(&identity, grpc);
+    let others = Bystander::start(&identity, grpc).await;
     let Verdict { closed, note } = attack.await;
     let (mut took, failed) = others.end().await;
     looker.abort();

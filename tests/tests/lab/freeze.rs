@@ -1,4 +1,4 @@
-//! Everything is held back, and goes on: with what the guide says.
+//! Everything is held back, and goes on, and windows and schedules are declared: with what the guide says.
 
 use std::time::Duration;
 
@@ -28,6 +28,10 @@ pub(crate) fn by_the_guide(fleet: &LabFleet) {
     assert_eq!(fleet.ended(&id, LIMIT)["state"], "SUCCEEDED");
     for (node, starts) in fleet.starts() {
         assert_eq!(starts, before[&node] + 1, "{node}");
+    }
+    for (block, told) in [("window apply", "saturdays"), ("schedule apply", "weekly")] {
+        let shown = fleet.quorate_shell(&fleet.guide.shown(block).script).expect(0).stdout;
+        assert!(shown.contains(told), "{shown}");
     }
     fleet.calm();
 }

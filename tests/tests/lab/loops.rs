@@ -1,5 +1,7 @@
 //! The runbooks' loops beside ours, on the same hosts: how many members serve, asked ten times a second.
 //!
+//! What was found in them when they were read is shown here: X1, X5, X6 and X20 of the list in `tests/README.md`.
+//!
 //! The loops are those of guide S2 (key rotation, lines 211-213; rolling upgrade, 413-431) and S5 (rolling update, 711-734),
 //! word for word where they act. A second of a guide takes a twentieth here: `sleep` is a program on the path that divides,
 //! and the sample is back after 2 s where the guide's is after 30 to 60. What the guides leave open (`sudo`, the load
@@ -63,6 +65,8 @@ struct Row {
     what: &'static str,
     code: i32,
     said: String,
+    /// All that it printed.
+    output: String,
     tally: Tally,
     took: Duration,
 }
@@ -89,10 +93,13 @@ pub(crate) fn beside_ours(fleet: &LabFleet) {
     let good = theirs(fleet, "S2 rolling upgrade, good version", UPGRADE);
     let update = theirs(fleet, "S5 rolling update, good version", UPDATE);
     break_next_start(fleet, true);
+    // Nor is there anything to copy: the build before the loop has failed.
+    let _ = fleet.host("coord1").run("rm /root/target/release/scribe-node").expect(0);
     let broken = theirs(fleet, "S2 rolling upgrade, bad version", UPGRADE);
     mend(fleet);
     break_next_start(fleet, true);
     let broken_update = theirs(fleet, "S5 rolling update, bad version", UPDATE);
+    let pool = fleet.host("coord1").run("cat /root/pool").stdout;
     mend(fleet);
     break_next_start(fleet, true);
     let broken_ours = ours(fleet, "ours, bad version");
@@ -104,6 +111,15 @@ pub(crate) fn beside_ours(fleet: &LabFleet) {
         assert!(!row.tally.below.is_empty(), "{} was expected to lose quorum", row.what);
         assert_eq!(row.code, 0, "{} was expected to report success", row.what);
     }
+    // X6: it goes on after what failed; X5: a health check that answers 503 is a success.
+    for told in ["No such file", "upgraded successfully"] {
+        let count = broken.output.matches(told).count();
+        assert_eq!(count, VOTERS.len(), "{told}: {}", broken.output);
+    }
+    // X20: a server whose health check failed is back in the pool, and the next one is taken.
+    assert!(broken_update.output.contains("error: 503"), "{}", broken_update.output);
+    assert_eq!(pool.lines().count(), VOTERS.len(), "{pool}");
+    // X1 and all of them: ours never below two, and a failure is told.
     keys_ours.tally.assert_quorum();
     assert_eq!(keys_ours.code, 0, "{}", keys_ours.said);
     broken_ours.tally.assert_quorum();
@@ -136,7 +152,8 @@ fn theirs(fleet: &LabFleet, what: &'static str, script: &str) -> Row {
     let answer = desk.run("cd /root && PATH=/root/bin:$PATH bash loop.sh 2>&1");
     let took = begun.elapsed();
     let said = answer.stdout.lines().rev().find(|line| line.contains("success") || line.contains("Updating"));
-    Row { what, code: answer.code, said: said.unwrap_or_default().to_owned(), tally: poll.end(), took }
+    let said = said.unwrap_or_default().to_owned();
+    Row { what, code: answer.code, said, output: answer.stdout, tally: poll.end(), took }
 }
 
 fn ours(fleet: &LabFleet, what: &'static str) -> Row {
@@ -147,7 +164,7 @@ fn ours(fleet: &LabFleet, what: &'static str) -> Row {
         fleet.quorate("rollout start --restart ledger --gate-timeout 30s --wait --yes --timeout 200s");
     let took = begun.elapsed();
     let said = answer.stderr.lines().chain(answer.stdout.lines()).next().unwrap_or_default().to_owned();
-    Row { what, code: answer.code, said, tally: poll.end(), took }
+    Row { what, code: answer.code, said, output: answer.stdout, tally: poll.end(), took }
 }
 
 /// From their next start on, members answer 503 for ever: what a bad version does.

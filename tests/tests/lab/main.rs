@@ -15,13 +15,16 @@ mod clock;
 mod coordinators;
 mod disk;
 mod driver;
+mod drop_ins;
 mod freeze;
 mod guest;
 mod install;
 mod loops;
 mod lose;
 mod metrics;
+mod packages;
 mod reboot;
+mod rotation;
 
 const TESTS: &[Test<LabFleet>] = &[
     ("install::by_the_guide_to_a_rolling_restart", install::by_the_guide_to_a_rolling_restart),
@@ -33,6 +36,10 @@ const TESTS: &[Test<LabFleet>] = &[
     ("driver::a_member_stopped_by_hand", driver::a_member_stopped_by_hand),
     ("freeze::by_the_guide", freeze::by_the_guide),
     ("actions::every_one_in_its_sandbox", actions::every_one_in_its_sandbox),
+    ("rotation::x33_reloads_are_staggered", rotation::x33_reloads_are_staggered),
+    ("packages::x22_by_the_guide", packages::x22_by_the_guide),
+    ("packages::one_version_and_nothing_else", packages::one_version_and_nothing_else),
+    ("drop_ins::releases_behind_a_balancer", drop_ins::releases_behind_a_balancer),
     ("agents::restarted_during_an_action", agents::restarted_during_an_action),
     ("agents::killed_during_an_action", agents::killed_during_an_action),
     ("agents::upgraded_during_an_action", agents::upgraded_during_an_action),

@@ -1,6 +1,9 @@
 //! The simulation in every `cargo test`: sixty seeds, twenty of them twice with their traces compared byte for byte, and
 //! every seed that ever failed. A sweep of more is a command: `cargo run -p quorate-tests --bin sim -- --seeds 2000`.
 //!
+//! Then kill points: worlds in which somebody is killed within one rollout after the other, a world for each kind of rollout.
+//! `QUORATE_KILL_POINTS` is their number (52 here, 940 for a release; the other sixty of a thousand are real processes').
+//!
 //! It fails when a run is false or not reproducible, when more than one run in twenty is unknown, and when any kind of fault
 //! never happened in all of them.
 
@@ -17,6 +20,15 @@ const UNKNOWN: u64 = 3;
 
 /// Safety phase in simulated seconds: a little shorter than a sweep's. All of it takes twelve minutes of a core.
 const SAFETY_S: u64 = 12;
+
+/// Kinds of rollouts: a seed of kills has one.
+const SCRIPTS: u64 = 13;
+/// Kill points of each in the gate.
+const POINTS: u64 = 4;
+/// Seeds of kills that are run twice.
+const KILLS_TWICE: u64 = 2;
+/// Kill points of a seed when more are asked for: the first rounds of a world have none.
+const POINTS_MANY: u64 = 10;
 
 /// Seeds that failed once.
 const REGRESSIONS: &str = include_str!("regressions.txt");
@@ -46,6 +58,25 @@ fn main() -> anyhow::Result<ExitCode> {
             sim.args(["--also", &seed.to_string()]);
         }
     }
-    let status = sim.status().context("the simulator runs")?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+    let faults = code(&mut sim)?;
+    let kills = code(&mut kills()?)?;
+    Ok(ExitCode::from(if faults == 0 { kills } else { faults }))
+}
+
+/// The run of kill points.
+fn kills() -> anyhow::Result<Command> {
+    let (seeds, points) = match std::env::var("QUORATE_KILL_POINTS") {
+        Ok(all) => (all.parse::<u64>().context("QUORATE_KILL_POINTS")?.div_ceil(POINTS_MANY), POINTS_MANY),
+        Err(_) => (SCRIPTS, POINTS),
+    };
+    let mut sim = Command::new(env!("CARGO_BIN_EXE_sim"));
+    for (flag, value) in [("--seeds", seeds), ("--kills", points), ("--twice", KILLS_TWICE)] {
+        sim.args([flag, &value.to_string()]);
+    }
+    Ok(sim)
+}
+
+fn code(command: &mut Command) -> anyhow::Result<u8> {
+    let status = command.status().context("the simulator runs")?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }

@@ -49,7 +49,7 @@ pub(in crate::actions) async fn look(
     }
     let packages_locked = match release.map(|release| &release.install) {
         Some(Install::Package { .. }) => Some(packages_locked(context).await?),
-        Some(Install::Binary { .. } | Install::Archive { .. }) | None => None,
+        Some(Install::Binary { .. } | Install::Archive { .. } | Install::Config(_)) | None => None,
     };
     let reached = told(context).await?;
     let wanted = folders(context, release, backup);
@@ -82,6 +82,10 @@ fn folders(context: &ActionContext, release: Option<&Release>, backup: bool) -> 
         match &release.install {
             Install::Binary { dir, file: _ } | Install::Archive { dir } => {
                 wanted.push((PathBuf::from(dir), needs));
+            }
+            Install::Config(config) => {
+                let folder = Path::new(&config.path).parent().unwrap_or(Path::new("/"));
+                wanted.push((folder.to_path_buf(), needs));
             }
             Install::Package { package: _ } => {
                 wanted.extend(PACKAGE_FOLDERS.map(|folder| (PathBuf::from(folder), needs)));

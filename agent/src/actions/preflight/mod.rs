@@ -11,7 +11,15 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use quorate_model::RiskClass;
 use serde::{Deserialize, Serialize};
+
+/// What the catalogue tells of it: class, input, summary.
+pub(super) const LOOK: (RiskClass, &str, &str) = (
+    RiskClass::Read,
+    "service, preflight (what it requires, free space, memory, clock), the action that follows, release",
+    "Look at all that the work on an instance needs, and change nothing.",
+);
 
 /// Where the network half says what it reached, below its data folder: one file for each execution.
 pub(crate) const REACHED: &str = "spool/reached";

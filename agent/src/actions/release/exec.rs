@@ -48,6 +48,7 @@ impl Place {
             Install::Package { package } if context.install.packages.contains(package) => {
                 Ok(Self::Package(Package { name: package.clone() }))
             }
+            Install::Config(_) => Err(ActionError::invalid("install", "a configuration file is no release")),
             Install::Package { package } => {
                 Err(ActionError::PathNotAllowed(std::path::PathBuf::from(format!("package {package}"))))
             }
@@ -450,6 +451,7 @@ impl Change<'_> {
             artifact: now.as_ref().map(|s| s.artifact.clone()).unwrap_or_default(),
             previous: before.map(|s| s.version).unwrap_or_default(),
             signed_by: now.map(|s| s.signed_by).unwrap_or_default(),
+            replaces: String::new(),
         }
     }
 }

@@ -288,10 +288,12 @@ pub(super) async fn unlocked(context: &ActionContext) -> Result<(), ActionError>
         if !locked.map_err(|e| ActionError::port("looking at dpkg's lock", e))? {
             return Ok(());
         }
+        context.leave_if_stopping().await;
         context.check("waiting for dpkg's lock")?;
         tokio::select! {
             () = tokio::time::sleep(LOCK_LOOK) => {}
             () = context.cancel.cancelled() => {}
+            () = context.leaving.asked.cancelled() => {}
         }
     }
 }
@@ -328,6 +330,7 @@ pub(super) async fn switch(
         let text = said(&outcome);
         let locked = text.contains("lock") && text.contains("another process");
         if locked && tokio::time::Instant::now() < until {
+            context.leave_if_stopping().await;
             tokio::time::sleep(LOCK_LOOK).await;
             continue;
         }

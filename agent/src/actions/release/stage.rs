@@ -64,8 +64,8 @@ pub(in crate::actions) async fn stage(
             lay_out(context, laid, release, copy, What::Archive).await?
         }
         (Place::Package(package), _) => package::keep(context, package, release, copy).await?,
-        (Place::Folder(_), Install::Package { .. }) => {
-            return Err(ActionError::invalid("install", "a package has no folder"));
+        (Place::Folder(_), Install::Package { .. } | Install::Config(_)) => {
+            return Err(ActionError::invalid("install", "it has no folder"));
         }
     };
     let staged = Staged {
@@ -83,12 +83,23 @@ pub(in crate::actions) async fn stage(
     Ok(outcome(format!("{} is staged, {} bytes, signed by: {by}", release.version, release.size), &staged))
 }
 
+/// A proved copy of an artifact, and on whose word it stands.
+pub(in crate::actions) async fn bring(
+    context: &ActionContext,
+    release: &Release,
+) -> Result<(Copy, Trust), ActionError> {
+    let trust = trust::choose(&context.install, &release.signature)?;
+    wait(context, release).await?;
+    Ok((copy(context, release, &trust).await?, trust))
+}
+
 fn outcome(message: String, staged: &Staged) -> ActionOutcome {
     let receipt = ReleaseReceipt {
         version: staged.version.clone(),
         artifact: staged.artifact.clone(),
         previous: String::new(),
         signed_by: staged.signed_by.clone(),
+        replaces: String::new(),
     };
     ActionOutcome { message, release: Some(receipt), ..ActionOutcome::default() }
 }
@@ -132,11 +143,11 @@ fn why_not(data_dir: &Path, artifact: &Digest) -> String {
 }
 
 /// A proved copy in a folder that only the helper can write. Dropped, it is removed.
-pub(super) struct Copy {
+pub(in crate::actions) struct Copy {
     folder: Folder,
     name: OsString,
-    pub(super) file: File,
-    pub(super) path: PathBuf,
+    pub(in crate::actions) file: File,
+    pub(in crate::actions) path: PathBuf,
 }
 
 impl Copy {

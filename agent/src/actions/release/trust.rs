@@ -11,7 +11,7 @@ use crate::policy::InstallRules;
 
 /// Whose word an artifact stands on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
+pub(in crate::actions) enum Trust {
     /// Nobody's: the host lets unsigned artifacts through.
     Unsigned,
     /// A pinned key.
@@ -25,7 +25,7 @@ pub(super) enum Trust {
 
 impl Trust {
     /// Name of the key; empty for none.
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::actions) fn name(&self) -> &str {
         match self {
             Self::Unsigned => "",
             Self::Key { name, .. } => name,
@@ -33,7 +33,7 @@ impl Trust {
     }
 
     /// The key; empty for none.
-    pub(super) fn key(&self) -> &str {
+    pub(in crate::actions) fn key(&self) -> &str {
         match self {
             Self::Unsigned => "",
             Self::Key { key, .. } => key,

@@ -93,7 +93,7 @@ fn target() -> ProbeTarget {
         key: key("p"),
         driver: Some(Driver::Process { name: "ledger".into() }),
         keep_body: false,
-        exec_allowed: true,
+        allowed: true,
     }
 }
 
@@ -217,7 +217,7 @@ async fn membership_programs_and_soaks() {
     let r = read(sh("sleep 1000"), 500).await;
     assert!(!r.ok && (r.detail.contains("killed after") || r.detail.contains("no answer")), "{}", r.detail);
     let host = Arc::new(RealHost::new(None, None).expect("boot id"));
-    let forbidden = ProbeTarget { exec_allowed: false, ..target() };
+    let forbidden = ProbeTarget { allowed: false, ..target() };
     let refused = Prober::new(host).read(&forbidden, &spec(sh("exit 0"), 5_000), &BTreeMap::new()).await;
     assert!(!refused.ok && refused.blind, "the policy's word is no evidence against the instance");
 

@@ -36,6 +36,7 @@ fn owed() -> Owed {
         execution: id(),
         hook: Some(HookName::new("resume").unwrap()),
         traffic: None,
+        config: None,
         held: false,
         instance: InstanceId {
             node: quorate_model::NodeName::new("node1").unwrap(),

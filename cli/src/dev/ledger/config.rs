@@ -117,12 +117,38 @@ pub struct LedgerConfig {
     /// Misbehaviour from the first moment; the file `misbehave` in `data_dir` overrides it while it exists.
     #[serde(default)]
     pub misbehave: Misbehave,
+    /// A file of its own with what may be changed while the group is in use; read at every start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings_file: Option<PathBuf>,
     /// What this build says it is; not a setting.
     #[serde(skip)]
     pub version: &'static str,
     /// The members; an entry with this instance's own id is ignored.
     #[serde(default)]
     pub peers: Vec<PeerConfig>,
+}
+
+/// The settings: a configuration file that is rolled out by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Anything; nothing rests on it.
+    pub note: String,
+    /// What the instance does wrong, unless its own file says so already.
+    pub misbehave: Misbehave,
+}
+
+impl Settings {
+    /// Reads and checks FILE.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not TOML or has an unknown key.
+    pub fn load(path: &Path) -> Result<Self, LedgerConfigError> {
+        let text =
+            read_limited(path).map_err(|source| LedgerConfigError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text)
+            .map_err(|source| LedgerConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+    }
 }
 
 fn loopback() -> IpAddr {

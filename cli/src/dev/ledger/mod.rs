@@ -29,7 +29,7 @@ mod record;
 mod store;
 mod view;
 
-pub use config::{LedgerConfig, LedgerConfigError, Misbehave, PeerConfig};
+pub use config::{LedgerConfig, LedgerConfigError, Misbehave, PeerConfig, Settings};
 use logfile::LogFile;
 use node::Node;
 use store::Store;
@@ -48,8 +48,11 @@ const STOP_GRACE: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, clap::Args)]
 pub struct LedgerArgs {
     /// The instance's TOML file
-    #[arg(long, value_name = "FILE")]
-    config: std::path::PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "check_config")]
+    config: Option<std::path::PathBuf>,
+    /// Only reads a file of settings: exit code 0 when it is good, else 2
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    check_config: Option<std::path::PathBuf>,
 }
 
 /// A build of the sample: an upgrade needs more than one, and some that are broken.
@@ -100,8 +103,17 @@ pub fn main(build: &Build) -> ExitCode {
 /// # Errors
 /// When its file is bad, its data is damaged or its port is taken.
 pub async fn run(args: LedgerArgs, build: &Build) -> anyhow::Result<ExitCode> {
-    let mut config = LedgerConfig::load(&args.config)?;
+    let file = match (args.config, args.check_config) {
+        (_, Some(settings)) => return Ok(check(&settings)),
+        (Some(file), None) => file,
+        (None, None) => anyhow::bail!("no configuration was named"),
+    };
+    let mut config = LedgerConfig::load(&file)?;
     config.version = build.version;
+    let settings = config.settings_file.as_deref().map(Settings::load).transpose()?.unwrap_or_default();
+    if config.misbehave == Misbehave::default() {
+        config.misbehave = settings.misbehave;
+    }
     if build.broken != Misbehave::default() {
         config.misbehave = build.broken.clone();
     }
@@ -127,6 +139,18 @@ pub async fn run(args: LedgerArgs, build: &Build) -> anyhow::Result<ExitCode> {
     let _ = tokio::time::timeout(STOP_GRACE, node.writes.lock()).await;
     node.log.line("INFO", "stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Looks at a file of settings, as the host does before it puts one in place.
+fn check(settings: &std::path::Path) -> ExitCode {
+    match Settings::load(settings) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            let error = anyhow::Error::new(error);
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// Opens what the instance needs. `None`: it was told to crash.

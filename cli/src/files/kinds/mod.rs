@@ -7,7 +7,9 @@
 
 mod freeze;
 mod group;
+mod policy;
 mod rollout;
+mod schedule;
 mod service;
 mod window;
 
@@ -23,7 +25,8 @@ use crate::client::Client;
 use crate::failure::{Failure, exit};
 
 /// Every kind, in the order in which a file's documents are applied: what is named by others comes first.
-pub const KINDS: &[Kind] = &[service::KIND, group::KIND, freeze::KIND, window::KIND, rollout::KIND];
+pub const KINDS: &[Kind] =
+    &[service::KIND, group::KIND, freeze::KIND, window::KIND, policy::KIND, schedule::KIND, rollout::KIND];
 
 /// One kind of document.
 pub struct Kind {

@@ -9,10 +9,10 @@ use quorate_model::session::{
     NodeWork, ObligationReport, Reading, Welcome,
 };
 use quorate_model::{
-    ActionKind, ActionOutcome, ActionSpec, BackupId, BalancerName, ClusterId, Driver, DurationMs, Epoch,
-    ExecutionId, ExecutionState, HookName, InstanceId, InstanceRole, NodeName, ObligationId, ObligationState,
-    OnTimeout, OperationId, PreflightSpec, ProbeKind, ProbeName, ProbeSpec, Reason, ServiceName, Timestamp,
-    TrafficSpec,
+    ActionKind, ActionOutcome, ActionSpec, BackupId, BalancerName, ClusterId, ConfigApply, ConfigName,
+    ConfigSpec, Digest, Driver, DurationMs, Epoch, ExecutionId, ExecutionState, HookName, Install,
+    InstanceId, InstanceRole, NodeName, ObligationId, ObligationState, OnTimeout, OperationId, PreflightSpec,
+    ProbeKind, ProbeName, ProbeSpec, Reason, Release, ServiceName, Timestamp, TrafficSpec, Version,
 };
 use quorate_proto::agent::v1 as proto;
 
@@ -58,7 +58,23 @@ fn actions() -> Vec<ActionSpec> {
         on_timeout: OnTimeout::Proceed,
         min_up: 2,
     };
+    let release = Release {
+        version: Version::new("7").unwrap(),
+        artifact: Digest::new("0d".repeat(32)).unwrap(),
+        size: 9,
+        signature: String::new(),
+        install: Install::Config(ConfigSpec {
+            name: ConfigName::new("settings").unwrap(),
+            path: "/etc/ledger/settings.toml".into(),
+            mode: 0o640,
+            check: Some(HookName::new("check").unwrap()),
+            apply: ConfigApply::Restart,
+            confirm: DurationMs(60_000),
+            sensitive: true,
+        }),
+    };
     vec![
+        ActionSpec::ConfigConfirm { service: service(), release },
         ActionSpec::HostPreflight {
             service: service(),
             preflight: PreflightSpec::default(),
@@ -76,6 +92,18 @@ fn actions() -> Vec<ActionSpec> {
         ActionSpec::BackupCreate { service: service(), backup: backup.clone(), policy },
         ActionSpec::BackupVerify { backup, sha256: "ab".repeat(32) },
         ActionSpec::LogRotate { service: service(), policy: rotation },
+        ActionSpec::ExecRun {
+            service: service(),
+            hook: HookName::new("migrate").unwrap(),
+            once: true,
+            release: Some(quorate_model::Version::new("1.1.0").unwrap()),
+        },
+        ActionSpec::ExecRun {
+            service: service(),
+            hook: HookName::new("compact").unwrap(),
+            once: false,
+            release: None,
+        },
         ActionSpec::HostFacts,
         ActionSpec::HostDiagnose,
     ]

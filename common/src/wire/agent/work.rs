@@ -10,7 +10,7 @@ use super::{
     COORDINATORS_MAX, EXECUTIONS_MAX, INSTANCES_MAX, LINE_MAX_BYTES, NODE_PROBES_MAX, WORD_MAX_BYTES,
 };
 use crate::wire::invalid::each;
-use crate::wire::text::{printable, read_filled, read_name, read_text};
+use crate::wire::text::{printable, read_filled, read_name, read_optional_name, read_text};
 use crate::wire::time::{read_duration, read_duration_or, read_timestamp, write_duration, write_timestamp};
 use crate::wire::{Invalid, backup, preflight as flight, probe, release, service, traffic};
 
@@ -269,6 +269,10 @@ pub fn read_action(message: proto::ActionSpec) -> Result<ActionSpec, Invalid> {
             let (service, release) = read_release_action("artifact_revert", m)?;
             ActionSpec::ArtifactRevert { service, release }
         }
+        Kind::ConfigConfirm(m) => {
+            let (service, release) = read_release_action("config_confirm", m)?;
+            ActionSpec::ConfigConfirm { service, release }
+        }
         Kind::TrafficDrain(proto::TrafficDrainAction { service, traffic, restore_within }) => {
             ActionSpec::TrafficDrain {
                 service: read_name("traffic_drain.service", service)?,
@@ -282,6 +286,12 @@ pub fn read_action(message: proto::ActionSpec) -> Result<ActionSpec, Invalid> {
                 traffic: read_traffic("traffic_restore.traffic", traffic)?,
             }
         }
+        Kind::ExecRun(proto::ExecRunAction { service, hook, once, release }) => ActionSpec::ExecRun {
+            service: read_name("exec_run.service", service)?,
+            hook: read_name("exec_run.hook", hook)?,
+            once,
+            release: read_optional_name("exec_run.release", release)?,
+        },
         Kind::HostPreflight(m) => read_preflight(m).map_err(|i| i.within("host_preflight"))?,
         Kind::HostFacts(proto::HostFactsAction {}) => ActionSpec::HostFacts,
         Kind::HostDiagnose(proto::HostDiagnoseAction {}) => ActionSpec::HostDiagnose,
@@ -353,6 +363,7 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
         ActionSpec::ArtifactStage { service, release } => Kind::ArtifactStage(of(service, release)),
         ActionSpec::ArtifactActivate { service, release } => Kind::ArtifactActivate(of(service, release)),
         ActionSpec::ArtifactRevert { service, release } => Kind::ArtifactRevert(of(service, release)),
+        ActionSpec::ConfigConfirm { service, release } => Kind::ConfigConfirm(of(service, release)),
         ActionSpec::TrafficDrain { service, traffic, restore_within } => {
             Kind::TrafficDrain(proto::TrafficDrainAction {
                 service: service.to_string(),
@@ -366,6 +377,12 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
                 traffic: Some(traffic::write_traffic(traffic)),
             })
         }
+        ActionSpec::ExecRun { service, hook, once, release } => Kind::ExecRun(proto::ExecRunAction {
+            service: service.to_string(),
+            hook: hook.to_string(),
+            once: *once,
+            release: release.as_ref().map(ToString::to_string).unwrap_or_default(),
+        }),
         ActionSpec::HostPreflight { service, preflight, ahead_of, release, backup } => {
             Kind::HostPreflight(proto::HostPreflightAction {
                 service: service.to_string(),

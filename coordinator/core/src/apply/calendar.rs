@@ -33,8 +33,8 @@ pub(super) fn apply(
     }
 }
 
-/// A freeze or a window of a service that is misspelt would hold nothing, and nobody would notice.
-fn known_workloads(state: &State, services: &[WorkloadName]) -> Result<(), Refusal> {
+/// A freeze, a window or a policy of a service that is misspelt would hold nothing, and nobody would notice.
+pub(super) fn known_workloads(state: &State, services: &[WorkloadName]) -> Result<(), Refusal> {
     let known = |name: &str| {
         state.services.keys().any(|service| service.as_str() == name)
             || state.groups.keys().any(|group| group.as_str() == name)

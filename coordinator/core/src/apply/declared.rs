@@ -62,7 +62,10 @@ fn put_service(
         }
     }
     let releases = known.map(|service| service.releases.clone()).unwrap_or_default();
-    let service = Service { spec: spec.clone(), created_at, revision: context.revision, releases };
+    let configs = known.map(|service| service.configs.clone()).unwrap_or_default();
+    let migrations = known.map(|service| service.migrations.clone()).unwrap_or_default();
+    let revision = context.revision;
+    let service = Service { spec: spec.clone(), created_at, revision, releases, configs, migrations };
     state.services.insert(name.clone(), service);
     Ok(Effect::changed(context.done(), format!("services/{name}"), format!("{} probes", spec.probes.len())))
 }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use quorate_model::action::OUTPUT_TAIL_MAX_BYTES;
 use quorate_model::{ActionOutcome, ActionSpec, ExecutionId, ExecutionState, InstanceState, Reason, Refusal};
 
-use super::{Context, Effect, backup, release, step, validate};
+use super::{Context, Effect, backup, migration, release, step, validate};
 use crate::command::{ExecutionCommand, Report};
 use crate::state::{Execution, State};
 
@@ -156,6 +156,7 @@ pub(super) fn conclude(
     }
     backup::ended(state, context, &done.action, reached, done.outcome.as_ref());
     release::ended(state, context, &done, reached, done.outcome.as_ref());
+    migration::ended(state, context, &done, reached, done.outcome.as_ref());
     step::execution_ended(state, context, &done);
 }
 

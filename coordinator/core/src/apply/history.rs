@@ -1,8 +1,11 @@
 //! What is kept and for how long: answers to repeated requests, finished operations, plans, identities.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use quorate_model::{DurationMs, ObligationState, OperationId, Reason, Refusal, Timestamp};
+use quorate_model::{
+    DurationMs, ObligationState, OperationId, OperationState, PlanId, Reason, Refusal, Timestamp,
+};
 
 use super::Answer;
 use crate::command::Entry;
@@ -72,8 +75,12 @@ pub(super) fn prune(state: &mut State, now: Timestamp) {
         return;
     }
     prune_operations(state);
-    while state.plans.len() > PLANS_MAX {
-        let oldest = state.plans.values().min_by_key(|p| (p.created_at, p.id.clone())).map(|p| p.id.clone());
+    // What is still to be approved is compared with its plan: those are as few as open operations may be.
+    let waiting = state.operations.values().filter(|o| o.state == OperationState::AwaitingApproval);
+    let kept: BTreeSet<PlanId> = waiting.map(|o| o.plan.clone()).collect();
+    while state.plans.len() > PLANS_MAX.saturating_add(kept.len()) {
+        let free = state.plans.values().filter(|p| !kept.contains(&p.id));
+        let oldest = free.min_by_key(|p| (p.created_at, p.id.clone())).map(|p| p.id.clone());
         let Some(id) = oldest else { break };
         state.plans.remove(&id);
     }

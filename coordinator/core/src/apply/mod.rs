@@ -15,10 +15,13 @@ mod execution;
 mod history;
 mod identity;
 mod instance;
+mod migration;
 mod node;
 mod obligation;
 pub(crate) mod operation;
+mod policy;
 mod release;
+mod schedule;
 pub(crate) mod step;
 mod token;
 mod validate;
@@ -229,6 +232,8 @@ fn family(state: &mut State, context: &Context<'_>, command: &Command) -> Result
         Command::Node(command) => node::apply(state, context, command),
         Command::Declared(command) => declared::apply(state, context, command),
         Command::Calendar(command) => calendar::apply(state, context, command),
+        Command::Policy(command) => policy::apply(state, context, command),
+        Command::Schedule(command) => schedule::apply(state, context, command),
         Command::Instance(command) => instance::apply(state, context, command),
         Command::Operation(command) => operation::apply(state, context, command),
         Command::Step(command) => step::apply(state, context, command),

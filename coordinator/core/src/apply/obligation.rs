@@ -4,7 +4,7 @@ use alloc::format;
 
 use quorate_model::{ObligationId, ObligationState, Reason, Refusal};
 
-use super::{Context, Effect, validate};
+use super::{Context, Effect, release, validate};
 use crate::command::ObligationCommand;
 use crate::state::execution::{OBLIGATIONS_OPEN_MAX, OBLIGATIONS_PER_NODE_MAX};
 use crate::state::{Obligation, State};
@@ -31,8 +31,12 @@ pub(super) fn apply(
                 (_, new) => found.state = new,
             }
             found.updated_at = context.now;
+            let (execution, operation) = (found.execution.clone(), found.operation.clone());
+            if *reached == ObligationState::ExpiredDischarged {
+                release::put_back_alone(state, &execution);
+            }
             let effect = Effect::changed(context.done(), format!("obligations/{id}"), reached.as_str());
-            Ok(match &found.operation {
+            Ok(match &operation {
                 Some(operation) => effect.of(operation),
                 None => effect,
             })

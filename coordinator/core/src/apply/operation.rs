@@ -9,12 +9,13 @@ use quorate_model::{
     StepState, WaveState,
 };
 
-use super::{Answer, Context, Effect, step, validate};
+use super::{Answer, Context, Effect, migration, step, validate};
 use crate::command::OperationCommand;
 use crate::state::State;
 use crate::state::operation::{ActiveTime, Condition, Failure, OPEN_MAX, Operation, Step, Wave, is_over};
 use crate::state::plan::{Plan, PlanWave, Resource, STEPS_MAX};
 
+pub(crate) mod approval;
 mod promote;
 mod rollback;
 pub(crate) mod settle;
@@ -41,16 +42,16 @@ pub(super) fn apply(
             let plan = found.clone();
             create(state, context, id, &plan)
         }
-        OperationCommand::Start { id, plan } => {
-            room(state, id)?;
-            fresh(state, plan)?;
-            store(state, plan)?;
-            create(state, context, id, plan)
-        }
+        OperationCommand::Start { id, plan } => start(state, context, id, plan),
         OperationCommand::Pause { id } => pause(state, context, id),
         OperationCommand::Resume { id } => resume(state, context, id),
         OperationCommand::Cancel { id } => cancel(state, context, id),
         OperationCommand::Promote { id, all } => promote::apply(state, context, id, *all),
+        OperationCommand::Approve { id, plan, reason } => {
+            approval::approve(state, context, id, *plan, reason)
+        }
+        OperationCommand::Reject { id, plan, reason } => approval::reject(state, context, id, *plan, reason),
+        OperationCommand::Lapse { id } => approval::lapse(state, context, id),
         OperationCommand::SetCondition { id, reason, message } => {
             set_condition(state, context, id, *reason, message)
         }
@@ -76,6 +77,19 @@ pub(super) fn apply(
         }
         OperationCommand::Settle { id, state: reached } => settle::apply(state, context, id, *reached),
     }
+}
+
+/// Stores a plan and makes its operation.
+pub(super) fn start(
+    state: &mut State,
+    context: &Context<'_>,
+    id: &OperationId,
+    plan: &Plan,
+) -> Result<Effect, Refusal> {
+    room(state, id)?;
+    fresh(state, plan)?;
+    store(state, plan)?;
+    create(state, context, id, plan)
 }
 
 fn changed(context: &Context<'_>, id: &OperationId, details: impl Into<String>) -> Effect {
@@ -113,6 +127,7 @@ fn store(state: &mut State, plan: &Plan) -> Result<(), Refusal> {
         return Err(validate::bad("waves: a step is neither action nor gate, or a wave is empty"));
     }
     rollback::check(plan)?;
+    migration::check(plan)?;
     state.plans.insert(plan.id.clone(), plan.clone());
     Ok(())
 }
@@ -191,6 +206,7 @@ fn create(
         forgiven: 0,
         halted: None,
         rollback_from: None,
+        approval: approval::needed(state, context, plan),
         waves: plan.waves.iter().map(wave).collect(),
         steps: steps.collect(),
         created_by: context.principal.clone(),
@@ -200,6 +216,7 @@ fn create(
         active: ActiveTime::default(),
         revision: context.revision,
     };
+    approval::hold(&mut operation, context);
     step::tidy(&mut operation, context);
     state.operations.insert(id.clone(), operation);
     let answer = Answer::Operation { revision: context.revision, operation: id.clone() };
@@ -273,7 +290,7 @@ fn resume(state: &mut State, context: &Context<'_>, id: &OperationId) -> Result<
 }
 
 /// A rollback is not canceled in passing: what it has not taken back yet would stay behind. Paused first, it can be.
-fn cancel(state: &mut State, context: &Context<'_>, id: &OperationId) -> Result<Effect, Refusal> {
+pub(super) fn cancel(state: &mut State, context: &Context<'_>, id: &OperationId) -> Result<Effect, Refusal> {
     let operation = open(state, id)?;
     if operation.state == OperationState::Canceling {
         return Ok(Effect::unchanged(context.done()));

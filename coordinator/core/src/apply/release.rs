@@ -1,9 +1,11 @@
 //! Releases: what each instance was given, as its agent tells, and what a service had before.
 
-use quorate_model::{ActionOutcome, ActionSpec, Digest, ExecutionState, OperationId, Release, Version};
+use quorate_model::{
+    ActionOutcome, ActionSpec, ConfigName, Digest, ExecutionId, ExecutionState, OperationId, Release, Version,
+};
 
 use super::Context;
-use crate::state::plan::{Change, Goal};
+use crate::state::plan::Goal;
 use crate::state::release::{InstanceRelease, RELEASES_MAX, ReleaseRequest, ServiceRelease};
 use crate::state::{Execution, Operation, State};
 
@@ -33,8 +35,10 @@ pub(super) fn ended(
             | ActionSpec::BackupVerify { .. }
             | ActionSpec::LogRotate { .. }
             | ActionSpec::ArtifactStage { .. }
+            | ActionSpec::ConfigConfirm { .. }
             | ActionSpec::TrafficDrain { .. }
             | ActionSpec::TrafficRestore { .. }
+            | ActionSpec::ExecRun { .. }
             | ActionSpec::HostPreflight { .. }
             | ActionSpec::HostFacts
             | ActionSpec::HostDiagnose,
@@ -43,8 +47,29 @@ pub(super) fn ended(
     };
     let Some(instance) = &done.instance else { return };
     let (since, operation) = (context.now, done.operation.clone());
-    state.instances.entry(instance).release =
-        found.map(|(version, artifact)| InstanceRelease { version, artifact, since, operation });
+    let used = found.map(|(version, artifact)| InstanceRelease { version, artifact, since, operation });
+    let entry = state.instances.entry(instance);
+    match (config_of(&done.action), used) {
+        (None, used) => entry.release = used,
+        (Some(config), Some(used)) => drop(entry.configs.insert(config.clone(), used)),
+        (Some(config), None) => drop(entry.configs.remove(config)),
+    }
+}
+
+/// The configuration file that an action is about.
+fn config_of(action: &ActionSpec) -> Option<&ConfigName> {
+    Some(&action.release()?.config()?.name)
+}
+
+/// A host has put the file from before back by itself: which one that is was not told.
+pub(super) fn put_back_alone(state: &mut State, execution: &ExecutionId) {
+    let Some(done) = state.executions.get(execution) else { return };
+    let (Some(config), Some(instance)) = (config_of(&done.action), &done.instance) else { return };
+    let (config, instance) = (config.clone(), instance.clone());
+    let entry = state.instances.entry(&instance);
+    if entry.configs.get(&config).is_some_and(|used| used.operation == done.operation) {
+        entry.configs.remove(&config);
+    }
 }
 
 /// What an agent says is in use; none when it is none of ours.
@@ -57,6 +82,7 @@ fn told(outcome: Option<&ActionOutcome>) -> Option<(Version, Digest)> {
 pub(super) fn settled(state: &mut State, context: &Context<'_>, id: &OperationId) {
     let Some(operation) = state.operations.get(id) else { return };
     let Some((service, release)) = brought(operation) else { return };
+    let config = release.config().map(|spec| spec.name.clone());
     let release = ReleaseRequest {
         version: release.version.clone(),
         artifact: release.artifact.clone(),
@@ -64,19 +90,23 @@ pub(super) fn settled(state: &mut State, context: &Context<'_>, id: &OperationId
         signature: release.signature.clone(),
     };
     let Some(service) = state.services.get_mut(service) else { return };
-    if service.releases.last().is_some_and(|newest| newest.release == release) {
+    let known = match config {
+        Some(config) => service.configs.entry(config).or_default(),
+        None => &mut service.releases,
+    };
+    if known.last().is_some_and(|newest| newest.release == release) {
         return;
     }
-    service.releases.push(ServiceRelease { release, at: context.now, operation: id.clone() });
-    let surplus = service.releases.len().saturating_sub(RELEASES_MAX);
-    service.releases.drain(..surplus);
+    known.push(ServiceRelease { release, at: context.now, operation: id.clone() });
+    let surplus = known.len().saturating_sub(RELEASES_MAX);
+    known.drain(..surplus);
 }
 
 /// The release that an operation brought, and to which service.
 fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Release)> {
     match &operation.request.goal {
-        Goal::Rollout { change: Change::Release(_) | Change::Undo, .. } => {}
-        Goal::Rollout { change: Change::Restart | Change::Reload, .. }
+        Goal::Rollout { change, .. } if change.installs() => {}
+        Goal::Rollout { .. }
         | Goal::Run { .. }
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
@@ -94,9 +124,11 @@ fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Relea
         | ActionSpec::BackupVerify { .. }
         | ActionSpec::LogRotate { .. }
         | ActionSpec::ArtifactStage { .. }
+        | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::ArtifactRevert { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
+        | ActionSpec::ExecRun { .. }
         | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,

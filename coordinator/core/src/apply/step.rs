@@ -11,9 +11,9 @@ use quorate_model::{
     OperationState, ProbeReading, Reason, Refusal, RiskClass, StepKind, StepState,
 };
 
-use super::{Answer, Context, Effect, backup, validate};
+use super::{Answer, Context, Effect, backup, migration, validate};
 use crate::command::StepCommand;
-use crate::safety::{Ask, Evidence, budget, disturb_all, fence, gate, window};
+use crate::safety::{Ask, Evidence, approval, budget, disturb_all, fence, gate, once, window};
 use crate::state::operation::{Before, Failure, Operation, Step, is_over};
 use crate::state::{Execution, Grant, State};
 
@@ -123,6 +123,9 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
         StepKind::Diagnose => "diagnosing",
         StepKind::Drain => "draining",
         StepKind::Restore => "putting traffic back on",
+        StepKind::Confirm => "confirming the configuration of",
+        StepKind::RunOnce => "migrating from",
+        StepKind::Hook => "running a hook on",
         StepKind::Preflight => "looking ahead at",
         StepKind::Gate => "watching",
     }
@@ -147,6 +150,9 @@ pub(crate) const fn goes_ahead(kind: StepKind) -> bool {
         | StepKind::Revert
         | StepKind::Drain
         | StepKind::Restore
+        | StepKind::Confirm
+        | StepKind::RunOnce
+        | StepKind::Hook
         | StepKind::Gate => false,
     }
 }
@@ -171,6 +177,9 @@ pub(crate) fn guard(
         return Some(refusal);
     }
     let step = ahead_of(operation, step).unwrap_or(step);
+    if let Some(refusal) = once::settled(state, operation, step) {
+        return Some(refusal);
+    }
     let action = step.action.as_ref()?;
     match (step.disruptive, action.risk()) {
         (false, RiskClass::Read) => None,
@@ -197,6 +206,12 @@ pub(crate) fn guard(
 /// Whether the operation's state lets a step begin: a lane that was begun goes on to its end while pausing or failing, and no
 /// wave begins before the one ahead of it is promoted.
 pub(crate) fn begins(operation: &Operation, step: &Step) -> Result<(), Refusal> {
+    // Asked here too, and not of the state only. What takes back follows from what was approved.
+    if operation.rollback_from.is_none()
+        && let Some(refusal) = approval::approved(operation)
+    {
+        return Err(refusal);
+    }
     let lane = operation.lane_is_open(step.wave, &step.node);
     let may = match operation.state {
         OperationState::Queued | OperationState::Running => lane || operation.failure.is_none(),
@@ -244,6 +259,10 @@ fn start(
         ));
     }
     check_order(operation, index)?;
+    if let Some(text) = once::is_needless(state, operation, step) {
+        end(state, context, id, index, StepState::Skipped, None);
+        return Ok(Effect::changed(context.done(), format!("operations/{id}"), text).of(id));
+    }
     let evidence = Evidence::from_readings(evidence);
     if let Some(refusal) = guard(state, operation, step, &evidence, context.now) {
         return Err(refusal);
@@ -276,6 +295,7 @@ fn start(
     state.epoch = epoch;
     want(state, &made);
     backup::begun(state, context, &made);
+    migration::begun(state, context, &made);
     grant(state, context, &made);
     mark_started(state, context, &made, before);
     state.open.insert(execution.clone());
@@ -286,6 +306,10 @@ fn start(
 
 /// Starting and stopping on purpose says what the owner wants.
 fn want(state: &mut State, made: &Execution) {
+    // A configuration file leaves a stopped service stopped.
+    if made.action.release().is_some_and(|release| release.config().is_some()) {
+        return;
+    }
     let desired = match &made.action {
         ActionSpec::ServiceStart { .. }
         | ActionSpec::ServiceRestart { .. }
@@ -298,8 +322,10 @@ fn want(state: &mut State, made: &Execution) {
         | ActionSpec::BackupVerify { .. }
         | ActionSpec::LogRotate { .. }
         | ActionSpec::ArtifactStage { .. }
+        | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
+        | ActionSpec::ExecRun { .. }
         | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => return,

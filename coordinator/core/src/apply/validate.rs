@@ -5,12 +5,13 @@ use alloc::format;
 use alloc::string::String;
 
 use quorate_model::backup::{BackupPolicy, LogRotation};
+use quorate_model::config::{CONFIG_MODE_BITS, CONFIGS_MAX, CONFIRM_MAX, CONFIRM_MIN};
 use quorate_model::preflight::{REQUIRED_MAX_BYTES, REQUIRES_MAX};
-use quorate_model::probe::MetricProbe;
+use quorate_model::probe::{CertificateProbe, MetricProbe};
 use quorate_model::traffic::{POOL_NAME_MAX_BYTES, is_pool_name};
 use quorate_model::{
-    Driver, DurationMs, GroupSpec, Millionths, NodeName, PreflightSpec, ProbeKind, ProbeSpec, QuorumPolicy,
-    Reason, Refusal, Required, ServiceSpec, TrafficSpec,
+    ConfigSpec, Driver, DurationMs, GroupSpec, Millionths, NodeName, PreflightSpec, ProbeKind, ProbeSpec,
+    QuorumPolicy, Reason, Refusal, Required, ServiceSpec, TrafficSpec,
 };
 
 use crate::safety::quorum::required;
@@ -28,6 +29,9 @@ const SERIES_LABELS_MAX: usize = 16;
 const INCREASE_PERCENT_MAX: u32 = 100_000;
 /// Longest interval, timeout, deadline of a declaration: a day.
 const SPAN_MAX: DurationMs = DurationMs::from_secs(24 * 3_600);
+
+/// Longest time that a certificate may be asked to be valid: none lasts longer that anybody renews.
+const REMAINING_MAX: DurationMs = DurationMs::from_secs(366 * 24 * 3_600);
 
 /// An argument that is wrong; the text begins with the field's name.
 pub(super) fn bad(what: impl Into<String>) -> Refusal {
@@ -113,6 +117,10 @@ pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
     }
     if let Some(wanted) = &spec.traffic {
         check_traffic(wanted)?;
+    }
+    check_configs(&spec.configs)?;
+    if let Some(migrate) = &spec.migrate {
+        span("migrate.timeout", migrate.timeout)?;
     }
     if let Some(wanted) = &spec.preflight {
         check_preflight(wanted)?;
@@ -205,12 +213,31 @@ fn check_probe(probe: &ProbeSpec) -> Result<(), Refusal> {
             }
         }
         ProbeKind::Metric(metric) => check_metric(probe, metric)?,
+        ProbeKind::Certificate(wanted) => check_certificate(probe, wanted)?,
         ProbeKind::Expression { expr } => {
             limited(&field("expr"), expr, SPEC_TEXT_MAX_BYTES)?;
             if expr.is_empty() {
                 return Err(bad(format!("{}: an expression is needed", field("expr"))));
             }
         }
+    }
+    Ok(())
+}
+
+fn check_certificate(probe: &ProbeSpec, wanted: &CertificateProbe) -> Result<(), Refusal> {
+    let field = |part: &str| format!("probes.{}.{part}", probe.name);
+    let CertificateProbe { address, server_name, min_remaining, file } = wanted;
+    for (part, value) in [("address", address), ("server_name", server_name), ("file", file)] {
+        limited(&field(part), value, SPEC_TEXT_MAX_BYTES)?;
+    }
+    if address.is_empty() || server_name.is_empty() {
+        return Err(bad(format!("{}: address and server_name are needed", field("certificate"))));
+    }
+    if *min_remaining > REMAINING_MAX {
+        return Err(bad(format!("{}: at most {REMAINING_MAX}", field("min_remaining"))));
+    }
+    if probe.from_peer && !file.is_empty() {
+        return Err(bad(format!("{}: a file cannot be read from a peer", field("from_peer"))));
     }
     Ok(())
 }
@@ -295,6 +322,30 @@ fn check_rotation(policy: &LogRotation) -> Result<(), Refusal> {
     text("log_rotation.create_owner", &policy.create_owner)?;
     if policy.keep == 0 || policy.keep > 1_000 {
         return Err(bad("log_rotation.keep: expected 1 to 1000"));
+    }
+    Ok(())
+}
+
+fn check_configs(configs: &[ConfigSpec]) -> Result<(), Refusal> {
+    if configs.len() > CONFIGS_MAX {
+        return Err(bad(format!("configs: more than {CONFIGS_MAX}")));
+    }
+    let mut names = BTreeSet::new();
+    for config in configs {
+        let field = |part: &str| format!("configs.{}.{part}", config.name);
+        if !names.insert(&config.name) {
+            return Err(bad(format!("configs: {} is there twice", config.name)));
+        }
+        check_paths(&field("path"), core::slice::from_ref(&config.path))?;
+        if config.path.ends_with('/') {
+            return Err(bad(format!("{}: it names a folder", field("path"))));
+        }
+        if config.mode & !CONFIG_MODE_BITS != 0 {
+            return Err(bad(format!("{}: expected permission bits alone", field("mode"))));
+        }
+        if config.confirm < CONFIRM_MIN || config.confirm > CONFIRM_MAX {
+            return Err(bad(format!("{}: expected a second to a day", field("confirm"))));
+        }
     }
     Ok(())
 }

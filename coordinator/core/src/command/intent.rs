@@ -1,9 +1,9 @@
 //! What a caller meant, apart from what its proposer minted on the way, and the names of commands for the audit.
 
 use crate::command::{
-    ArtifactCommand, AuditCommand, BackupCommand, CalendarCommand, ClusterCommand, Command, DeclaredCommand,
-    ExecutionCommand, IdentityCommand, InstanceCommand, NodeCommand, ObligationCommand, OperationCommand,
-    StepCommand, TokenCommand,
+    ArtifactCommand, Attempt, AuditCommand, BackupCommand, CalendarCommand, ClusterCommand, Command,
+    DeclaredCommand, ExecutionCommand, IdentityCommand, InstanceCommand, NodeCommand, ObligationCommand,
+    OperationCommand, PolicyCommand, ScheduleCommand, StepCommand, TokenCommand,
 };
 use crate::hash::{Hash, canonical};
 
@@ -25,6 +25,9 @@ impl Command {
                 | OperationCommand::Resume { .. }
                 | OperationCommand::Cancel { .. }
                 | OperationCommand::Promote { .. }
+                | OperationCommand::Approve { .. }
+                | OperationCommand::Reject { .. }
+                | OperationCommand::Lapse { .. }
                 | OperationCommand::SetCondition { .. }
                 | OperationCommand::ClearCondition { .. }
                 | OperationCommand::DeadlinePassed { .. }
@@ -36,6 +39,8 @@ impl Command {
             | Self::Node(_)
             | Self::Declared(_)
             | Self::Calendar(_)
+            | Self::Policy(_)
+            | Self::Schedule(_)
             | Self::Instance(_)
             | Self::Step(_)
             | Self::Execution(_)
@@ -87,26 +92,25 @@ impl Command {
                 | CalendarCommand::SetOpenings { .. }
                 | CalendarCommand::Announce { .. } => false,
             },
-            Self::Operation(command) => match command.as_ref() {
-                OperationCommand::StorePlan { .. }
-                | OperationCommand::Create { .. }
-                | OperationCommand::Start { .. }
-                | OperationCommand::Resume { .. }
-                | OperationCommand::Promote { .. } => true,
-                OperationCommand::Pause { .. }
-                | OperationCommand::Cancel { .. }
-                | OperationCommand::SetCondition { .. }
-                | OperationCommand::ClearCondition { .. }
-                | OperationCommand::DeadlinePassed { .. }
-                | OperationCommand::Settle { .. } => false,
+            // A run that is due is work when it starts; to leave it out is none.
+            Self::Schedule(command) => match command.as_ref() {
+                ScheduleCommand::Apply { .. } => true,
+                ScheduleCommand::Fire { attempt, .. } => match attempt {
+                    Some(Attempt::Start { .. }) => true,
+                    Some(Attempt::Refused { .. }) | None => false,
+                },
+                ScheduleCommand::Delete { .. } | ScheduleCommand::SetPaused { .. } => false,
             },
+            Self::Operation(command) => begins(command),
             Self::Artifact(command) => match command {
                 ArtifactCommand::Register { .. } => true,
                 ArtifactCommand::Hold { .. }
                 | ArtifactCommand::Release { .. }
                 | ArtifactCommand::Delete { .. } => false,
             },
-            Self::Identity(_)
+            // As with the calendar: a rule that holds work back is no work.
+            Self::Policy(_)
+            | Self::Identity(_)
             | Self::Instance(_)
             | Self::Step(_)
             | Self::Execution(_)
@@ -126,6 +130,8 @@ impl Command {
             Self::Node(command) => node(command),
             Self::Declared(command) => declared(command),
             Self::Calendar(command) => calendar(command),
+            Self::Policy(command) => policy(command),
+            Self::Schedule(command) => schedule(command),
             Self::Instance(command) => instance(command),
             Self::Operation(command) => operation(command),
             Self::Step(command) => step(command),
@@ -197,6 +203,26 @@ const fn declared(command: &DeclaredCommand) -> &'static str {
     }
 }
 
+/// Whether a command about an operation begins work.
+const fn begins(command: &OperationCommand) -> bool {
+    match command {
+        OperationCommand::StorePlan { .. }
+        | OperationCommand::Create { .. }
+        | OperationCommand::Start { .. }
+        | OperationCommand::Resume { .. }
+        | OperationCommand::Promote { .. }
+        | OperationCommand::Approve { .. } => true,
+        OperationCommand::Pause { .. }
+        | OperationCommand::Reject { .. }
+        | OperationCommand::Lapse { .. }
+        | OperationCommand::Cancel { .. }
+        | OperationCommand::SetCondition { .. }
+        | OperationCommand::ClearCondition { .. }
+        | OperationCommand::DeadlinePassed { .. }
+        | OperationCommand::Settle { .. } => false,
+    }
+}
+
 const fn calendar(command: &CalendarCommand) -> &'static str {
     match command {
         CalendarCommand::ApplyFreeze { .. } => "freeze.apply",
@@ -205,6 +231,22 @@ const fn calendar(command: &CalendarCommand) -> &'static str {
         CalendarCommand::DeleteWindow { .. } => "window.delete",
         CalendarCommand::SetOpenings { .. } => "window.set_openings",
         CalendarCommand::Announce { .. } => "window.announced",
+    }
+}
+
+const fn policy(command: &PolicyCommand) -> &'static str {
+    match command {
+        PolicyCommand::Apply { .. } => "policy.apply",
+        PolicyCommand::Delete { .. } => "policy.delete",
+    }
+}
+
+const fn schedule(command: &ScheduleCommand) -> &'static str {
+    match command {
+        ScheduleCommand::Apply { .. } => "schedule.apply",
+        ScheduleCommand::Delete { .. } => "schedule.delete",
+        ScheduleCommand::SetPaused { .. } => "schedule.set_paused",
+        ScheduleCommand::Fire { .. } => "schedule.fire",
     }
 }
 
@@ -224,6 +266,9 @@ const fn operation(command: &OperationCommand) -> &'static str {
         OperationCommand::Resume { .. } => "operation.resume",
         OperationCommand::Cancel { .. } => "operation.cancel",
         OperationCommand::Promote { .. } => "operation.promote",
+        OperationCommand::Approve { .. } => "operation.approve",
+        OperationCommand::Reject { .. } => "operation.reject",
+        OperationCommand::Lapse { .. } => "operation.lapse",
         OperationCommand::SetCondition { .. } => "operation.set_condition",
         OperationCommand::ClearCondition { .. } => "operation.clear_condition",
         OperationCommand::DeadlinePassed { .. } => "operation.deadline_passed",

@@ -10,6 +10,8 @@ mod declared;
 mod intent;
 mod node;
 mod operation;
+mod policy;
+mod schedule;
 mod work;
 
 use alloc::boxed::Box;
@@ -24,6 +26,8 @@ pub use cluster::{ClusterCommand, IdentityCommand, Join, NewCertificate, TokenCo
 pub use declared::{DeclaredCommand, InstanceChange, InstanceCommand};
 pub use node::NodeCommand;
 pub use operation::{OperationCommand, StepCommand};
+pub use policy::PolicyCommand;
+pub use schedule::{Attempt, ScheduleCommand};
 pub use work::{AuditCommand, BackupCommand, ExecutionCommand, ObligationCommand, Report};
 
 /// Where a call came from, for the audit.
@@ -91,6 +95,10 @@ pub enum Command {
     Declared(Box<DeclaredCommand>),
     /// Freezes and windows.
     Calendar(Box<CalendarCommand>),
+    /// Policies.
+    Policy(Box<PolicyCommand>),
+    /// Schedules and their runs.
+    Schedule(Box<ScheduleCommand>),
     /// Instances.
     Instance(InstanceCommand),
     /// Plans and operations.

@@ -58,6 +58,29 @@ pub enum OperationCommand {
         /// All waves that are still to be promoted, those to come as well.
         all: bool,
     },
+    /// Approves its plan; the last approval that it needs lets it begin. Refused when what the plan touches has changed.
+    Approve {
+        /// Which.
+        id: OperationId,
+        /// The hash of the plan that was looked at.
+        plan: Hash,
+        /// Why, one line.
+        reason: String,
+    },
+    /// Says no, which ends it: nothing was begun.
+    Reject {
+        /// Which.
+        id: OperationId,
+        /// The hash of the plan that was looked at.
+        plan: Hash,
+        /// Why, one line.
+        reason: String,
+    },
+    /// Its approvals can come no more, by the ticker: their time is over, or what its plan touches has changed.
+    Lapse {
+        /// Which.
+        id: OperationId,
+    },
     /// Says why it waits, by the ticker; replaces the condition that was there.
     SetCondition {
         /// Which.

@@ -11,10 +11,11 @@ use quorate_model::{
     ProbeName, ProbeReading, Reason, Refusal, RiskClass, StepState, Timestamp,
 };
 
-use crate::apply::operation::settle;
+use crate::apply::operation::{approval, settle};
 use crate::apply::step::{ahead_of, begins, guard, in_order};
 use crate::command::{Command, OperationCommand, StepCommand};
 use crate::observations::Observations;
+use crate::safety::approval::waits_for;
 use crate::safety::{Evidence, gate};
 use crate::state::State;
 use crate::state::operation::{Operation, Step};
@@ -65,6 +66,10 @@ fn one(
     let id = || operation.id.clone();
     if let Some(reached) = settle::due(state, &operation.id) {
         push(due, OperationCommand::Settle { id: id(), state: reached });
+        return;
+    }
+    if approval::lapsed(state, operation, now).is_some() {
+        push(due, OperationCommand::Lapse { id: id() });
         return;
     }
     let late = operation.request.deadline.is_some_and(|limit| operation.active.at(now) > limit);
@@ -181,9 +186,11 @@ fn waits_for_somebody(operation: &Operation) -> Option<(ConditionReason, String)
     }
     let index = match operation.state {
         OperationState::Queued | OperationState::Running => operation.promotable()?,
+        OperationState::AwaitingApproval => {
+            return waits_for(operation).map(|message| (ConditionReason::Approval, message));
+        }
         OperationState::Pending
         | OperationState::Planned
-        | OperationState::AwaitingApproval
         | OperationState::Pausing
         | OperationState::Paused
         | OperationState::RollingBack

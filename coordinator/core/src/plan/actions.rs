@@ -18,6 +18,8 @@ const ROTATE_DEADLINE: DurationMs = DurationMs::from_secs(600);
 const STAGE_DEADLINE: DurationMs = DurationMs::from_secs(900);
 /// Longest default time of a package's own scripts, the wait for dpkg's lock included; on top of stop and start.
 const INSTALL_DEADLINE: DurationMs = DurationMs::from_secs(300);
+/// Longest default time of a hook; the host's own limit is never longer.
+const HOOK_DEADLINE: DurationMs = DurationMs::from_secs(3_600);
 /// Longest default time of anything that only looks.
 const LOOK_DEADLINE: DurationMs = DurationMs::from_secs(60);
 /// On top of a service's own stop and start timeouts.
@@ -34,6 +36,8 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
         StepKind::Backup | StepKind::Verify => BACKUP_DEADLINE,
         StepKind::Rotate => ROTATE_DEADLINE,
         StepKind::Stage => STAGE_DEADLINE,
+        // A migration brings its own time.
+        StepKind::RunOnce | StepKind::Hook => HOOK_DEADLINE,
         StepKind::Activate | StepKind::Revert => stop.plus(start).plus(INSTALL_DEADLINE).plus(SERVICE_SLACK),
         // A look before, a drain and its way back stand around an action and bring their own time.
         StepKind::Status
@@ -41,6 +45,7 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
         | StepKind::Diagnose
         | StepKind::Drain
         | StepKind::Restore
+        | StepKind::Confirm
         | StepKind::Preflight
         | StepKind::Gate => LOOK_DEADLINE,
     }
@@ -49,9 +54,13 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
 /// Whether a step of this kind is followed by a gate: it must be seen that the instance serves again.
 fn is_gated(kind: StepKind, disruptive: bool) -> bool {
     match kind {
-        StepKind::Start | StepKind::Restart | StepKind::Reload | StepKind::Activate | StepKind::Revert => {
-            true
-        }
+        StepKind::Start
+        | StepKind::Restart
+        | StepKind::Reload
+        | StepKind::Activate
+        | StepKind::Revert
+        | StepKind::RunOnce
+        | StepKind::Hook => true,
         StepKind::Backup | StepKind::Rotate => disruptive,
         StepKind::Stop
         | StepKind::Status
@@ -61,6 +70,7 @@ fn is_gated(kind: StepKind, disruptive: bool) -> bool {
         | StepKind::Diagnose
         | StepKind::Drain
         | StepKind::Restore
+        | StepKind::Confirm
         | StepKind::Preflight
         | StepKind::Gate => false,
     }
@@ -142,6 +152,7 @@ fn baseline_of(probe: &ProbeSpec, kind: StepKind) -> Option<GateBaseline> {
         | ProbeKind::Exec { .. }
         | ProbeKind::UnitSoak { .. }
         | ProbeKind::Membership { .. }
+        | ProbeKind::Certificate(_)
         | ProbeKind::Expression { .. } => None,
     }
 }
@@ -154,6 +165,7 @@ fn gate_of(spec: &ServiceSpec, kind: StepKind, instance: InstanceId) -> GateSpec
         | ProbeKind::Exec { .. }
         | ProbeKind::Membership { .. }
         | ProbeKind::Metric(_)
+        | ProbeKind::Certificate(_)
         | ProbeKind::Expression { .. } => DurationMs::ZERO,
     });
     GateSpec {

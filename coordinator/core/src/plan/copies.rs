@@ -20,9 +20,16 @@ use crate::state::{Backup, State};
 /// Refuses a copy where nothing is changed afterwards that it could bring back.
 pub(super) fn check(request: &PlanRequest) -> Result<(), Refusal> {
     let fits = match &request.goal {
-        Goal::Rollout { change: Change::Restart | Change::Release(_) | Change::Undo, .. } => true,
-        Goal::Rollout { change: Change::Reload, .. }
-        | Goal::Run { .. }
+        Goal::Rollout { change, .. } => match change {
+            Change::Restart
+            | Change::Run { .. }
+            | Change::Release(_)
+            | Change::Undo
+            | Change::Config { .. }
+            | Change::ConfigUndo { .. } => true,
+            Change::Reload | Change::ConfigDiff { .. } => false,
+        },
+        Goal::Run { .. }
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Verify { .. }
@@ -31,7 +38,7 @@ pub(super) fn check(request: &PlanRequest) -> Result<(), Refusal> {
     if fits || !request.backup_first {
         return Ok(());
     }
-    let what = "backup_first: only rolling restarts and releases have a copy stored before";
+    let what = "backup_first: only rolling restarts, releases and hooks have a copy stored before";
     Err(Refusal::new(Reason::InvalidArgument, what))
 }
 
@@ -64,14 +71,15 @@ pub(super) fn name_all(
     Ok(())
 }
 
-/// The copy before it, where one is asked for.
+/// The copy before it, where one is asked for. A node that is worked on twice, because a release is migrated from there, has it
+/// before the first time: `left` are the ones that no step stores yet.
 pub(super) fn step(
     state: &State,
     request: &PlanRequest,
     target: &Target,
-    copies: &BTreeMap<NodeName, BackupId>,
+    left: &mut BTreeMap<NodeName, BackupId>,
 ) -> Option<PlanStep> {
-    let backup = copies.get(&target.node)?.clone();
+    let backup = left.remove(&target.node)?;
     let note = format!("backup {backup}");
     let (service, policy) = (target.action.service()?.clone(), policy(state, target)?.clone());
     let action = ActionSpec::BackupCreate { service, backup, policy };

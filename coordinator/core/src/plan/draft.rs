@@ -6,17 +6,17 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use quorate_model::{
-    DurationMs, GroupName, NodeName, NodeStatus, OutReason, QuorumPolicy, Reason, Refusal, RiskClass,
-    ServiceName, StepKind, Timestamp,
+    BackupId, DurationMs, GroupName, NodeName, NodeStatus, OutReason, QuorumPolicy, Reason, Refusal,
+    RiskClass, StepKind, Timestamp,
 };
 
 use super::targets::{Job, Target};
-use super::{PARALLEL_DEFAULT, actions, copies, order, preflight, releases, traffic, waves};
+use super::{PARALLEL_DEFAULT, actions, copies, migrate, order, preflight, releases, traffic, waves};
 use crate::apply::step::doing;
 use crate::observations::Observations;
 use crate::safety::availability::{Availability, availability};
 use crate::safety::{Evidence, freeze};
-use crate::state::plan::{PlanRequest, PlanStep, PlanWave, QuorumLine, Resource, Touch};
+use crate::state::plan::{PlanRequest, PlanStep, PlanWave, QuorumLine};
 use crate::state::{Group, State};
 
 /// A plan in the making.
@@ -29,6 +29,8 @@ pub(super) struct Draft<'a> {
     pub(super) parallel: u32,
     pub(super) skipped: usize,
     warnings: Vec<String>,
+    /// The copies that no step stores yet.
+    copies: BTreeMap<NodeName, BackupId>,
 }
 
 /// One group as the plan sees it before it begins: who counts.
@@ -67,7 +69,17 @@ impl<'a> Draft<'a> {
         request: &'a PlanRequest,
         now: Timestamp,
     ) -> Self {
-        Self { state, obs, request, now, waves: Vec::new(), parallel: 1, skipped: 0, warnings: Vec::new() }
+        Self {
+            state,
+            obs,
+            request,
+            now,
+            waves: Vec::new(),
+            parallel: 1,
+            skipped: 0,
+            warnings: Vec::new(),
+            copies: BTreeMap::new(),
+        }
     }
 
     /// Refuses what could not begin with anything now: every target is frozen. Looked at before the quorum, because nothing is
@@ -115,7 +127,7 @@ impl<'a> Draft<'a> {
         if job.targets.is_empty() {
             let whose = job.group.as_ref().map_or("", GroupName::as_str);
             let what = format!("every member of {whose} runs {} already", release.version);
-            return Err(Refusal::new(Reason::WrongState, what).with_hint("there is nothing to change"));
+            return Err(Refusal::new(Reason::NothingToChange, what).with_hint("there is nothing to change"));
         }
         self.skipped = self.skipped.saturating_add(done.len());
         self.warnings.extend(done.iter().map(|target| releases::skipped(target, &release)));
@@ -269,6 +281,7 @@ impl<'a> Draft<'a> {
 
     /// Waves, widest that every group allows.
     pub(super) fn build(&mut self, job: &Job) -> Result<(), Refusal> {
+        self.copies = job.copies.clone();
         let disruptive = disturbs(job);
         let members = u32::try_from(job.targets.len()).unwrap_or(u32::MAX);
         let wished = match (self.request.max_unavailable, disruptive) {
@@ -281,11 +294,13 @@ impl<'a> Draft<'a> {
         let mutes = job.targets.iter().all(|t| t.action.risk() == RiskClass::Read);
         if !disruptive && (mutes || !gated(self.state, self.request, job)) {
             // Nothing is disturbed: one wave, as many lanes at once as asked for.
-            self.wave(job, job.targets.iter(), &stands, "", &mut 0);
+            self.wave(job.targets.iter(), &stands, "", &mut 0);
             return Ok(());
         }
         self.warnings.extend(waves::narrowed(&self.request.waves, members, self.parallel));
         self.stage(job);
+        let first = job.targets.first();
+        self.warnings.extend(first.and_then(|t| releases::impatient(self.state, self.request, t)));
         let mut stopped = 0;
         let is_out = |t: &&Target| {
             disruptive
@@ -294,21 +309,38 @@ impl<'a> Draft<'a> {
         };
         let (out, mut up): (Vec<&Target>, Vec<&Target>) = job.targets.iter().partition(is_out);
         let width = usize::try_from(self.parallel).unwrap_or(1).max(1);
+        self.canary_first(job, &mut up);
+        let migration = migrate::of(self.state, self.obs, self.request, job, &out, &up)?;
+        self.warnings.extend(migration.notes);
+        self.once(migration.before, &stands);
         let first = self.waves.len();
         for chunk in out.chunks(width) {
-            self.wave(job, chunk.iter().copied(), &stands, "already out", &mut stopped);
+            self.wave(chunk.iter().copied(), &stands, "already out", &mut stopped);
         }
-        self.canary_first(job, &mut up);
         let mut rest = up.as_slice();
         for cut in waves::cut(&self.request.waves, up.len(), self.parallel) {
             let (chunk, later) = rest.split_at_checked(cut.size).unwrap_or((rest, &[]));
             rest = later;
             let leader = disruptive && chunk.iter().any(|t| self.leads(job, &t.node));
             let label = if leader && cut.label.is_empty() { "leader" } else { cut.label };
-            self.wave(job, chunk.iter().copied(), &stands, label, &mut stopped);
+            self.wave(chunk.iter().copied(), &stands, label, &mut stopped);
         }
         self.between(first);
+        self.once(migration.after, &stands);
         Ok(())
+    }
+
+    /// A wave of the one step that is run once, what goes ahead of it, and its gate.
+    fn once(&mut self, target: Option<migrate::Once>, stands: &[Stand<'_>]) {
+        let Some(migrate::Once { target, deadline, undo, note }) = target else { return };
+        self.wave(core::iter::once(&target), stands, "migrate", &mut 0);
+        let is_it = |step: &&mut PlanStep| step.kind == StepKind::RunOnce;
+        let step = self.waves.last_mut().and_then(|wave| wave.steps.iter_mut().find(is_it));
+        if let Some(step) = step {
+            step.deadline = deadline;
+            step.undo = undo;
+            step.note = note;
+        }
     }
 
     /// Every host has the checked artifact before the first one is disturbed.
@@ -347,13 +379,12 @@ impl<'a> Draft<'a> {
             wave.hold = policy.hold;
             let (mut steps, mut waiting): (Vec<PlanStep>, Option<PlanStep>) = (Vec::new(), None);
             for step in wave.steps.drain(..) {
-                // It is looked at under load: behind a load balancer only once it is back in the pool.
-                let back = step.kind == StepKind::Restore;
+                // It is looked at under load: behind a load balancer only once it is back in the pool, and nothing that goes
+                // back by itself waits so long for its word.
+                let back = matches!(step.kind, StepKind::Restore | StepKind::Confirm);
                 steps.extend(waiting.take_if(|_| !back));
-                let hold = actions::hold(self.request, &step);
+                waiting = actions::hold(self.request, &step).or(waiting);
                 steps.push(step);
-                steps.extend(waiting.take());
-                waiting = hold;
             }
             steps.extend(waiting);
             wave.steps = steps;
@@ -366,13 +397,11 @@ impl<'a> Draft<'a> {
 
     fn wave<'t>(
         &mut self,
-        job: &Job,
         targets: impl Iterator<Item = &'t Target> + Clone,
         stands: &[Stand<'_>],
         label: &str,
         stopped: &mut u32,
     ) {
-        let copies = &job.copies;
         let mut steps = Vec::new();
         for target in targets.clone() {
             let mut step = actions::action(self.state, self.request, target);
@@ -381,10 +410,11 @@ impl<'a> Draft<'a> {
                     stands.iter().filter_map(|s| line(s, target, targets.clone(), *stopped)).collect();
             }
             steps.extend(preflight::step(self.state, self.request, target));
-            steps.extend(copies::step(self.state, self.request, target, copies));
+            steps.extend(copies::step(self.state, self.request, target, &mut self.copies));
             steps.extend(traffic::drain(self.state, self.request, target));
             steps.push(step);
             steps.extend(actions::gate(self.state, self.request, target));
+            steps.extend(releases::confirm(self.state, self.request, target));
             steps.extend(traffic::restore(self.state, self.request, target));
         }
         let gone =
@@ -407,34 +437,6 @@ impl<'a> Draft<'a> {
             format!("{group}: one more failure during any wave stops writes until that node is back")
         }));
         warnings
-    }
-
-    /// What the plan rests on.
-    pub(super) fn touches(&self, job: &Job) -> Vec<Touch> {
-        let state = self.state;
-        let mut touches = Vec::new();
-        let service: Option<&ServiceName> = job.service.as_ref();
-        if let Some(found) = service.and_then(|name| state.services.get(name)) {
-            touches.push(Touch {
-                resource: Resource::Service(found.spec.name.clone()),
-                revision: found.revision,
-            });
-        }
-        let groups = state.groups.values().filter(|group| {
-            job.group.as_ref() == Some(&group.spec.name)
-                || (service == Some(&group.spec.service)
-                    && job.targets.iter().any(|t| group.spec.voters.contains(&t.node)))
-        });
-        touches.extend(groups.map(|group| Touch {
-            resource: Resource::Group(group.spec.name.clone()),
-            revision: group.revision,
-        }));
-        let nodes: BTreeSet<&NodeName> = job.targets.iter().map(|t| &t.node).collect();
-        touches.extend(nodes.into_iter().filter_map(|name| {
-            let node = state.nodes.present(name)?;
-            Some(Touch { resource: Resource::Node(name.clone()), revision: node.revision })
-        }));
-        touches
     }
 }
 

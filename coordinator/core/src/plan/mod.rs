@@ -6,21 +6,26 @@
 mod actions;
 mod copies;
 mod draft;
+mod migrate;
 mod order;
 mod preflight;
 mod releases;
 mod targets;
+mod touches;
 mod traffic;
 mod waves;
 mod windows;
 mod words;
 
 use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use quorate_model::{ActionSpec, OnFailure, PlanId, Reason, Refusal, RiskClass, Timestamp};
 
 use crate::hash::Hash;
 use crate::observations::Observations;
+use crate::safety::approval;
 use crate::state::State;
 use crate::state::plan::STEPS_MAX;
 pub use crate::state::plan::{
@@ -65,7 +70,7 @@ pub fn plan(
     draft.check_freezes(&job)?;
     draft.check_capabilities(&job)?;
     traffic::check_capabilities(state, obs, &job)?;
-    preflight::check_capabilities(state, obs, &job)?;
+    preflight::check_capabilities(state, obs, request, &job)?;
     copies::check_capabilities(obs, &job)?;
     order::sort(state, obs, &job.service, &mut job.targets);
     draft.build(&job)?;
@@ -83,7 +88,11 @@ fn check_advance(request: &PlanRequest) -> Result<(), Refusal> {
     }
     match &request.goal {
         Goal::Rollout { change, .. } if request.on_failure == OnFailure::Rollback && !change.installs() => {
-            bad("on_failure: a restart or a reload cannot be taken back; use PAUSE or ABORT".into())
+            bad("on_failure: only a release can be taken back; use PAUSE or ABORT".into())
+        }
+        Goal::Rollout { change: Change::Release(_), .. } => Ok(()),
+        Goal::Rollout { .. } if !request.migration.is_default() => {
+            bad("migration: only a release has a run-once hook".into())
         }
         Goal::Rollout { .. } => Ok(()),
         Goal::Run { .. }
@@ -91,7 +100,8 @@ fn check_advance(request: &PlanRequest) -> Result<(), Refusal> {
         | Goal::Rotate { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => {
-            if request.waves.is_default() && request.on_failure.is_default() {
+            if request.waves.is_default() && request.on_failure.is_default() && request.migration.is_default()
+            {
                 Ok(())
             } else {
                 bad("waves: only rolling changes have waves and a failure policy".into())
@@ -124,13 +134,22 @@ fn finish(
         request: request.clone(),
         created_at: now,
         base: state.revision,
-        touches: draft.touches(&job),
+        touches: touches::touches(state, &job),
         parallel: draft.parallel,
         title: words::title(&request.goal, job.release.as_ref()),
         summary: words::summary(job.targets.len(), draft.skipped),
         warnings: draft.all_warnings(),
         waves: draft.waves,
     };
+    let asked = approval::covering(state, &plan).map(|policy| {
+        let spec = &policy.spec;
+        format!(
+            "policy {}: begins once {} other(s) have approved ({}): {}",
+            spec.name, spec.approvals, spec.approvers, spec.reason
+        )
+    });
+    let asked: Vec<String> = asked.collect();
+    plan.warnings.extend(asked);
     plan.hash = plan.computed_hash();
     Ok(plan)
 }

@@ -10,7 +10,7 @@ use quorate_model::{
     ServiceName, StepKind,
 };
 
-use super::releases;
+use super::{migrate, releases};
 use crate::state::plan::{Change, Goal, HostVerb, PlanRequest, Verb};
 use crate::state::{Service, State};
 
@@ -132,24 +132,45 @@ fn rollout(state: &State, name: &GroupName, change: &Change) -> Result<Job, Refu
         .ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no group {name}")))?;
     let service = &group.spec.service;
     let release = match change {
-        Change::Restart | Change::Reload => None,
-        Change::Release(wanted) => Some(releases::installed(declared(state, service)?, wanted)?),
-        Change::Undo => Some(releases::before(state, group, declared(state, service)?)?),
+        Change::Restart | Change::Reload | Change::Run { .. } => None,
+        Change::Release(wanted) => Some(releases::installed(declared(state, service)?, None, wanted)?),
+        Change::Config { config, release } | Change::ConfigDiff { config, release } => {
+            Some(releases::installed(declared(state, service)?, Some(config), release)?)
+        }
+        Change::Undo | Change::ConfigUndo { .. } => {
+            Some(releases::before(state, group, declared(state, service)?, change.config())?)
+        }
     };
     let target = |node: &NodeName| {
         let (kind, action) = match (&release, change) {
+            (Some(release), Change::ConfigDiff { .. }) => {
+                let (service, release) = (service.clone(), release.clone());
+                (StepKind::Stage, ActionSpec::ArtifactStage { service, release })
+            }
             (Some(release), _) => {
                 let (service, release) = (service.clone(), release.clone());
                 (StepKind::Activate, ActionSpec::ArtifactActivate { service, release })
             }
+            (None, Change::Run { hook }) => (StepKind::Hook, migrate::hook(service, hook)),
             (None, Change::Reload) => run(Verb::Reload, service),
-            (None, Change::Restart | Change::Release(_) | Change::Undo) => run(Verb::Restart, service),
+            (None, _) => run(Verb::Restart, service),
         };
         Target { node: node.clone(), kind, action }
     };
     let targets = group.spec.learners.iter().chain(&group.spec.voters).map(target).collect();
+    // Who has the content already is compared all the same.
+    let (kind, release) = match change {
+        Change::ConfigDiff { .. } => (OperationKind::Run, None),
+        Change::Restart
+        | Change::Reload
+        | Change::Run { .. }
+        | Change::Release(_)
+        | Change::Undo
+        | Change::Config { .. }
+        | Change::ConfigUndo { .. } => (OperationKind::Rollout, release),
+    };
     Ok(Job {
-        kind: OperationKind::Rollout,
+        kind,
         service: Some(service.clone()),
         group: Some(name.clone()),
         targets,

@@ -32,6 +32,9 @@ const fn is_drained(kind: StepKind) -> bool {
         | StepKind::Diagnose
         | StepKind::Drain
         | StepKind::Restore
+        | StepKind::Confirm
+        | StepKind::RunOnce
+        | StepKind::Hook
         | StepKind::Preflight
         | StepKind::Gate => false,
     }
@@ -53,6 +56,9 @@ const fn is_restored(kind: StepKind) -> bool {
         | StepKind::Diagnose
         | StepKind::Drain
         | StepKind::Restore
+        | StepKind::Confirm
+        | StepKind::RunOnce
+        | StepKind::Hook
         | StepKind::Preflight
         | StepKind::Gate => false,
     }

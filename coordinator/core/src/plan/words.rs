@@ -11,6 +11,9 @@ use crate::state::plan::{Change, Goal, HostVerb, Verb};
 pub(super) fn title(goal: &Goal, release: Option<&Release>) -> String {
     match goal {
         Goal::Rollout { group, change: Change::Restart } => format!("rolling restart of {group}"),
+        Goal::Rollout { group, change: Change::Run { hook } } => {
+            format!("run {hook} on each member of {group}")
+        }
         Goal::Rollout { group, change: Change::Reload } => format!("rolling reload of {group}"),
         Goal::Rollout { group, change: Change::Release(release) } => {
             format!("rolling upgrade of {group} to {}", release.version)
@@ -18,6 +21,16 @@ pub(super) fn title(goal: &Goal, release: Option<&Release>) -> String {
         Goal::Rollout { group, change: Change::Undo } => {
             let version = release.map_or("what was before", |release| release.version.as_str());
             format!("rolling return of {group} to {version}")
+        }
+        Goal::Rollout { group, change: Change::Config { config, release } } => {
+            format!("rolling change of {config} of {group} to {}", release.version)
+        }
+        Goal::Rollout { group, change: Change::ConfigUndo { config } } => {
+            let version = release.map_or("what was before", |release| release.version.as_str());
+            format!("rolling return of {config} of {group} to {version}")
+        }
+        Goal::Rollout { group, change: Change::ConfigDiff { config, release } } => {
+            format!("compare {config} of {group} with {}", release.version)
         }
         Goal::Run { service, verb, .. } => format!("{} {service}", verb_word(*verb)),
         Goal::Backup { service, .. } => format!("back up {service}"),

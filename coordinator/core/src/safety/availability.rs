@@ -137,6 +137,7 @@ pub fn freshness_limit(state: &State, service: &ServiceName) -> DurationMs {
         | ProbeKind::Exec { .. }
         | ProbeKind::UnitSoak { .. }
         | ProbeKind::Membership { .. }
+        | ProbeKind::Certificate(_)
         | ProbeKind::Metric(_) => false,
     };
     let below = if spec.is_some_and(|s| s.probes.iter().any(rests)) { interval } else { DurationMs::ZERO };
@@ -153,6 +154,7 @@ pub fn has_membership_probe(spec: &ServiceSpec) -> bool {
         | ProbeKind::Exec { .. }
         | ProbeKind::UnitSoak { .. }
         | ProbeKind::Metric(_)
+        | ProbeKind::Certificate(_)
         | ProbeKind::Expression { .. } => false,
     })
 }

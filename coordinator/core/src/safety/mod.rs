@@ -1,4 +1,4 @@
-//! What says no: quorum, budget, freshness, fences, freezes, windows. Each guard returns `Option<Refusal>`; missing data is unsafe.
+//! What says no: quorum, budget, freshness, fences, freezes, windows, runs of schedules. Each guard returns `Option<Refusal>`; missing data is unsafe.
 //!
 //! Job: decide whether something may be disturbed now. Must never: plan, change the state, or look at anything but the state
 //! and the evidence handed in; `apply` calls it on every replica.
@@ -7,13 +7,16 @@
 //! known counts as out. Work on a voter that is known to be out costs nothing; one of whom nothing is known may serve all the
 //! same, so it is not free to take.
 
+pub mod approval;
 pub mod availability;
 pub mod budget;
 mod cover;
 pub mod fence;
 pub mod freeze;
 pub mod gate;
+pub mod once;
 pub mod quorum;
+pub mod schedule;
 pub mod window;
 
 pub use availability::{Availability, Evidence, VoterStatus, availability};

@@ -18,7 +18,7 @@ use crate::state::{State, Window};
 #[must_use]
 pub const fn is_undo(kind: StepKind) -> bool {
     match kind {
-        StepKind::Start | StepKind::Revert | StepKind::Restore => true,
+        StepKind::Start | StepKind::Revert | StepKind::Restore | StepKind::Confirm => true,
         StepKind::Status
         | StepKind::Stop
         | StepKind::Restart
@@ -31,6 +31,8 @@ pub const fn is_undo(kind: StepKind) -> bool {
         | StepKind::Stage
         | StepKind::Activate
         | StepKind::Drain
+        | StepKind::RunOnce
+        | StepKind::Hook
         | StepKind::Preflight
         | StepKind::Gate => false,
     }

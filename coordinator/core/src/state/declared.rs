@@ -1,9 +1,9 @@
 //! What owners declare: services and groups.
 
-use quorate_model::{GroupSpec, Revision, ServiceSpec, Timestamp};
+use quorate_model::{GroupSpec, Revision, ServiceSpec, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 
-use super::release::Releases;
+use super::release::{ConfigReleases, Migration, Migrations, Releases};
 
 /// Most services.
 pub const SERVICES_MAX: usize = 2_000;
@@ -28,6 +28,20 @@ pub struct Service {
     /// What rollouts have brought to it, oldest first, the newest [`super::release::RELEASES_MAX`].
     #[serde(default, skip_serializing_if = "Releases::is_empty")]
     pub releases: Releases,
+    /// The same of each of its configuration files.
+    #[serde(default, skip_serializing_if = "ConfigReleases::is_empty")]
+    pub configs: ConfigReleases,
+    /// What became of the run-once hooks of its releases, oldest first, the newest [`super::release::MIGRATIONS_MAX`].
+    #[serde(default, skip_serializing_if = "Migrations::is_empty")]
+    pub migrations: Migrations,
+}
+
+impl Service {
+    /// What is known of the run-once hook of a version.
+    #[must_use]
+    pub fn migration(&self, version: &Version) -> Option<&Migration> {
+        self.migrations.iter().find(|known| known.version == *version)
+    }
 }
 
 /// A declared group.

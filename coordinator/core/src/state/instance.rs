@@ -6,7 +6,7 @@ use quorate_model::service::DesiredState;
 use quorate_model::{InstanceId, InstanceRole, InstanceState, NodeName, ServiceName, Sync, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::release::InstanceRelease;
+use super::release::{InstanceConfigs, InstanceRelease};
 
 /// Instances by node, then service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct Instance {
     /// The release it was last given, as its agent told; none when that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<InstanceRelease>,
+    /// The configuration files it was last given, as its agent told; one that is not known is missing.
+    #[serde(default, skip_serializing_if = "InstanceConfigs::is_empty")]
+    pub configs: InstanceConfigs,
 }
 
 impl Default for Instance {
@@ -56,6 +59,7 @@ impl Default for Instance {
             since: Timestamp::ZERO,
             disturbed_at: Timestamp::ZERO,
             release: None,
+            configs: InstanceConfigs::new(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Job: hold the data and answer look-ups. Must never: change itself by its own rules; `apply` does, so that every change
 //! has one door. Everything here goes to disk in snapshots: fields are never renamed.
 
+pub mod approval;
 pub mod artifact;
 pub mod audit;
 pub mod backup;
@@ -17,6 +18,7 @@ pub mod node;
 pub mod operation;
 pub mod plan;
 pub mod release;
+pub mod schedule;
 pub mod settings;
 pub mod traffic;
 
@@ -24,12 +26,13 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use quorate_model::{
     BackupId, Digest, Epoch, ExecutionId, FreezeName, GroupName, NodeName, ObligationId, OperationId, PlanId,
-    Revision, Serial, ServiceName, Timestamp, TokenId, UserName, WindowName,
+    PolicyName, Revision, ScheduleName, Serial, ServiceName, Timestamp, TokenId, UserName, WindowName,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
 
+pub use approval::{Approval, Policy};
 pub use artifact::Artifact;
 pub use audit::{Audit, AuditRecord};
 pub use backup::Backup;
@@ -44,6 +47,7 @@ pub use node::{Cordon, Node, Nodes};
 pub use operation::{Condition, Operation, Step, Wave};
 pub use plan::{Plan, PlanRequest};
 pub use release::{InstanceRelease, ReleaseRequest, ServiceRelease};
+pub use schedule::Schedule;
 pub use settings::Settings;
 
 /// The replicated state: the same on every replica after the same log index.
@@ -77,6 +81,12 @@ pub struct State {
     /// Declared windows; at most [`calendar::WINDOWS_MAX`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub windows: BTreeMap<WindowName, Window>,
+    /// Declared policies; at most [`approval::POLICIES_MAX`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<PolicyName, Policy>,
+    /// Declared schedules; at most [`schedule::SCHEDULES_MAX`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schedules: BTreeMap<ScheduleName, Schedule>,
     /// Stored plans, newest [`plan::PLANS_MAX`].
     pub plans: BTreeMap<PlanId, Plan>,
     /// Operations; of the terminal ones the newest [`operation::TERMINAL_MAX`].

@@ -11,6 +11,7 @@ use quorate_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::approval::Approval;
 use super::plan::{GateSpec, PlanRequest};
 use crate::hash::Hash;
 
@@ -188,6 +189,9 @@ pub struct Operation {
     /// The first wave of its rollback; none while it does not roll back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_from: Option<u32>,
+    /// The approval that it needs before anything begins; none when no policy covers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
     /// Waves in order.
     pub waves: Vec<Wave>,
     /// Steps in order; a step is named by its index here.

@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 
 use quorate_model::probe::Baseline;
 use quorate_model::{
-    ActionSpec, BackupId, DurationMs, GroupName, InstanceId, NodeName, OnFailure, OperationKind, PlanId,
-    Principal, ProbeName, Revision, Selector, ServiceName, StepKind, Timestamp, WavePolicy,
+    ActionSpec, BackupId, ConfigName, DurationMs, GroupName, HookName, InstanceId, MigrationChoice, NodeName,
+    OnFailure, OperationKind, PlanId, Principal, ProbeName, Revision, Selector, ServiceName, StepKind,
+    Timestamp, WavePolicy,
 };
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +80,30 @@ pub enum Change {
     Release(Box<ReleaseRequest>),
     /// The same with the release that was in use before, as it is recorded.
     Undo,
+    /// Bring a configuration file onto every host and have it checked there, then put it to use, one wave after the other.
+    Config {
+        /// Which file of the service.
+        config: ConfigName,
+        /// Its content.
+        release: Box<ReleaseRequest>,
+    },
+    /// The same with the content that was in use before, as it is recorded.
+    ConfigUndo {
+        /// Which file of the service.
+        config: ConfigName,
+    },
+    /// Bring a configuration file onto every host and have it checked and compared there; nothing is put to use.
+    ConfigDiff {
+        /// Which file of the service.
+        config: ConfigName,
+        /// Its content.
+        release: Box<ReleaseRequest>,
+    },
+    /// Run a hook that the hosts declare: upkeep, one member after the other, with the gates of any rollout.
+    Run {
+        /// Which.
+        hook: HookName,
+    },
 }
 
 impl Change {
@@ -86,8 +111,19 @@ impl Change {
     #[must_use]
     pub const fn installs(&self) -> bool {
         match self {
-            Self::Release(_) | Self::Undo => true,
-            Self::Restart | Self::Reload => false,
+            Self::Release(_) | Self::Undo | Self::Config { .. } | Self::ConfigUndo { .. } => true,
+            Self::Restart | Self::Reload | Self::ConfigDiff { .. } | Self::Run { .. } => false,
+        }
+    }
+
+    /// The configuration file that it is about; none when it is about the service's program.
+    #[must_use]
+    pub const fn config(&self) -> Option<&ConfigName> {
+        match self {
+            Self::Config { config, .. } | Self::ConfigUndo { config } | Self::ConfigDiff { config, .. } => {
+                Some(config)
+            }
+            Self::Restart | Self::Reload | Self::Release(_) | Self::Undo | Self::Run { .. } => None,
         }
     }
 }
@@ -144,6 +180,9 @@ pub struct PlanRequest {
     /// What happens when more has failed than is tolerated; only for rollouts.
     #[serde(default = "abort", skip_serializing_if = "OnFailure::is_default")]
     pub on_failure: OnFailure,
+    /// What becomes of the run-once hook of the service; only for a release.
+    #[serde(default = "auto", skip_serializing_if = "MigrationChoice::is_default")]
+    pub migration: MigrationChoice,
     /// A copy of each instance is stored before it is disturbed; only for rollouts.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub backup_first: bool,
@@ -156,6 +195,10 @@ pub struct PlanRequest {
 
 const fn abort() -> OnFailure {
     OnFailure::Abort
+}
+
+const fn auto() -> MigrationChoice {
+    MigrationChoice::Auto
 }
 
 impl PlanRequest {
@@ -171,6 +214,7 @@ impl PlanRequest {
             deadline: None,
             waves: WavePolicy::default(),
             on_failure: OnFailure::Abort,
+            migration: MigrationChoice::Auto,
             backup_first: false,
             principal,
             reason: String::new(),

@@ -1,13 +1,18 @@
 //! Releases: what a rollout is asked to install, what each instance was last given, and what a service had before.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use quorate_model::{Digest, Install, OperationId, Release, Timestamp, Version};
+use quorate_model::{
+    ConfigName, Digest, ExecutionId, Install, NodeName, OperationId, Release, Timestamp, Version,
+};
 use serde::{Deserialize, Serialize};
 
 /// Releases remembered per service.
 pub const RELEASES_MAX: usize = 10;
+/// Versions of a service of which it is remembered what became of their run-once hook.
+pub const MIGRATIONS_MAX: usize = 64;
 
 /// A release as a rollout asks for it; how it is installed is the service's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,3 +68,43 @@ pub struct ServiceRelease {
 
 /// Releases of a service, oldest first.
 pub type Releases = Vec<ServiceRelease>;
+
+/// What rollouts have brought of each configuration file of a service.
+pub type ConfigReleases = BTreeMap<ConfigName, Releases>;
+
+/// The configuration files that an instance was last seen to be given.
+pub type InstanceConfigs = BTreeMap<ConfigName, InstanceRelease>;
+
+/// What is known of the run-once hook of a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Migrated {
+    /// It was handed to its node, and has not ended as far as is known.
+    Begun,
+    /// It ended well.
+    Done,
+    /// It ended by itself, and said that it failed.
+    Failed,
+    /// Nobody can tell what it did: it was cut off, or its outcome is lost.
+    Unknown,
+}
+
+/// The run-once hook of a release, as it was last run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// Of which version.
+    pub version: Version,
+    /// What became of it.
+    pub state: Migrated,
+    /// Where it ran.
+    pub node: NodeName,
+    /// The evidence.
+    pub execution: ExecutionId,
+    /// By which operation.
+    pub operation: OperationId,
+    /// Since when it is in this state.
+    pub at: Timestamp,
+}
+
+/// Migrations of a service, oldest first; each version once.
+pub type Migrations = Vec<Migration>;

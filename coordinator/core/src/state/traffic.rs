@@ -30,7 +30,12 @@ pub fn due(state: &State, obligation: &Obligation) -> Due {
     let operation = state.operations.get(&execution.operation);
     let held = matches!(execution.action, ActionSpec::TrafficDrain { .. })
         && execution.state == ExecutionState::Succeeded;
+    // A configuration file that nobody has confirmed yet: its lane, its rollback or its host's own clock decides, and the end
+    // of the operation at the latest.
+    let unconfirmed = matches!(&execution.action, ActionSpec::ArtifactActivate { release, .. } if release.config().is_some())
+        && execution.state == ExecutionState::Succeeded;
     match operation {
+        Some(operation) if unconfirmed && !operation.state.is_terminal() => Due::Later,
         Some(operation) if held => lane_due(operation, execution),
         Some(operation) if !execution.state.is_final() && !operation.state.is_terminal() => Due::Later,
         Some(_) | None => Due::Undo,

@@ -31,6 +31,9 @@ pub(crate) struct Truth {
     /// Version and digest in use, and what was before it.
     pub(crate) used: Option<(String, String)>,
     before: Option<(String, String)>,
+    /// The content of its configuration file, if a rollout has brought one.
+    pub(crate) file: Option<(String, String)>,
+    file_before: Option<(String, String)>,
 }
 
 /// What a host is made to do.
@@ -54,6 +57,8 @@ pub(crate) struct Mischief {
     pub(crate) full: BTreeSet<NodeName>,
     /// Hosts whose policy refuses everything.
     pub(crate) strict: BTreeSet<NodeName>,
+    /// Hosts whose hooks say that they failed.
+    pub(crate) broken: BTreeSet<NodeName>,
     /// Hosts that a pre-flight finds not ready.
     pub(crate) unready: BTreeSet<NodeName>,
     /// Hosts whose instance does not get healthy after it was taken back.
@@ -69,6 +74,8 @@ pub(crate) struct Fleet {
     /// What is out of its pool, and the undo that is owed for it.
     out: BTreeMap<InstanceId, ObligationId>,
     pub(crate) results: BTreeMap<ExecutionId, ExecutionState>,
+    /// Every run of a hook: where, which, for which release.
+    pub(crate) ran: Vec<(NodeName, String, String)>,
     /// The fewest voters that served at once, per group.
     pub(crate) least: BTreeMap<String, usize>,
 }
@@ -83,6 +90,7 @@ impl Fleet {
             begun: BTreeMap::new(),
             out: BTreeMap::new(),
             results: BTreeMap::new(),
+            ran: Vec::new(),
             least: BTreeMap::new(),
         }
     }
@@ -93,7 +101,9 @@ impl Fleet {
         for node in self.world.state.nodes.by_name.keys() {
             let id = InstanceId { node: node.clone(), service: service(name) };
             let (up_since, healthy_from) = (long_ago, long_ago);
-            let truth = Truth { up: true, up_since, healthy_from, starts: 0, used: None, before: None };
+            let (used, before, file, file_before) = (None, None, None, None);
+            let truth =
+                Truth { up: true, up_since, healthy_from, starts: 0, used, before, file, file_before };
             self.truth.insert(id, truth);
         }
     }
@@ -211,6 +221,7 @@ impl Fleet {
                     message: said.as_str().to_lowercase(),
                     backup: (execution.action.kind() == ActionKind::BackupCreate).then(Default::default),
                     release: self.receipt(&name, &execution.action),
+                    exit_code: exit_code(&execution.action, said),
                     ..ActionOutcome::default()
                 });
                 let report = Report {
@@ -238,14 +249,33 @@ impl Fleet {
             return None;
         };
         let id = InstanceId { node: name.clone(), service: service.clone() };
-        let (version, artifact) = self.truth[&id].used.clone().unwrap_or_default();
-        Some(ReleaseReceipt { version, artifact, previous: String::new(), signed_by: String::new() })
+        let truth = &self.truth[&id];
+        let file = action.release().is_some_and(|release| release.config().is_some());
+        let used = if file { &truth.file } else { &truth.used };
+        let (version, artifact) = used.clone().unwrap_or_default();
+        Some(ReleaseReceipt {
+            version,
+            artifact,
+            previous: String::new(),
+            signed_by: String::new(),
+            replaces: String::new(),
+        })
     }
 
     /// What an action makes of the release in use.
     fn install(&mut self, instance: &InstanceId, action: &ActionSpec) {
         let truth = self.truth.get_mut(instance).unwrap();
         match action {
+            ActionSpec::ArtifactActivate { release, .. } if release.config().is_some() => {
+                let new = (release.version.to_string(), release.artifact.to_string());
+                truth.file_before = truth.file.replace(new);
+            }
+            ActionSpec::ArtifactRevert { release, .. } if release.config().is_some() => {
+                let digest = release.artifact.as_str();
+                if truth.file.as_ref().is_some_and(|(_, used)| used == digest) {
+                    truth.file = truth.file_before.take();
+                }
+            }
             ActionSpec::ArtifactActivate { release, .. } => {
                 let new = (release.version.to_string(), release.artifact.to_string());
                 truth.before = truth.used.replace(new);
@@ -260,6 +290,10 @@ impl Fleet {
     }
 
     fn begin(&mut self, name: &NodeName, action: &quorate_model::ActionSpec) {
+        if let ActionSpec::ExecRun { hook, release, .. } = action {
+            let release = release.as_ref().map(ToString::to_string).unwrap_or_default();
+            self.ran.push((name.clone(), hook.to_string(), release));
+        }
         let Some(on) = action.service() else { return };
         let id = InstanceId { node: name.clone(), service: on.clone() };
         if matches!(
@@ -268,6 +302,8 @@ impl Fleet {
                 | ActionKind::ServiceStop
                 | ActionKind::ArtifactActivate
                 | ActionKind::ArtifactRevert
+                | ActionKind::ConfigApply
+                | ActionKind::ConfigRevert
         ) || matches!(action, ActionSpec::BackupCreate { policy, .. } if policy.pause.is_some())
         {
             self.truth.get_mut(&id).unwrap().up = false;
@@ -317,7 +353,8 @@ impl Fleet {
                 self.results.insert(id, ExecutionState::Unknown);
                 continue;
             }
-            if action.kind() == ActionKind::ArtifactStage && self.mischief.full.contains(name) {
+            let broken = action.kind() == ActionKind::ExecRun && self.mischief.broken.contains(name);
+            if broken || action.kind() == ActionKind::ArtifactStage && self.mischief.full.contains(name) {
                 self.results.insert(id, ExecutionState::Failed);
                 continue;
             }
@@ -338,7 +375,7 @@ impl Fleet {
             {
                 self.close(name, owed, ObligationState::Discharged);
             }
-            let back = action.kind() == ActionKind::ArtifactRevert;
+            let back = matches!(action, ActionSpec::ArtifactRevert { .. });
             let sick = if back { &self.mischief.stuck } else { &self.mischief.sick };
             let sick = sick.contains(name);
             let truth = self.truth.get_mut(&instance).unwrap();
@@ -348,6 +385,8 @@ impl Fleet {
                     | ActionKind::ServiceStart
                     | ActionKind::ArtifactActivate
                     | ActionKind::ArtifactRevert
+                    | ActionKind::ConfigApply
+                    | ActionKind::ConfigRevert
             ) || matches!(&action, ActionSpec::BackupCreate { policy, .. } if policy.pause.is_some())
             {
                 truth.up = true;
@@ -361,7 +400,7 @@ impl Fleet {
     }
 
     /// The leader takes heartbeats and readings in.
-    fn observe(&mut self) {
+    pub(crate) fn observe(&mut self) {
         let now = self.world.now;
         let names: Vec<NodeName> = self.world.state.nodes.all_present().map(|n| n.name.clone()).collect();
         for name in names.iter().filter(|n| !self.mischief.deaf.contains(*n)) {
@@ -427,5 +466,15 @@ impl Fleet {
             probes,
             failing: false,
         }
+    }
+}
+
+/// What a hook says of itself, when it has ended by itself.
+fn exit_code(action: &ActionSpec, said: ExecutionState) -> Option<i32> {
+    let ran = action.kind() == ActionKind::ExecRun;
+    match said {
+        ExecutionState::Succeeded if ran => Some(0),
+        ExecutionState::Failed if ran => Some(1),
+        _ => None,
     }
 }

@@ -147,8 +147,14 @@ struct Case {
 fn case(stands: &[Stand], policy: &QuorumPolicy, spare: u32) -> Case {
     let now = START.plus(DurationMs::from_secs(100));
     let mut state = State { clock: now, ..State::default() };
-    let declared =
-        Service { spec: spec("ledger"), created_at: START, revision: Revision(1), releases: vec![] };
+    let declared = Service {
+        spec: spec("ledger"),
+        created_at: START,
+        revision: Revision(1),
+        releases: vec![],
+        configs: std::collections::BTreeMap::new(),
+        migrations: vec![],
+    };
     state.services.insert(service("ledger"), declared);
     let names: Vec<NodeName> = (1..=stands.len()).map(|n| node(&format!("node{n}"))).collect();
     let mut readings = Vec::new();

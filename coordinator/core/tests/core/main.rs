@@ -1,13 +1,16 @@
 //! Tests of the heart across its rooms: transcripts, properties, frozen bytes.
 
 mod agents;
+mod approvals;
 mod artifacts;
 mod budget;
 mod doors;
 mod freezes;
 mod frozen;
 mod gates;
+mod hooks;
 mod samples;
+mod schedules;
 mod sequences;
 mod transcripts;
 mod windows;

@@ -1,6 +1,9 @@
 //! One log that holds every command at least once and is accepted from beginning to end.
 
+mod approvals;
+mod calendar;
 mod rollouts;
+mod schedules;
 
 use std::collections::BTreeMap;
 
@@ -18,16 +21,19 @@ use quorate_model::backup::{BackupPolicy, BackupReceipt, BackupState, LogRotatio
 use quorate_model::service::DesiredState;
 use quorate_model::window::ANNOUNCE_DEFAULT;
 use quorate_model::{
-    AccessRole, ActionOutcome, ArtifactSpec, BackupId, ClusterId, ConditionReason, Digest, DurationMs, Epoch,
-    ExecutionId, ExecutionState, FreezeName, FreezeSpec, GroupSpec, HookName, Install, InstanceId,
-    InstanceReading, InstanceRole, InstanceState, LocalTime, MemberId, MemberName, Millionths, NodeStatus,
-    ObligationId, ObligationState, Occurrence, OnFailure, OperationId, OperationState, PreflightSpec,
-    Principal, ProbeName, ProbeReading, Promotion, QuorumPolicy, Reason, Recurrence, RequestId, Required,
-    Revision, Selector, Serial, Share, Sync, Timestamp, TokenId, UserName, WavePolicy, WindowName,
-    WindowSpec, WorkloadName, ZoneName,
+    AccessRole, ActionOutcome, ArtifactSpec, BackupId, ClusterId, ConditionReason, ConfigApply, ConfigName,
+    ConfigSpec, Digest, DurationMs, Epoch, ExecutionId, ExecutionState, FreezeName, FreezeSpec, GroupSpec,
+    HookName, Install, InstanceId, InstanceReading, InstanceRole, InstanceState, LocalTime, MemberId,
+    MemberName, Millionths, NodeStatus, ObligationId, ObligationState, Occurrence, OnFailure, OperationId,
+    OperationState, PreflightSpec, Principal, ProbeName, ProbeReading, Promotion, QuorumPolicy, Reason,
+    Recurrence, RequestId, Required, Revision, Selector, Serial, Share, Sync, Timestamp, TokenId, UserName,
+    WavePolicy, WindowName, WindowSpec, WorkloadName, ZoneName,
 };
 
-use rollouts::{prepared, promoted, taken_back};
+use approvals::approvals;
+use calendar::{freezes, windows};
+use rollouts::{configured, prepared, promoted, taken_back, unknown};
+use schedules::scheduled;
 
 use crate::world::{START, admin, group, measured, node, release, service, spec};
 
@@ -175,6 +181,9 @@ pub(crate) fn samples() -> Vec<Entry> {
     unknown(&mut log);
     promoted(&mut log);
     taken_back(&mut log);
+    configured(&mut log);
+    scheduled(&mut log);
+    rollouts::migrated(&mut log);
     prepared(&mut log);
     rest(&mut log);
     artifacts(&mut log);
@@ -378,109 +387,13 @@ fn rollout(log: &mut Log) {
     log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
 }
 
-fn unknown(log: &mut Log) {
-    let plan = log.plan(200);
-    let id = operation_id("r-2");
-    log.operation(OperationCommand::Start { id: id.clone(), plan });
-    let evidence = log.readings();
-    let execution = ExecutionId::new("x-2").unwrap();
-    log.step(StepCommand::Start { operation: id.clone(), step: 0, execution: execution.clone(), evidence });
-    log.execution(ExecutionCommand::MarkUnknown {
-        execution: execution.clone(),
-        reason: Reason::AgentDisconnected,
-    });
-    log.execution(ExecutionCommand::Cancel { execution: execution.clone() });
-    log.step(StepCommand::DeadlinePassed {
-        operation: id.clone(),
-        step: 0,
-        readings: vec![],
-        message: "late".into(),
-    });
-    log.operation(OperationCommand::Settle { id, state: OperationState::Failed });
-    log.execution(ExecutionCommand::Resolve { execution, note: "it runs".into() });
-    let plan = log.plan(300);
-    let id = operation_id("r-3");
-    log.operation(OperationCommand::Start { id: id.clone(), plan });
-    log.operation(OperationCommand::DeadlinePassed { id: id.clone() });
-    log.operation(OperationCommand::Settle { id, state: OperationState::Failed });
-}
-
-/// One with everything that a freeze may say stays; one with nothing but a reason is deleted.
-fn freezes(log: &mut Log) {
-    let change = |command| Command::Calendar(Box::new(command));
-    let bare = FreezeSpec {
-        name: FreezeName::new("at-once").unwrap(),
-        selector: None,
-        services: vec![],
-        reason: "an incident".into(),
-        starts: None,
-        ends: None,
-    };
-    let full = FreezeSpec {
-        name: FreezeName::new("year-end").unwrap(),
-        selector: Some(Selector::parse_labels("zone in (a,b),!spare").unwrap()),
-        services: vec![WorkloadName::new("ledger").unwrap()],
-        reason: "the books are closed".into(),
-        starts: Some(log.now().plus(DurationMs::from_secs(3_600))),
-        ends: Some(log.now().plus(DurationMs::from_secs(7_200))),
-    };
-    log.user(change(CalendarCommand::ApplyFreeze { spec: full, expect: Some(Revision(0)) }));
-    log.user(change(CalendarCommand::ApplyFreeze { spec: bare.clone(), expect: None }));
-    log.user(change(CalendarCommand::DeleteFreeze { name: bare.name, expect: None }));
-}
-
-/// One with everything that a window may say stays, with openings and an announcement; a bare one is deleted.
-fn windows(log: &mut Log) {
-    let change = |command| Command::Calendar(Box::new(command));
-    let bare = WindowSpec {
-        name: WindowName::new("christmas").unwrap(),
-        selector: None,
-        services: vec![],
-        zone: ZoneName::new("UTC").unwrap(),
-        when: Recurrence::Once { start: LocalTime::new("2026-12-24T22:00").unwrap() },
-        duration: DurationMs::from_secs(3_600),
-        owner: String::new(),
-        announce: vec![],
-        reason: "nobody trades".into(),
-    };
-    let full = WindowSpec {
-        name: WindowName::new("saturdays").unwrap(),
-        selector: Some(Selector::parse_labels("zone in (a,b),!spare").unwrap()),
-        services: vec![WorkloadName::new("ledger").unwrap()],
-        zone: ZoneName::new("Europe/Berlin").unwrap(),
-        when: Recurrence::Cron { expr: "0 22 * * 6".into() },
-        duration: DurationMs::from_secs(4 * 3_600),
-        owner: "the exchange desk".into(),
-        announce: ANNOUNCE_DEFAULT.to_vec(),
-        reason: "agreed with the exchange".into(),
-    };
-    let name = full.name.clone();
-    log.user(change(CalendarCommand::ApplyWindow { spec: full, expect: Some(Revision(0)) }));
-    let revision = log.state.windows[&name].revision;
-    let now = log.now();
-    let after = |hours: u64| now.plus(DurationMs::from_secs(hours * 3_600));
-    let opening = |hours| Occurrence { start: after(hours), end: after(hours + 4) };
-    log.add(
-        Principal::System,
-        change(CalendarCommand::SetOpenings {
-            name: name.clone(),
-            revision,
-            until: after(24 * 60),
-            openings: vec![opening(20), opening(188)],
-        }),
-    );
-    let before = DurationMs::from_secs(86_400);
-    log.add(Principal::System, change(CalendarCommand::Announce { window: name, start: after(20), before }));
-    log.user(change(CalendarCommand::ApplyWindow { spec: bare.clone(), expect: None }));
-    log.user(change(CalendarCommand::DeleteWindow { name: bare.name, expect: None }));
-}
-
 fn rest(log: &mut Log) {
     let id = BackupId::new("b-1").unwrap();
     let receipt = BackupReceipt { path: "/b/1".into(), sha256: "00".into(), ..BackupReceipt::default() };
     log.user(Command::Backup(BackupCommand::Record { id: id.clone(), instance: instance(1), receipt }));
     let state = BackupState::Verified;
     log.user(Command::Backup(BackupCommand::SetState { id, state, message: "read again".into() }));
+    approvals(log);
     freezes(log);
     windows(log);
     let record = AuditDraft {

@@ -253,6 +253,7 @@ proptest! {
         fleet.world.fleet(count.into());
         let mut declared = spec("ledger");
         declared.install = Some(quorate_model::Install::Archive { dir: "/opt/ledger".into() });
+        crate::hooks::declare(&mut declared, if count % 2 == 0 { &["migrating"] } else { &[] });
         fleet.world.declare(declared);
         fleet.bring_up("ledger");
         let names: Vec<String> = (1..=count).map(|n| format!("node{n}")).collect();
@@ -267,6 +268,8 @@ proptest! {
             fleet.tick();
             check(&fleet.world.state);
             let least = fleet.least["ledger"];
+            let mut once = std::collections::BTreeSet::new();
+            prop_assert!(fleet.ran.iter().all(|run| once.insert(run.2.clone())), "twice: {:?}", fleet.ran);
             prop_assert!(least >= needed, "{least} of {count} served, {needed} are needed, after {event:?}");
         }
         // All is well again, and nobody holds anything up on purpose: everything ends (I-19).

@@ -1,6 +1,10 @@
 //! Scripts in `scripts/*.txt`, their recorded output beside them as `*.out`. `UPDATE=1 cargo test -p quorate-core` records
 //! anew; look at the difference before committing it.
 
+mod approvals;
+mod declared;
+mod recorded;
+
 use std::path::PathBuf;
 
 use quorate_core::command::{
@@ -11,9 +15,9 @@ use quorate_core::state::plan::{Change, Goal, Plan, PlanRequest, Verb};
 use quorate_core::{Answer, explain};
 use quorate_model::backup::BackupPolicy;
 use quorate_model::{
-    BalancerName, DurationMs, FreezeName, FreezeSpec, HookName, Install, Occurrence, OnFailure, OnTimeout,
-    OperationId, PreflightSpec, Promotion, Recurrence, Refusal, RequestId, Selector, Share, TrafficSpec,
-    WindowName, WindowSpec, WorkloadName, ZoneName,
+    BalancerName, ConfigApply, ConfigName, ConfigSpec, DurationMs, FreezeName, FreezeSpec, HookName, Install,
+    Occurrence, OnFailure, OnTimeout, OperationId, PreflightSpec, Promotion, Recurrence, Refusal, RequestId,
+    Selector, Share, TrafficSpec, WindowName, WindowSpec, WorkloadName, ZoneName,
 };
 
 use crate::agents::{Fleet, TICK_MS};
@@ -32,45 +36,7 @@ impl Run {
                 self.fleet.world.fleet(count.parse().unwrap());
                 self.fleet.world.hush();
             }
-            ["service", name, options @ ..] => {
-                let mut declared = spec(name);
-                if options.contains(&"measured") {
-                    let [errors, _] = measured();
-                    declared.probes.push(errors);
-                }
-                let pausing = options.contains(&"pausing");
-                if pausing || options.contains(&"copied") {
-                    let hook = |name| pausing.then(|| HookName::new(name).unwrap());
-                    declared.backup = Some(BackupPolicy {
-                        paths: vec!["/var/lib/${service}".into()],
-                        exclude: vec![],
-                        pause: hook("pause"),
-                        resume: hook("resume"),
-                        pause_limit: DurationMs::from_secs(60),
-                        level: 3,
-                    });
-                }
-                if options.contains(&"checked") {
-                    declared.preflight = Some(PreflightSpec::default());
-                }
-                if options.contains(&"installed") {
-                    let (dir, file) = ("/opt/${service}".into(), name.to_string());
-                    declared.install = Some(Install::Binary { dir, file });
-                }
-                if options.contains(&"balanced") {
-                    declared.traffic = Some(TrafficSpec {
-                        adapter: BalancerName::new("edge").unwrap(),
-                        backend: "app".into(),
-                        server: "${node}".into(),
-                        drain_timeout: DurationMs::from_secs(60),
-                        on_timeout: OnTimeout::Fail,
-                        min_up: 2,
-                    });
-                }
-                self.fleet.world.declare(declared);
-                self.fleet.bring_up(name);
-                self.fleet.world.hush();
-            }
+            ["service", name, options @ ..] => self.service(name, options),
             ["group", name, word, voters @ ..] => {
                 let answer = self.fleet.world.group(name, name, policy(word), voters);
                 self.refused(&answer);
@@ -94,9 +60,12 @@ impl Run {
                 self.fleet.world.say(format!("  at least {least} served at every moment"));
             }
             ["starts", name] => self.starts(name),
+            ["ran"] => crate::hooks::ran(&mut self.fleet),
+            ["migrations", name] => crate::hooks::migrations(&mut self.fleet, name),
             [verb @ ("pause" | "resume" | "cancel" | "promote"), id] => self.control(verb, id),
             ["promote", id, "all"] => self.control("promote all", id),
             ["history", name] => self.history(name),
+            ["configs", name] => self.configs(name),
             [verb @ ("cordon" | "uncordon" | "remove" | "drain" | "undrain"), name] => self.node(verb, name),
             ["resolve", id] => {
                 let command = ExecutionCommand::Resolve {
@@ -114,7 +83,15 @@ impl Run {
             [kind @ ("rollout" | "run" | "backup"), id, rest @ ..] => self.operation(kind, id, rest),
             ["freeze", name, options @ ..] => self.freeze(name, options),
             [verb @ ("thaw" | "unwindow"), name] => self.lift(verb, name),
+            ["policy", name, options @ ..] => self.policy(name, options),
+            [verb @ ("approve" | "reject"), id, "by", user, options @ ..] => {
+                self.decide(verb, id, user, options);
+            }
+            ["unpolicy", name] => self.forget_policy(name),
             ["window", name, options @ ..] => self.window(name, options),
+            ["schedule", name, options @ ..] => self.schedule(name, options),
+            ["due", name, ago, id] => self.due(name, ago, id),
+            ["runs", name] => self.fleet.world.lines.extend(crate::schedules::told(&self.fleet, name)),
             [what, name] => self.mischief(what, name),
             _ => panic!("unknown line: {line}"),
         }
@@ -148,10 +125,12 @@ impl Run {
             "well" => drop(mischief.sick.remove(&node(name))),
             "unready" => drop(mischief.unready.insert(node(name))),
             "ready" => drop(mischief.unready.remove(&node(name))),
-            "roomy" => drop(mischief.full.remove(&node(name))),
             "full" => drop(mischief.full.insert(node(name))),
+            "roomy" => drop(mischief.full.remove(&node(name))),
             "strict" => drop(mischief.strict.insert(node(name))),
             "lenient" => drop(mischief.strict.remove(&node(name))),
+            "broken" => drop(mischief.broken.insert(node(name))),
+            "mended" => drop(mischief.broken.remove(&node(name))),
             "stuck" => drop(mischief.stuck.insert(node(name))),
             _ => panic!("unknown mischief: {what}"),
         }
@@ -206,6 +185,7 @@ impl Run {
         request.deadline = option("deadline=").map(|s: u32| DurationMs::from_secs(s.into()));
         request.backup_first = rest.contains(&"copies");
         advance(&mut request, rest);
+        crate::hooks::choose(&mut request, rest);
         let world = &mut self.fleet.world;
         let mut minted = world.minted;
         let made = plan(&world.state, &world.obs, &request, world.now, &mut || {
@@ -288,70 +268,9 @@ impl Run {
     }
 
     /// `freeze NAME [node=…] [service=…] [from=5s] [until=20s]`, times from now.
-    fn freeze(&mut self, name: &str, options: &[&str]) {
-        let option = |name: &str| options.iter().find_map(|word| word.strip_prefix(name));
-        let now = self.fleet.world.now;
-        let spec = FreezeSpec {
-            name: FreezeName::new(name).unwrap(),
-            selector: option("node=").map(Selector::node),
-            services: option("service=").map(|s| WorkloadName::new(s).unwrap()).into_iter().collect(),
-            reason: "the books are closed".into(),
-            starts: option("from=").map(|span| now.plus(seconds(span))),
-            ends: option("until=").map(|span| now.plus(seconds(span))),
-        };
-        let command = CalendarCommand::ApplyFreeze { spec, expect: None };
-        let answer = self.fleet.world.user(Command::Calendar(Box::new(command)));
-        self.refused(&answer);
-    }
-
     /// Deletes a freeze or a window.
-    fn lift(&mut self, verb: &str, name: &str) {
-        let command = if verb == "thaw" {
-            CalendarCommand::DeleteFreeze { name: FreezeName::new(name).unwrap(), expect: None }
-        } else {
-            CalendarCommand::DeleteWindow { name: WindowName::new(name).unwrap(), expect: None }
-        };
-        let answer = self.fleet.world.user(Command::Calendar(Box::new(command)));
-        self.refused(&answer);
-    }
-
     /// `window NAME [node=…] [service=…] [opens=5s,200s] [for=60s] [announce=120s,60s]`: times from now; without `opens` nothing
     /// is known of its openings.
-    fn window(&mut self, name: &str, options: &[&str]) {
-        let option = |name: &str| options.iter().find_map(|word| word.strip_prefix(name));
-        let list = |name: &str| option(name).map(|text| text.split(',').map(seconds).collect::<Vec<_>>());
-        let now = self.fleet.world.now;
-        let duration = option("for=").map_or(DurationMs::from_secs(60), seconds);
-        let name = WindowName::new(name).unwrap();
-        let spec = WindowSpec {
-            name: name.clone(),
-            selector: option("node=").map(Selector::node),
-            services: option("service=").map(|s| WorkloadName::new(s).unwrap()).into_iter().collect(),
-            zone: ZoneName::new("UTC").unwrap(),
-            when: Recurrence::Cron { expr: "0 22 * * *".into() },
-            duration,
-            owner: String::new(),
-            announce: list("announce=").unwrap_or_default(),
-            reason: "agreed with the exchange".into(),
-        };
-        let command = CalendarCommand::ApplyWindow { spec, expect: None };
-        let answer = self.fleet.world.user(Command::Calendar(Box::new(command)));
-        self.refused(&answer);
-        let Some(opens) = list("opens=") else { return };
-        let opening = |after: DurationMs| {
-            let start = now.plus(after);
-            Occurrence { start, end: start.plus(duration) }
-        };
-        let command = CalendarCommand::SetOpenings {
-            revision: self.fleet.world.state.windows[&name].revision,
-            name,
-            until: now.plus(DurationMs::from_secs(60 * 86_400)),
-            openings: opens.into_iter().map(opening).collect(),
-        };
-        let answer = self.fleet.world.system(Command::Calendar(Box::new(command)));
-        self.refused(&answer);
-    }
-
     fn show(&mut self, id: &str) {
         let operation = self.fleet.world.state.operations[&OperationId::new(id).unwrap()].clone();
         let counted = operation.active.at(self.fleet.world.now);
@@ -397,20 +316,6 @@ impl Run {
         }
     }
 
-    /// What is recorded of a service's releases, and what each instance really uses.
-    fn history(&mut self, name: &str) {
-        let known = &self.fleet.world.state.services[&service(name)].releases;
-        let mut lines: Vec<String> =
-            known.iter().map(|r| format!("  release {} by {}", r.release.version, r.operation)).collect();
-        for (id, truth) in self.fleet.truth.iter().filter(|(id, _)| id.service == service(name)) {
-            let used = truth.used.as_ref().map_or("?", |(version, _)| version.as_str());
-            let told = self.fleet.world.state.instances.get(id).and_then(|i| i.release.as_ref());
-            let told = told.map_or("?", |r| r.version.as_str());
-            lines.push(format!("  {} uses {used}, recorded {told}", id.node));
-        }
-        self.fleet.world.lines.extend(lines);
-    }
-
     fn starts(&mut self, name: &str) {
         let counts: Vec<String> = self
             .fleet
@@ -435,8 +340,19 @@ fn verb(word: &str) -> Verb {
 
 /// What a rollout changes: `release=1.1.0`, `undo`, `reload`, or a restart.
 fn change(words: &[&str]) -> Change {
+    let option = |name: &str| words.iter().find_map(|w| w.strip_prefix(name));
+    if let Some(config) = option("config=").map(|name| ConfigName::new(name).unwrap()) {
+        return match (option("release="), option("compare=")) {
+            (Some(version), _) => Change::Config { config, release: Box::new(release(version)) },
+            (None, Some(version)) => Change::ConfigDiff { config, release: Box::new(release(version)) },
+            (None, None) => Change::ConfigUndo { config },
+        };
+    }
     if words.contains(&"undo") {
         return Change::Undo;
+    }
+    if let Some(hook) = words.iter().find_map(|w| w.strip_prefix("run=")) {
+        return Change::Run { hook: HookName::new(hook).unwrap() };
     }
     if words.contains(&"reload") {
         return Change::Reload;

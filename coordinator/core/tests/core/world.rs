@@ -245,6 +245,8 @@ pub(crate) fn spec(name: &str) -> ServiceSpec {
         backup: None,
         install: None,
         traffic: None,
+        configs: Vec::new(),
+        migrate: None,
         preflight: None,
         log_rotation: None,
         vars: BTreeMap::new(),

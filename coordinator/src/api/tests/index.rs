@@ -15,6 +15,7 @@ use quorate_proto::v1::backup_service_client::BackupServiceClient;
 use quorate_proto::v1::fleet_service_client::FleetServiceClient;
 use quorate_proto::v1::group_service_client::GroupServiceClient;
 use quorate_proto::v1::operation_service_client::OperationServiceClient;
+use quorate_proto::v1::policy_service_client::PolicyServiceClient;
 use quorate_proto::v1::schedule_service_client::ScheduleServiceClient;
 use tonic::metadata::MetadataMap;
 
@@ -127,7 +128,7 @@ async fn operation_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
     assert_eq!(index(planned.metadata()), Some(revision(world)));
     let plan_id = planned.into_inner().plan.unwrap().plan_id;
     let source = v1::create_operation_request::Source::PlanId(plan_id.clone());
-    let request = v1::CreateOperationRequest { source: Some(source), options: None };
+    let request = v1::CreateOperationRequest { source: Some(source), options: None, ..Default::default() };
     let started = operations.create_operation(request).await.unwrap();
     assert_eq!(index(started.metadata()), Some(revision(world)));
     let name = started.into_inner().operation.unwrap().name;
@@ -154,6 +155,37 @@ async fn operation_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
     });
 }
 
+/// Two operations of somebody else that a policy holds: one is approved, one rejected.
+async fn approval_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
+    let spec = Some(v1::PolicySpec { name: "eyes".into(), reason: "r".into(), ..Default::default() });
+    let declared = v1::ApplyPolicyRequest { spec, ..Default::default() };
+    PolicyServiceClient::new(world.admin()).apply_policy(declared).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let source = restart().map(v1::create_operation_request::Source::Work);
+        let request = v1::CreateOperationRequest { source, ..Default::default() };
+        let mut theirs = OperationServiceClient::new(world.as_role("operator"));
+        let started = theirs.create_operation(request).await.unwrap().into_inner();
+        held.push(started.operation.unwrap().approval.unwrap());
+    }
+    let why = |id: &str| Some(v1::ChangeOptions { reason: "seen".into(), ..options(id).unwrap() });
+    let approve = v1::ApproveOperationRequest {
+        name: held[0].operation.clone(),
+        plan_hash: held[0].plan_hash.clone(),
+        options: why("q-yes"),
+    };
+    let reject = v1::RejectOperationRequest {
+        name: held[1].operation.clone(),
+        plan_hash: held[1].plan_hash.clone(),
+        options: why("q-no"),
+    };
+    asked!(seen, world, OperationServiceClient, "OperationService" {
+        "ListApprovals" list_approvals(v1::ListApprovalsRequest::default()),
+        "ApproveOperation" approve_operation(approve),
+        "RejectOperation" reject_operation(reject),
+    });
+}
+
 async fn other_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
     asked!(seen, world, ActionServiceClient, "ActionService" {
         "ListActions" list_actions(v1::ListActionsRequest::default()),
@@ -167,6 +199,20 @@ async fn other_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
         duration: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
         ..Default::default()
     };
+    let schedule = v1::ScheduleSpec {
+        name: "s".into(),
+        reason: "r".into(),
+        zone: "UTC".into(),
+        when: Some(v1::schedule_spec::When::Cron("0 22 * * 6".into())),
+        work: Some(v1::WorkSpec {
+            kind: Some(v1::work_spec::Kind::Rolling(v1::RollingSpec {
+                group: "ledger".into(),
+                ..Default::default()
+            })),
+            max_failures: 0,
+        }),
+        ..Default::default()
+    };
     asked!(seen, world, ScheduleServiceClient, "ScheduleService" {
         "ApplyFreeze" apply_freeze(v1::ApplyFreezeRequest { spec, ..Default::default() }),
         "ListFreezes" list_freezes(v1::ListFreezesRequest::default()),
@@ -176,6 +222,19 @@ async fn other_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
         "ListWindows" list_windows(v1::ListWindowsRequest::default()),
         "GetWindow" get_window(v1::GetWindowRequest { name: "w".into(), ..Default::default() }),
         "DeleteWindow" delete_window(v1::DeleteWindowRequest { name: "w".into(), ..Default::default() }),
+        "ApplySchedule" apply_schedule(v1::ApplyScheduleRequest { spec: Some(schedule), ..Default::default() }),
+        "ListSchedules" list_schedules(v1::ListSchedulesRequest::default()),
+        "GetSchedule" get_schedule(v1::GetScheduleRequest { name: "s".into(), ..Default::default() }),
+        "PauseSchedule" pause_schedule(v1::PauseScheduleRequest { name: "s".into(), ..Default::default() }),
+        "ResumeSchedule" resume_schedule(v1::ResumeScheduleRequest { name: "s".into(), ..Default::default() }),
+        "DeleteSchedule" delete_schedule(v1::DeleteScheduleRequest { name: "s".into(), ..Default::default() }),
+    });
+    let policy = v1::PolicySpec { name: "p".into(), reason: "r".into(), ..Default::default() };
+    asked!(seen, world, PolicyServiceClient, "PolicyService" {
+        "ApplyPolicy" apply_policy(v1::ApplyPolicyRequest { spec: Some(policy), ..Default::default() }),
+        "ListPolicies" list_policies(v1::ListPoliciesRequest::default()),
+        "GetPolicy" get_policy(v1::GetPolicyRequest { name: "p".into(), ..Default::default() }),
+        "DeletePolicy" delete_policy(v1::DeletePolicyRequest { name: "p".into(), ..Default::default() }),
     });
     asked!(seen, world, BackupServiceClient, "BackupService" {
         "ListBackups" list_backups(v1::ListBackupsRequest::default()),
@@ -215,6 +274,7 @@ async fn every_call_says_which_index_it_was_served_at() {
     let mut seen = BTreeSet::new();
     group_calls(&world, &mut seen).await;
     operation_calls(&world, &mut seen).await;
+    approval_calls(&world, &mut seen).await;
     other_calls(&world, &mut seen).await;
     artifact_calls(&world, &mut seen).await;
     fleet_calls(&world, &mut seen).await;

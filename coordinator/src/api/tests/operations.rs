@@ -21,7 +21,7 @@ fn rolling() -> v1::WorkSpec {
 
 fn create(options: Option<v1::ChangeOptions>) -> v1::CreateOperationRequest {
     let source = Some(v1::create_operation_request::Source::Work(rolling()));
-    v1::CreateOperationRequest { source, options }
+    v1::CreateOperationRequest { source, options, ..Default::default() }
 }
 
 async fn started(client: &mut Client) -> v1::Operation {
@@ -44,7 +44,7 @@ async fn a_plan_is_stored_shown_and_started() {
     let again = client.create_plan(request).await.unwrap().into_inner().plan.unwrap();
     assert_eq!(again.plan_id, plan.plan_id, "the same request is the same plan");
     let source = Some(v1::create_operation_request::Source::PlanId(plan.plan_id.clone()));
-    let request = v1::CreateOperationRequest { source, options: options("start-1") };
+    let request = v1::CreateOperationRequest { source, options: options("start-1"), ..Default::default() };
     let first = client.create_operation(request.clone()).await.unwrap().into_inner().operation.unwrap();
     assert!(first.name.starts_with("operations/r-"));
     assert_eq!((first.kind(), first.group.as_str()), (v1::OperationKind::Rollout, "ledger"));
@@ -69,7 +69,7 @@ async fn a_stale_plan_is_refused_and_a_dry_run_starts_nothing() {
     let cordon = quorate_core::command::NodeCommand::Cordon { node: node("node1"), reason: "x".into() };
     world.memory.system(Command::Node(cordon));
     let source = Some(v1::create_operation_request::Source::PlanId(plan.plan_id));
-    let request = v1::CreateOperationRequest { source, options: None };
+    let request = v1::CreateOperationRequest { source, options: None, ..Default::default() };
     let refused = problem(&client.create_operation(request).await.unwrap_err());
     assert_eq!((refused.reason.as_str(), refused.exit_code()), ("STALE_PLAN", 3));
 }
@@ -216,7 +216,7 @@ async fn waves_are_shown_and_promoted_and_a_dry_run_promotes_nothing() {
     assert_eq!(plan.waves[0].label, "canary");
     assert!(plan.waves[0].steps[2].message.contains("healthy for 10m"), "{:?}", plan.waves[0].steps);
     let source = Some(v1::create_operation_request::Source::PlanId(plan.plan_id));
-    let request = v1::CreateOperationRequest { source, options: None };
+    let request = v1::CreateOperationRequest { source, options: None, ..Default::default() };
     let name = client.create_operation(request).await.unwrap().into_inner().operation.unwrap().name;
     let promote = |all, options| v1::PromoteOperationRequest { name: name.clone(), all, options };
     let refused = problem(&client.promote_operation(promote(false, None)).await.unwrap_err());

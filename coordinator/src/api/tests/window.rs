@@ -188,7 +188,7 @@ async fn a_day_that_is_over_may_be_applied_again_and_not_changed() {
     let tonight = v1::WindowSpec { when: Some(When::Start("2027-01-15T22:00".into())), ..spec("tonight") };
     let first = v1::ApplyWindowRequest { options: options("q-1"), ..apply(tonight.clone()) };
     client.apply_window(first.clone()).await.unwrap();
-    world.memory.advance(DurationMs::from_secs(2 * 86_400));
+    world.memory.advance(DurationMs::from_secs(20 * 3_600));
     assert!(!client.apply_window(apply(tonight.clone())).await.unwrap().into_inner().changed);
     let other = v1::WindowSpec { reason: "another".into(), ..tonight };
     let refused = problem(&client.apply_window(apply(other)).await.unwrap_err());

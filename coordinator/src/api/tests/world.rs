@@ -39,6 +39,8 @@ use crate::artifacts::tests::limits;
 use crate::artifacts::{Artifacts, Chunk, Holder, Peers};
 
 pub(crate) const NOW: i64 = 1_800_000_000_000;
+/// How long everybody's certificate is accepted from then on: longer than any story but that of its end.
+pub(crate) const CERTIFICATE_LIFE: DurationMs = DurationMs::from_secs(30 * 86_400);
 
 /// The backend of a test.
 pub(crate) struct Memory {
@@ -290,7 +292,7 @@ fn serial(text: &str) -> Serial {
 }
 
 fn certificate(serial_text: &str, principal: Principal, access: Option<AccessRole>) -> NewCertificate {
-    let not_after = Timestamp(NOW + 86_400_000);
+    let not_after = Timestamp(NOW).plus(CERTIFICATE_LIFE);
     NewCertificate { serial: serial(serial_text), principal, access, not_after }
 }
 

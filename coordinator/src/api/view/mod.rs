@@ -11,5 +11,7 @@ pub(crate) mod member;
 pub(crate) mod node;
 pub(crate) mod operation;
 pub(crate) mod plan;
+pub(crate) mod policy;
+pub(crate) mod schedule;
 pub(crate) mod token;
 pub(crate) mod window;

@@ -61,6 +61,7 @@ pub(crate) fn operation(state: &State, operation: &Operation, with_steps: bool) 
         wave_states: if with_steps { wave_states(operation) } else { Vec::new() },
         failed_steps: operation.failures.saturating_add(operation.unreachable),
         unreachable_steps: operation.unreachable,
+        approval: super::policy::approval(operation),
     }
 }
 

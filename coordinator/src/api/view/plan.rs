@@ -30,7 +30,13 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
     } = plan;
     // What stands around an action is no change of its own, and a host that is only given an artifact is not changed by that.
     let around = |kind| match kind {
-        StepKind::Gate | StepKind::Stage | StepKind::Drain | StepKind::Restore | StepKind::Preflight => true,
+        StepKind::Gate
+        | StepKind::Stage
+        | StepKind::Drain
+        | StepKind::Restore
+        | StepKind::Preflight
+        | StepKind::Confirm
+        | StepKind::RunOnce => true,
         StepKind::Backup => request.backup_first,
         StepKind::Status
         | StepKind::Start
@@ -42,7 +48,8 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         | StepKind::Facts
         | StepKind::Diagnose
         | StepKind::Activate
-        | StepKind::Revert => false,
+        | StepKind::Revert
+        | StepKind::Hook => false,
     };
     let actions = waves.iter().flat_map(|w| &w.steps).filter(|s| !around(s.kind));
     let mut notes = warnings.clone();

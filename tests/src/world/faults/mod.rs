@@ -42,7 +42,7 @@ const FORCED_MS: u64 = 12_000;
 const AT_LEAST_MS: u64 = 1_500;
 
 /// How a fault ends.
-enum Undo {
+pub(super) enum Undo {
     Bounce(Vec<u64>),
     BounceAgent(String),
     Repair(Vec<(String, String)>),

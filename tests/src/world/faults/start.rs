@@ -157,12 +157,13 @@ impl Faults {
     }
 
     /// A host's agent loses its power; the machine's units go on.
-    pub(super) fn crash_agent(&mut self, sim: &mut turmoil::Sim<'_>, name: String) -> Undo {
+    pub(in crate::world) fn crash_agent(&mut self, sim: &mut turmoil::Sim<'_>, name: String) -> Undo {
         if let Some(site) = self.sites.get(&name).cloned() {
             let unsynced = site.disk.unsynced();
             let kept = self.below(u64::try_from(unsynced).unwrap_or(0) + 1);
             self.trace.say(&name, format!("the agent is killed, {kept} of {unsynced} unsynced batches kept"));
             site.disk.crash_keeping(usize::try_from(kept).unwrap_or(0));
+            site.gone();
             sim.crash(name.as_str());
         }
         Undo::BounceAgent(name)
@@ -171,18 +172,23 @@ impl Faults {
     /// Power cuts: of what had no barrier a part that the dice choose has reached the disk.
     fn crash(&mut self, sim: &mut turmoil::Sim<'_>, members: Vec<u64>) -> Undo {
         for id in &members {
-            let Some(seat) = self.seats.get(id).cloned() else { continue };
-            let unsynced = seat.disk.unsynced();
-            let kept = self.below(u64::try_from(unsynced).unwrap_or(0) + 1);
-            self.trace.say(&host(*id), format!("power cut, {kept} of {unsynced} unsynced batches kept"));
-            if unsynced > 0 {
+            if self.crash_member(sim, *id) {
                 *self.happened.entry("unsynced-lost".to_owned()).or_default() += 1;
             }
-            seat.disk.crash_keeping(usize::try_from(kept).unwrap_or(0));
-            self.board.gone(*id);
-            sim.crash(host(*id));
         }
         Undo::Bounce(members)
+    }
+
+    /// Power cut of one member. Whether there was anything to lose.
+    pub(in crate::world) fn crash_member(&mut self, sim: &mut turmoil::Sim<'_>, id: u64) -> bool {
+        let Some(seat) = self.seats.get(&id).cloned() else { return false };
+        let unsynced = seat.disk.unsynced();
+        let kept = self.below(u64::try_from(unsynced).unwrap_or(0) + 1);
+        self.trace.say(&host(id), format!("power cut, {kept} of {unsynced} unsynced batches kept"));
+        seat.disk.crash_keeping(usize::try_from(kept).unwrap_or(0));
+        self.board.gone(id);
+        sim.crash(host(id));
+        unsynced > 0
     }
 
     fn cut(&mut self, name: &str, sim: &mut turmoil::Sim<'_>, a: &[String], b: &[String]) -> Undo {

@@ -12,7 +12,12 @@ use crate::actions::testing::locked;
 use crate::actions::{HookReport, PortError};
 
 fn ended(ok: bool) -> Result<HookReport, PortError> {
-    Ok(HookReport { ok, ended: "exit code 1".to_owned(), output_tail: "said why".to_owned() })
+    Ok(HookReport {
+        ok,
+        ended: "exit code 1".to_owned(),
+        output_tail: "said why".to_owned(),
+        ..HookReport::default()
+    })
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use quorate_model::{ExecutionId, Install, Reason, Release};
 use super::super::package::{fits, others, read_status};
 use super::{activate, arrive, host, release, revert, stage};
 use crate::actions::testing::{Bench, locked};
-use crate::actions::{PortError, Programs, execute};
+use crate::actions::{PortError, Programs, execute, finish};
 use crate::host::exec::{ExecEnd, run};
 use crate::host::{ExecOutcome, ExecSpec};
 
@@ -133,6 +133,32 @@ async fn packages_go_in_and_out_at_exact_versions() {
     set(&mut b, "x-4");
     execute(&b.context, &revert(&one)).await.unwrap_or_else(|e| panic!("{}", e.message()));
     assert_eq!(version(&tools), "", "there was none before the first");
+}
+
+#[tokio::test]
+async fn a_wait_for_the_lock_is_left_to_the_next_helper_when_this_one_stops() {
+    let Some((dir, mut b, tools)) = debian(true) else { return };
+    let one = package(dir.path(), "1.0", &deb(dir.path(), "qzledger", "1.0", ""));
+    execute(&b.context, &stage(&one)).await.unwrap_or_else(|e| panic!("{}", e.message()));
+    set(&mut b, "x-1");
+    tools.held.store(u32::MAX, Ordering::SeqCst);
+    let told = Arc::new(tokio::sync::Notify::new());
+    let teller = Arc::clone(&told);
+    b.context.leaving.tell = Arc::new(move || teller.notify_one());
+    let asked = b.context.leaving.asked.clone();
+    let action = activate(&one);
+    tokio::select! {
+        ended = execute(&b.context, &action) => panic!("it ended: {ended:?}"),
+        () = async { asked.cancel(); told.notified().await } => {}
+    }
+    assert_eq!((version(&tools).as_str(), locked(&b.unit.calls).len()), ("", 0), "nothing was begun");
+    // The next helper finds nothing begun, and does it.
+    tools.held.store(0, Ordering::SeqCst);
+    b.context.leaving.asked = tokio_util::sync::CancellationToken::new();
+    let error = finish(&b.context, &action).await.expect_err("nothing to finish");
+    assert_eq!(error.state(), quorate_model::ExecutionState::TimedOut, "{error}");
+    execute(&b.context, &action).await.unwrap_or_else(|e| panic!("{}", e.message()));
+    assert_eq!(version(&tools), "1.0");
 }
 
 #[tokio::test]

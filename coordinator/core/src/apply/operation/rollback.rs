@@ -31,7 +31,12 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
     }
     let odd = plan.steps().filter_map(|(_, s)| Some((s, s.undo.as_ref()?))).any(|(s, undo)| {
         let service = s.action.as_ref().and_then(|action| action.service());
-        s.kind != StepKind::Activate || undo.kind() != ActionKind::ArtifactRevert || undo.service() != service
+        let fits = matches!(
+            (s.kind, undo.kind()),
+            (StepKind::Activate, ActionKind::ArtifactRevert | ActionKind::ConfigRevert)
+                | (StepKind::RunOnce, ActionKind::ExecRun)
+        );
+        !fits || undo.service() != service
     });
     if odd {
         return Err(validate::bad("waves: what takes a step back does not belong to it"));
@@ -90,7 +95,11 @@ pub(super) fn begin(state: &mut State, id: &OperationId) {
         let lane: Vec<Step> = operation
             .steps
             .iter()
-            .filter(|s| s.wave == done.wave && s.node == done.node && !s.is_hold() && !goes_ahead(s.kind))
+            // What is taken back is confirmed by nobody, and nothing gets ready for it.
+            .filter(|s| {
+                let around = goes_ahead(s.kind) || s.kind == StepKind::Confirm;
+                s.wave == done.wave && s.node == done.node && !s.is_hold() && !around
+            })
             .cloned()
             .collect();
         // What stands around the action stands around its undo: out of the pool, proved to serve, back in the pool.
@@ -102,7 +111,8 @@ pub(super) fn begin(state: &mut State, id: &OperationId) {
                 gate.probes.iter_mut().for_each(|probe| probe.baseline = None);
             }
             if step.undo.is_some() {
-                Step { kind: StepKind::Revert, action: step.undo.clone(), ..back }
+                let kind = if step.kind == StepKind::RunOnce { StepKind::Hook } else { StepKind::Revert };
+                Step { kind, action: step.undo.clone(), ..back }
             } else {
                 back
             }

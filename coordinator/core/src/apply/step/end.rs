@@ -10,7 +10,7 @@ use quorate_model::{
 };
 
 use super::{ATTEMPTS_MAX, failing};
-use crate::apply::{Context, release};
+use crate::apply::{Context, migration, release};
 use crate::state::operation::{Failure, Operation, is_over};
 use crate::state::{Execution, State, traffic};
 
@@ -33,12 +33,14 @@ pub(in crate::apply) fn end(
     step.ended_at = Some(context.now);
     step.failure.clone_from(&failure);
     let (wave, node, kind) = (step.wave, step.node.clone(), step.kind);
+    let mut once = kind == StepKind::RunOnce;
     if reached != StepState::Succeeded {
-        skip_lane(operation, context, wave, &node, kind);
+        once |= skip_lane(operation, context, wave, &node, kind);
     }
     if let Some(failure) = failure {
         let message = format!("step {index} on {node}: {}", failure.message);
-        failing::weigh(operation, context, Failure { reason: failure.reason, message }, tells_nothing);
+        let failure = Failure { reason: failure.reason, message };
+        failing::weigh(operation, context, failure, tells_nothing, once);
     }
     tidy(operation, context);
     release_lanes(state, id);
@@ -53,15 +55,25 @@ fn with_pool(operation: &Operation, index: u32, failure: Failure) -> Failure {
     }
 }
 
-/// What is left of a lane does not happen. A host without the artifact has no later lane either.
-fn skip_lane(operation: &mut Operation, context: &Context<'_>, wave: u32, node: &NodeName, kind: StepKind) {
+/// What is left of a lane does not happen. A host without the artifact has no later lane either. Says whether something that was
+/// to be run once is among it.
+fn skip_lane(
+    operation: &mut Operation,
+    context: &Context<'_>,
+    wave: u32,
+    node: &NodeName,
+    kind: StepKind,
+) -> bool {
     let every_wave = kind == StepKind::Stage;
+    let mut once = false;
     for step in operation.steps.iter_mut().filter(|s| (every_wave || s.wave == wave) && s.node == *node) {
         if !is_over(step.state) {
+            once |= step.kind == StepKind::RunOnce;
             step.state = StepState::Skipped;
             step.ended_at = Some(context.now);
         }
     }
+    once
 }
 
 /// Gives back the grants of every lane that disturbs no more.
@@ -219,8 +231,10 @@ pub(in crate::apply) fn lost_track(state: &mut State, context: &Context<'_>, id:
     let Some(found) = state.executions.get(id).cloned() else { return };
     // Which release is in use is not known either, until its agent tells after all.
     release::ended(state, context, &found, ExecutionState::Unknown, None);
+    migration::ended(state, context, &found, ExecutionState::Unknown, None);
+    let message = migration::lost(&found)
+        .unwrap_or_else(|| format!("the outcome of {} is not known", found.action.kind()));
     let (operation, index) = (found.operation, found.step);
-    let message = format!("the outcome of {} is not known", found.action.kind());
     if waiting(state, &operation, index, id).is_some() {
         let failure = Failure { reason: Reason::ExecutionUnknown, message };
         end(state, context, &operation, index, StepState::Failed, Some(failure));

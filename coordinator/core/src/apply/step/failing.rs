@@ -46,10 +46,18 @@ pub(super) fn tells_nothing(state: &State, id: &OperationId, index: u32) -> bool
     unseen || fence::reachable(state, &step.node).is_some()
 }
 
-/// Counts a failure, and decides what it leads to.
-pub(super) fn weigh(operation: &mut Operation, context: &Context<'_>, failure: Failure, tells_nothing: bool) {
+/// Counts a failure, and decides what it leads to. `once`: what was to be run once did not end well.
+pub(super) fn weigh(
+    operation: &mut Operation,
+    context: &Context<'_>,
+    failure: Failure,
+    tells_nothing: bool,
+    once: bool,
+) {
+    // What is run once is the whole change's, not one instance's: however much is tolerated, it is more.
+    let least = if once { operation.request.max_failures } else { 0 };
     let count = if tells_nothing { &mut operation.unreachable } else { &mut operation.failures };
-    *count = count.saturating_add(1);
+    *count = (*count).max(least).saturating_add(1);
     if operation.rollback_from.is_some() {
         stuck(operation, context, &failure);
         return;
@@ -120,8 +128,10 @@ fn stuck(operation: &mut Operation, context: &Context<'_>, failure: &Failure) {
         | ActionSpec::LogRotate { .. }
         | ActionSpec::ArtifactStage { .. }
         | ActionSpec::ArtifactActivate { .. }
+        | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
+        | ActionSpec::ExecRun { .. }
         | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,

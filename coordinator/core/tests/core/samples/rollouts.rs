@@ -1,5 +1,7 @@
 //! Operations that advance by waves, and one that is taken back.
 
+use quorate_model::{MigrateSpec, MigrateWhen, MigrationChoice};
+
 use super::*;
 
 /// A canary that is looked at and promoted, and a wave after it that turns bad.
@@ -74,6 +76,102 @@ pub(super) fn taken_back(log: &mut Log) {
     log.operation(OperationCommand::Settle { id, state: OperationState::RolledBack });
 }
 
+/// A configuration file that is put to use and confirmed on its first host; then the rollout is given up.
+pub(super) fn configured(log: &mut Log) {
+    let mut declared = log.state.services[&service("ledger")].spec.clone();
+    let config = ConfigName::new("settings").unwrap();
+    declared.configs.push(ConfigSpec {
+        name: config.clone(),
+        path: "/etc/${service}/settings.toml".into(),
+        mode: 0o640,
+        check: Some(HookName::new("check").unwrap()),
+        apply: ConfigApply::Reload,
+        confirm: DurationMs::from_secs(300),
+        sensitive: true,
+    });
+    log.user(Command::Declared(Box::new(DeclaredCommand::ApplyService { spec: declared, expect: None })));
+    let change = Change::Config { config, release: Box::new(release("7")) };
+    let request = PlanRequest::new(Goal::Rollout { group: group("ledger"), change }, admin());
+    let plan = log.plan_of(600, &request);
+    let id = operation_id("r-6");
+    log.operation(OperationCommand::Start { id: id.clone(), plan });
+    let staged = log.state.operations[&id].steps.iter().filter(|s| s.wave == 0).count();
+    let first = u32::try_from(staged).unwrap();
+    for step in 0..first {
+        log.act(&id, step, &format!("x-c{step}"));
+    }
+    log.act(&id, first, "x-d");
+    log.pass(&id, first + 1);
+    log.act(&id, first + 2, "x-e");
+    log.operation(OperationCommand::Cancel { id: id.clone() });
+    log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
+}
+
+/// An execution whose outcome nobody knows, and an operation whose time is over.
+pub(super) fn unknown(log: &mut Log) {
+    let plan = log.plan(200);
+    let id = operation_id("r-2");
+    log.operation(OperationCommand::Start { id: id.clone(), plan });
+    let evidence = log.readings();
+    let execution = ExecutionId::new("x-2").unwrap();
+    log.step(StepCommand::Start { operation: id.clone(), step: 0, execution: execution.clone(), evidence });
+    log.execution(ExecutionCommand::MarkUnknown {
+        execution: execution.clone(),
+        reason: Reason::AgentDisconnected,
+    });
+    log.execution(ExecutionCommand::Cancel { execution: execution.clone() });
+    log.step(StepCommand::DeadlinePassed {
+        operation: id.clone(),
+        step: 0,
+        readings: vec![],
+        message: "late".into(),
+    });
+    log.operation(OperationCommand::Settle { id, state: OperationState::Failed });
+    log.execution(ExecutionCommand::Resolve { execution, note: "it runs".into() });
+    let plan = log.plan(300);
+    let id = operation_id("r-3");
+    log.operation(OperationCommand::Start { id: id.clone(), plan });
+    log.operation(OperationCommand::DeadlinePassed { id: id.clone() });
+    log.operation(OperationCommand::Settle { id, state: OperationState::Failed });
+}
+
+/// A release whose hook is run once, and upkeep after it.
+pub(super) fn migrated(log: &mut Log) {
+    let hook = |name: &str| HookName::new(name).unwrap();
+    let mut declared = log.state.services[&service("ledger")].spec.clone();
+    declared.migrate = Some(MigrateSpec {
+        hook: hook("migrate"),
+        timeout: DurationMs::from_secs(30),
+        when: MigrateWhen::Before,
+        undo: Some(hook("migrate-back")),
+    });
+    log.user(Command::Declared(Box::new(DeclaredCommand::ApplyService { spec: declared, expect: None })));
+    let change = Change::Release(Box::new(release("1.3.0")));
+    let goal = Goal::Rollout { group: group("ledger"), change };
+    let request = PlanRequest { migration: MigrationChoice::Again, ..PlanRequest::new(goal, admin()) };
+    let plan = log.plan_of(800, &request);
+    let id = operation_id("r-8");
+    log.operation(OperationCommand::Start { id: id.clone(), plan });
+    let staged = log.state.operations[&id].steps.iter().filter(|s| s.wave == 0).count();
+    for step in 0..u32::try_from(staged).unwrap() {
+        log.act(&id, step, &format!("x-t{step}"));
+    }
+    let once = u32::try_from(staged).unwrap();
+    log.act(&id, once, "x-m");
+    log.pass(&id, once + 1);
+    log.operation(OperationCommand::Cancel { id: id.clone() });
+    log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
+    let change = Change::Run { hook: hook("compact") };
+    let goal = Goal::Rollout { group: group("ledger"), change };
+    let plan = log.plan_of(700, &PlanRequest::new(goal, admin()));
+    let id = operation_id("r-7");
+    log.operation(OperationCommand::Start { id: id.clone(), plan });
+    log.act(&id, 0, "x-u");
+    log.pass(&id, 1);
+    log.operation(OperationCommand::Cancel { id: id.clone() });
+    log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
+}
+
 /// Hosts that are looked at, and copies that are stored, before anything is disturbed; canceled after the first look.
 pub(super) fn prepared(log: &mut Log) {
     let mut declared = log.state.services[&service("ledger")].spec.clone();
@@ -88,8 +186,8 @@ pub(super) fn prepared(log: &mut Log) {
     log.user(Command::Declared(Box::new(DeclaredCommand::ApplyService { spec: declared, expect: None })));
     let goal = Goal::Rollout { group: group("ledger"), change: Change::Restart };
     let request = PlanRequest { backup_first: true, ..PlanRequest::new(goal, admin()) };
-    let plan = log.plan_of(600, &request);
-    let id = operation_id("r-6");
+    let plan = log.plan_of(1000, &request);
+    let id = operation_id("r-10");
     log.operation(OperationCommand::Start { id: id.clone(), plan });
     log.act(&id, 0, "x-look");
     log.operation(OperationCommand::Cancel { id: id.clone() });

@@ -1,0 +1,31 @@
+//! Runs the hook through the host's own runner of hooks.
+
+use std::time::Duration;
+
+use quorate_model::{ActionOutcome, HookName, InstanceId, Reason, ServiceName, Version};
+
+use super::plan;
+use crate::actions::{ActionContext, ActionError};
+
+/// `exec.run`. The runner ends the hook, with all that it started, when the execution is canceled or its time is over.
+pub(in crate::actions) async fn run(
+    context: &ActionContext,
+    service: &ServiceName,
+    hook: &HookName,
+    release: Option<&Version>,
+) -> Result<ActionOutcome, ActionError> {
+    context.service(service)?;
+    context.check("waiting to run a hook")?;
+    let instance = InstanceId { node: context.node.clone(), service: service.clone() };
+    let limit = Duration::from_millis(context.remaining().0);
+    let report = context.hooks.run_for(hook, &instance, release, limit).await.map_err(|error| {
+        match error.reason {
+            // It is not declared, or not allowed: nothing was done.
+            Reason::PolicyDenied | Reason::NotFound => {
+                ActionError::Refused { reason: error.reason, why: error.message }
+            }
+            _ => ActionError::port(format!("running the hook {hook}"), error),
+        }
+    })?;
+    plan::judge(hook, report, context.cancel.is_cancelled())
+}

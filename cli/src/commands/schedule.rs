@@ -1,0 +1,486 @@
+//! `quorate schedule`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use quorate_proto::v1;
+use quorate_proto::v1::schedule_service_client::ScheduleServiceClient;
+use quorate_proto::v1::schedule_spec::When;
+use quorate_proto::v1::work_spec::Kind;
+
+use super::freeze::time;
+use super::{Ctx, Outcome, apply, pages, run};
+use crate::args::{Change, Page, Select};
+use crate::call;
+use crate::confirm;
+use crate::failure::{Failure, exit};
+use crate::render::style::{self, safe};
+use crate::render::table::{Columns, dash};
+use crate::render::{self, json, talk};
+
+/// What starts operations by itself, at times
+#[derive(Subcommand, Clone, Debug)]
+pub enum ScheduleCommand {
+    /// Every schedule, when it is due next, and what became of its last run
+    #[command(alias = "ls")]
+    List {
+        #[command(flatten)]
+        page: Page,
+    },
+    /// One schedule: what it does, its next five runs, its last ten
+    Show {
+        /// Its name
+        schedule: String,
+    },
+    /// Declares a schedule
+    #[command(
+        after_help = "Examples:\n  quorate schedule apply nightly --backup ledger --cron '30 2 * * *' --zone Europe/Berlin --reason 'the contract asks for it'\n  quorate schedule apply weekly --restart ledger --cron '0 3 * * 6' --zone UTC --overlap skip --missed run-once --reason 'memory grows'\n  quorate schedule apply christmas --rotate ledger --once 2026-12-24T22:00 --zone UTC --reason 'full logs'\n  quorate schedule apply -f schedules.yaml\n\nThe work is planned anew each time it is due, with the checks that everybody's work passes: quorum, freezes, windows. What cannot\nbe planned then is not done; `quorate schedule show` says why. In a file it can be any work, as in `kind: Rollout`."
+    )]
+    Apply(Box<ScheduleArgs>),
+    /// Lets a schedule start nothing; its operations go on
+    #[command(
+        after_help = "Examples:\n  quorate schedule pause nightly --reason 'the disk is being replaced'"
+    )]
+    Pause {
+        /// Its name
+        schedule: String,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Lets a schedule start operations again; what was due meanwhile is not made up for
+    #[command(after_help = "Examples:\n  quorate schedule resume nightly --reason 'the disk is in'")]
+    Resume {
+        /// Its name
+        schedule: String,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Deletes a schedule; its operations go on
+    #[command(
+        alias = "rm",
+        after_help = "Examples:\n  quorate schedule delete nightly --reason 'the service is gone' --yes"
+    )]
+    Delete {
+        /// Its name
+        schedule: String,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+/// When an operation of it is not over.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum Overlap {
+    /// The run is left out
+    Skip,
+    /// One run waits
+    BufferOne,
+    /// The operation is canceled
+    CancelOther,
+    /// The run begins
+    AllowAll,
+}
+
+/// When nobody was there.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum Missed {
+    /// It is left out
+    Skip,
+    /// The newest is made up for
+    RunOnce,
+}
+
+/// A schedule, in words or in a file.
+#[derive(Args, Clone, Debug)]
+pub struct ScheduleArgs {
+    /// Its name
+    #[arg(required_unless_present = "file")]
+    schedule: Option<String>,
+    /// Fleet file with `kind: Schedule`; `-` for standard input
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["schedule", "restart", "reload", "backup", "rotate", "cron", "once", "zone", "overlap", "missed", "paused", "owner", "max_unavailable", "nodes", "labels", "all"]
+    )]
+    file: Option<PathBuf>,
+    /// Rolling restart of this group
+    #[arg(long, value_name = "GROUP", group = "what", required_unless_present_any = ["file", "reload", "backup", "rotate"])]
+    restart: Option<String>,
+    /// Rolling reload of this group
+    #[arg(long, value_name = "GROUP", group = "what")]
+    reload: Option<String>,
+    /// Backups of this service
+    #[arg(long, value_name = "SERVICE", group = "what")]
+    backup: Option<String>,
+    /// Log rotation of this service
+    #[arg(long, value_name = "SERVICE", group = "what")]
+    rotate: Option<String>,
+    /// When it is due, again and again: minute, hour, day of the month, month, day of the week
+    #[arg(long, value_name = "EXPRESSION", required_unless_present_any = ["file", "once"], conflicts_with = "once")]
+    cron: Option<String>,
+    /// When it is due, once: a local time, for example 2026-12-24T22:00
+    #[arg(long, value_name = "TIME")]
+    once: Option<String>,
+    /// Whose clocks it goes by, for example Europe/Berlin
+    #[arg(long, value_name = "ZONE", required_unless_present = "file")]
+    zone: Option<String>,
+    /// When an operation of it is not over; skip when it is not given
+    #[arg(long, value_enum)]
+    overlap: Option<Overlap>,
+    /// When nobody was there; skip when it is not given
+    #[arg(long, value_enum)]
+    missed: Option<Missed>,
+    /// Declared, but starts nothing
+    #[arg(long)]
+    paused: bool,
+    /// Whom to ask
+    #[arg(long, value_name = "TEXT")]
+    owner: Option<String>,
+    /// Nodes at once; 0 for the default
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_unavailable: u32,
+    #[command(flatten)]
+    select: Select,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What the API or the terminal gives.
+pub async fn run(ctx: &Ctx, command: ScheduleCommand) -> Outcome {
+    match command {
+        ScheduleCommand::List { page } => list(ctx, page.limit).await,
+        ScheduleCommand::Show { schedule } => show(ctx, schedule).await,
+        ScheduleCommand::Apply(args) => declare(ctx, *args).await,
+        ScheduleCommand::Pause { schedule, change } => {
+            let options = Some(change.options());
+            let request = v1::PauseScheduleRequest { name: schedule, options };
+            let answer = call!(ctx.client()?, ScheduleServiceClient, pause_schedule, request)?;
+            told(ctx, answer.schedule, &change, "paused")
+        }
+        ScheduleCommand::Resume { schedule, change } => {
+            let options = Some(change.options());
+            let request = v1::ResumeScheduleRequest { name: schedule, options };
+            let answer = call!(ctx.client()?, ScheduleServiceClient, resume_schedule, request)?;
+            told(ctx, answer.schedule, &change, "resumed")
+        }
+        ScheduleCommand::Delete { schedule, change } => {
+            let question = format!("Delete schedule {schedule}: it starts nothing any more");
+            confirm::ask(&ctx.global, &change, &question)?;
+            let options = Some(change.options());
+            let request = v1::DeleteScheduleRequest { name: schedule.clone(), options, ..Default::default() };
+            call!(ctx.client()?, ScheduleServiceClient, delete_schedule, request)?;
+            let would = if change.dry_run { "would be " } else { "" };
+            render::print(&format!("{} {would}deleted", safe(&schedule)))?;
+            Ok(exit::DONE)
+        }
+    }
+}
+
+fn told(ctx: &Ctx, schedule: Option<v1::Schedule>, change: &Change, done: &str) -> Outcome {
+    let schedule = schedule.unwrap_or_default();
+    let would = if change.dry_run { "would be " } else { "" };
+    render::answer(ctx.global.output, &schedule, "quorate.v1.Schedule", None, |_| {
+        format!("schedule {} {would}{done}", safe(&schedule.name))
+    })?;
+    Ok(exit::DONE)
+}
+
+async fn declare(ctx: &Ctx, args: ScheduleArgs) -> Outcome {
+    let change = args.change.clone();
+    if let Some(file) = args.file {
+        return apply::run(ctx, apply::ApplyArgs::of(file, change), Some("Schedule")).await;
+    }
+    let spec = spec(args)?;
+    let request = v1::ApplyScheduleRequest {
+        spec: Some(spec.clone()),
+        options: Some(change.options()),
+        ..Default::default()
+    };
+    let answer = call!(ctx.client()?, ScheduleServiceClient, apply_schedule, request)?;
+    for warning in &answer.warnings {
+        talk(&format!("warning: {}", safe(warning)));
+    }
+    let word = match (change.dry_run, answer.changed) {
+        (true, true) => "would be applied",
+        (false, true) => "applied",
+        (_, false) => "unchanged",
+    };
+    // A dry run has declared nothing: what would be is shown as it was asked for.
+    let shown = match answer.schedule {
+        Some(schedule) if !change.dry_run => schedule,
+        _ => v1::Schedule { name: spec.name.clone(), spec: Some(spec), ..Default::default() },
+    };
+    render::answer(ctx.global.output, &shown, "quorate.v1.Schedule", None, |_| {
+        let spec = shown.spec.clone().unwrap_or_default();
+        format!("schedule {} {word}: {}, {}", safe(&shown.name), work(&spec), rule(&spec))
+    })?;
+    Ok(exit::DONE)
+}
+
+/// What the words say.
+fn spec(args: ScheduleArgs) -> Result<v1::ScheduleSpec, Failure> {
+    let work = wanted(&args)?;
+    let ScheduleArgs {
+        schedule,
+        file: _,
+        restart: _,
+        reload: _,
+        backup: _,
+        rotate: _,
+        cron,
+        once,
+        zone,
+        overlap,
+        missed,
+        paused,
+        owner,
+        max_unavailable: _,
+        select: _,
+        change,
+    } = args;
+    let reason = change.reason.filter(|reason| !reason.trim().is_empty()).ok_or_else(|| {
+        Failure::usage("a schedule needs a reason: its operations carry it").with_hint("give --reason TEXT")
+    })?;
+    let overlap = match overlap {
+        None => v1::ScheduleOverlap::Unspecified,
+        Some(Overlap::Skip) => v1::ScheduleOverlap::Skip,
+        Some(Overlap::BufferOne) => v1::ScheduleOverlap::BufferOne,
+        Some(Overlap::CancelOther) => v1::ScheduleOverlap::CancelOther,
+        Some(Overlap::AllowAll) => v1::ScheduleOverlap::AllowAll,
+    };
+    let missed = match missed {
+        None => v1::ScheduleMissed::Unspecified,
+        Some(Missed::Skip) => v1::ScheduleMissed::Skip,
+        Some(Missed::RunOnce) => v1::ScheduleMissed::RunOnce,
+    };
+    Ok(v1::ScheduleSpec {
+        name: schedule.unwrap_or_default(),
+        zone: zone.unwrap_or_default(),
+        when: once.map(When::Start).or(cron.map(When::Cron)),
+        work: Some(work),
+        overlap: overlap.into(),
+        missed: missed.into(),
+        paused,
+        owner: owner.unwrap_or_default(),
+        reason,
+    })
+}
+
+fn wanted(args: &ScheduleArgs) -> Result<v1::WorkSpec, Failure> {
+    let ScheduleArgs { restart, reload, backup, rotate, select, max_unavailable, .. } = args;
+    let rolling = |group: &String, kind: v1::RollingKind| {
+        if !select.is_empty() {
+            return Err(Failure::usage("a rolling change covers its whole group; it takes no selection"));
+        }
+        let rolling = v1::RollingSpec {
+            group: group.clone(),
+            kind: kind.into(),
+            max_unavailable: *max_unavailable,
+            ..Default::default()
+        };
+        Ok(v1::WorkSpec { kind: Some(Kind::Rolling(rolling)), max_failures: 0 })
+    };
+    match (restart, reload, backup, rotate) {
+        (Some(group), ..) => rolling(group, v1::RollingKind::Restart),
+        (_, Some(group), ..) => rolling(group, v1::RollingKind::Reload),
+        (_, _, Some(service), _) => run::backup_spec(service, select, *max_unavailable),
+        (_, _, _, Some(service)) => run::rotate_spec(service, select, *max_unavailable),
+        (None, None, None, None) => Err(Failure::usage("nothing to do was named").with_hint(
+            "give --restart GROUP, --reload GROUP, --backup SERVICE, --rotate SERVICE or -f FILE",
+        )),
+    }
+}
+
+async fn list(ctx: &Ctx, limit: Option<u32>) -> Outcome {
+    let (client, consistency) = (ctx.client()?, ctx.global.consistency());
+    let client = &client;
+    let (schedules, next_page_token) = pages(limit, |page_token, page_size| async move {
+        let request = v1::ListSchedulesRequest { page_size, page_token, consistency };
+        let answer = call!(client, ScheduleServiceClient, list_schedules, request)?;
+        Ok((answer.schedules, answer.next_page_token))
+    })
+    .await?;
+    let answer = v1::ListSchedulesResponse { schedules, next_page_token };
+    let message = "quorate.v1.ListSchedulesResponse";
+    render::answer(ctx.global.output, &answer, message, Some("schedules"), |_| table(&answer.schedules))?;
+    Ok(exit::DONE)
+}
+
+async fn show(ctx: &Ctx, name: String) -> Outcome {
+    let request = v1::GetScheduleRequest { name, consistency: ctx.global.consistency() };
+    let answer = call!(ctx.client()?, ScheduleServiceClient, get_schedule, request)?;
+    let schedule = answer.schedule.unwrap_or_default();
+    render::answer(ctx.global.output, &schedule, "quorate.v1.Schedule", None, |_| {
+        let spec = schedule.spec.clone().unwrap_or_default();
+        format!(
+            "{}\n\nReason      {}\nOwner       {}\nDue         {}\nOverlap     {}\nMissed      {}\nDeclared    by {} at {}\nWaiting     {}\n\n{}\n\n{}",
+            table(std::slice::from_ref(&schedule)),
+            dash(&spec.reason),
+            dash(&spec.owner),
+            rule(&spec),
+            json::word("quorate.v1.ScheduleOverlap", spec.overlap),
+            json::word("quorate.v1.ScheduleMissed", spec.missed),
+            dash(&schedule.applied_by),
+            time(schedule.created.as_ref(), "-"),
+            time(schedule.waiting.as_ref(), "-"),
+            next(&schedule),
+            runs(&schedule),
+        )
+    })?;
+    Ok(exit::DONE)
+}
+
+fn table(schedules: &[v1::Schedule]) -> String {
+    let mut columns = Columns::new(&["schedule", "next (UTC)", "last", "operation", "work", "reason"]);
+    for schedule in schedules {
+        let spec = schedule.spec.clone().unwrap_or_default();
+        let last = schedule.runs.first();
+        let next = schedule.next.first().and_then(|moment| moment.due.as_ref());
+        columns.row([
+            safe(&schedule.name),
+            time(next, if spec.paused { "paused" } else { "-" }),
+            last.map_or_else(|| "-".to_owned(), result),
+            dash(last.map_or("", |run| run.operation.as_str())),
+            work(&spec),
+            dash(&spec.reason),
+        ]);
+    }
+    columns.finish("No schedules. `quorate schedule apply NAME` declares one.")
+}
+
+fn result(run: &v1::ScheduleRun) -> String {
+    style::state(&json::word("quorate.v1.ScheduleResult", run.result))
+}
+
+/// The next runs, by the clocks of the zone and in UTC.
+fn next(schedule: &v1::Schedule) -> String {
+    let mut columns = Columns::new(&["next", "next (UTC)"]);
+    for moment in &schedule.next {
+        columns.row([dash(&moment.local), time(moment.due.as_ref(), "-")]);
+    }
+    let is_paused = schedule.spec.as_ref().is_some_and(|spec| spec.paused);
+    columns.finish(if is_paused { "It is paused." } else { "No run is to come." })
+}
+
+/// The last runs, newest first.
+fn runs(schedule: &v1::Schedule) -> String {
+    let mut columns = Columns::new(&["due (UTC)", "settled (UTC)", "result", "operation", "state", "detail"]);
+    for run in &schedule.runs {
+        let state = if run.operation_state == 0 {
+            "-".to_owned()
+        } else {
+            style::state(&json::word("quorate.v1.OperationState", run.operation_state))
+        };
+        columns.row([
+            time(run.due.as_ref(), "-"),
+            time(run.settled.as_ref(), "-"),
+            result(run),
+            dash(&run.operation),
+            state,
+            detail(run),
+        ]);
+    }
+    columns.finish("It has not run yet.")
+}
+
+fn detail(run: &v1::ScheduleRun) -> String {
+    let mut parts = Vec::new();
+    if !run.reason.is_empty() {
+        parts.push(run.reason.clone());
+    }
+    if !run.message.is_empty() {
+        parts.push(run.message.clone());
+    }
+    if run.passed > 0 {
+        parts.push(format!("{} before it were missed", run.passed));
+    }
+    dash(&parts.join(": "))
+}
+
+fn rule(spec: &v1::ScheduleSpec) -> String {
+    let when = match &spec.when {
+        Some(When::Start(start)) => start.clone(),
+        Some(When::Cron(cron)) => format!("cron {cron}"),
+        None => "-".to_owned(),
+    };
+    safe(&format!("{when}, {}", spec.zone))
+}
+
+/// What it does, in few words.
+fn work(spec: &v1::ScheduleSpec) -> String {
+    let kind = spec.work.as_ref().and_then(|work| work.kind.as_ref());
+    let text = match kind {
+        None => "-".to_owned(),
+        Some(Kind::Rolling(rolling)) => match rolling.kind() {
+            v1::RollingKind::Unspecified | v1::RollingKind::Restart => format!("restart {}", rolling.group),
+            v1::RollingKind::Reload => format!("reload {}", rolling.group),
+            v1::RollingKind::Release => {
+                format!("{} {} of {}", content(rolling), rolling.version, rolling.group)
+            }
+            v1::RollingKind::Undo => format!("undo of {} of {}", content(rolling), rolling.group),
+            v1::RollingKind::Run => format!("run {} on {}", rolling.hook, rolling.group),
+            v1::RollingKind::Diff => format!("diff of {} of {}", content(rolling), rolling.group),
+        },
+        Some(Kind::Run(run)) => format!("{} {}", run.action, run.service).trim_end().to_owned(),
+        Some(Kind::Backup(backup)) => format!("backup {}", backup.service),
+        Some(Kind::Rotate(rotate)) => format!("rotate {}", rotate.service),
+        Some(Kind::VerifyBackup(verify)) => format!("verify {}", verify.backup),
+    };
+    safe(&text)
+}
+
+/// What a release is of: the program, or a configuration file.
+fn content(rolling: &v1::RollingSpec) -> String {
+    if rolling.config.is_empty() { "release".to_owned() } else { format!("config {}", rolling.config) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Option<prost_types::Timestamp> {
+        Some(prost_types::Timestamp { seconds, nanos: 0 })
+    }
+
+    #[test]
+    fn runs_tell_what_became_of_them() {
+        let run = v1::ScheduleRun {
+            due: at(1_798_146_000),
+            settled: at(1_798_146_001),
+            result: v1::ScheduleResult::Refused.into(),
+            reason: "QUORUM_MARGIN".into(),
+            message: "no\u{1b}[2Jquorum".into(),
+            passed: 2,
+            ..Default::default()
+        };
+        let schedule = v1::Schedule { runs: vec![run], ..Default::default() };
+        let text = runs(&schedule);
+        for wanted in ["2026-12-24T21:00:00Z", "REFUSED", "QUORUM_MARGIN: no", "2 before it were missed"] {
+            assert!(text.to_uppercase().contains(&wanted.to_uppercase()), "{text}");
+        }
+        assert!(!text.contains("\u{1b}[2J"), "what others wrote is shown escaped: {text:?}");
+        assert_eq!(runs(&v1::Schedule::default()), "It has not run yet.");
+    }
+
+    #[test]
+    fn work_is_told_in_few_words() {
+        let spec = |kind| v1::ScheduleSpec {
+            work: Some(v1::WorkSpec { kind: Some(kind), max_failures: 0 }),
+            ..Default::default()
+        };
+        let rolling = v1::RollingSpec { group: "ledger".into(), ..Default::default() };
+        assert_eq!(work(&spec(Kind::Rolling(rolling))), "restart ledger");
+        let host = v1::RunSpec { action: "host.facts".into(), ..Default::default() };
+        assert_eq!(work(&spec(Kind::Run(host))), "host.facts");
+        let backup = v1::BackupAllSpec { service: "ledger".into(), ..Default::default() };
+        assert_eq!(work(&spec(Kind::Backup(backup))), "backup ledger");
+        let local = "2026-12-24T22:00:00+01:00[Europe/Berlin]";
+        let moment = v1::ScheduleMoment { due: at(1_798_146_000), local: local.into() };
+        let shown = next(&v1::Schedule { next: vec![moment], ..Default::default() });
+        assert!(shown.contains(local) && shown.contains("2026-12-24T21:00:00Z"), "{shown}");
+    }
+}

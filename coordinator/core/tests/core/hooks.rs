@@ -1,0 +1,44 @@
+//! Hooks in scripts: declared, chosen, and what became of them.
+
+use quorate_core::plan::PlanRequest;
+use quorate_model::{DurationMs, HookName, MigrateSpec, MigrateWhen, MigrationChoice, ServiceSpec};
+
+use crate::agents::Fleet;
+use crate::world::service;
+
+/// `migrating [after] [undoable]`.
+pub(crate) fn declare(spec: &mut ServiceSpec, options: &[&str]) {
+    if options.contains(&"migrating") {
+        let after = options.contains(&"after");
+        spec.migrate = Some(MigrateSpec {
+            hook: HookName::new("migrate").unwrap(),
+            timeout: DurationMs::from_secs(30),
+            when: if after { MigrateWhen::After } else { MigrateWhen::Before },
+            undo: options.contains(&"undoable").then(|| HookName::new("migrate-back").unwrap()),
+        });
+    }
+}
+
+/// `migrate=skip` or `migrate=again`.
+pub(crate) fn choose(request: &mut PlanRequest, words: &[&str]) {
+    let word = words.iter().find_map(|w| w.strip_prefix("migrate=")).unwrap_or("auto");
+    request.migration = MigrationChoice::parse(&word.to_uppercase()).unwrap();
+}
+
+/// Every run of a hook on the hosts.
+pub(crate) fn ran(fleet: &mut Fleet) {
+    let lines: Vec<String> =
+        fleet.ran.iter().map(|(node, hook, release)| format!("  {hook} {release} on {node}")).collect();
+    fleet.world.say(format!("  {} runs of hooks", lines.len()));
+    fleet.world.lines.extend(lines);
+}
+
+/// What is recorded of them.
+pub(crate) fn migrations(fleet: &mut Fleet, name: &str) {
+    let known = &fleet.world.state.services[&service(name)].migrations;
+    let lines: Vec<String> = known
+        .iter()
+        .map(|m| format!("  {} {:?} on {} by {}", m.version, m.state, m.node, m.operation))
+        .collect();
+    fleet.world.lines.extend(lines);
+}

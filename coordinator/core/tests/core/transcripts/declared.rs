@@ -1,0 +1,128 @@
+//! What is declared: services, and when nothing or something may begin.
+
+use super::*;
+
+impl Run {
+    pub(super) fn service(&mut self, name: &str, options: &[&str]) {
+        let mut declared = spec(name);
+        if options.contains(&"measured") {
+            let [errors, _] = measured();
+            declared.probes.push(errors);
+        }
+        let pausing = options.contains(&"pausing");
+        if pausing || options.contains(&"copied") {
+            let hook = |name| pausing.then(|| HookName::new(name).unwrap());
+            declared.backup = Some(BackupPolicy {
+                paths: vec!["/var/lib/${service}".into()],
+                exclude: vec![],
+                pause: hook("pause"),
+                resume: hook("resume"),
+                pause_limit: DurationMs::from_secs(60),
+                level: 3,
+            });
+        }
+        if options.contains(&"checked") {
+            declared.preflight = Some(PreflightSpec::default());
+        }
+        if options.contains(&"installed") {
+            let (dir, file) = ("/opt/${service}".into(), name.to_string());
+            declared.install = Some(Install::Binary { dir, file });
+        }
+        if options.contains(&"configured") {
+            declared.configs.push(ConfigSpec {
+                name: ConfigName::new("settings").unwrap(),
+                path: "/etc/${service}/${node}.toml".into(),
+                mode: 0,
+                check: Some(HookName::new("check").unwrap()),
+                apply: ConfigApply::Restart,
+                confirm: DurationMs::from_secs(300),
+                sensitive: false,
+            });
+        }
+        crate::hooks::declare(&mut declared, options);
+        if options.contains(&"balanced") {
+            declared.traffic = Some(TrafficSpec {
+                adapter: BalancerName::new("edge").unwrap(),
+                backend: "app".into(),
+                server: "${node}".into(),
+                drain_timeout: DurationMs::from_secs(60),
+                on_timeout: OnTimeout::Fail,
+                min_up: 2,
+            });
+        }
+        self.fleet.world.declare(declared);
+        self.fleet.bring_up(name);
+        self.fleet.world.hush();
+    }
+
+    pub(super) fn freeze(&mut self, name: &str, options: &[&str]) {
+        let option = |name: &str| options.iter().find_map(|word| word.strip_prefix(name));
+        let now = self.fleet.world.now;
+        let spec = FreezeSpec {
+            name: FreezeName::new(name).unwrap(),
+            selector: option("node=").map(Selector::node),
+            services: option("service=").map(|s| WorkloadName::new(s).unwrap()).into_iter().collect(),
+            reason: "the books are closed".into(),
+            starts: option("from=").map(|span| now.plus(seconds(span))),
+            ends: option("until=").map(|span| now.plus(seconds(span))),
+        };
+        let command = CalendarCommand::ApplyFreeze { spec, expect: None };
+        let answer = self.fleet.world.user(Command::Calendar(Box::new(command)));
+        self.refused(&answer);
+    }
+
+    pub(super) fn lift(&mut self, verb: &str, name: &str) {
+        let command = if verb == "thaw" {
+            CalendarCommand::DeleteFreeze { name: FreezeName::new(name).unwrap(), expect: None }
+        } else {
+            CalendarCommand::DeleteWindow { name: WindowName::new(name).unwrap(), expect: None }
+        };
+        let answer = self.fleet.world.user(Command::Calendar(Box::new(command)));
+        self.refused(&answer);
+    }
+
+    pub(super) fn window(&mut self, name: &str, options: &[&str]) {
+        let option = |name: &str| options.iter().find_map(|word| word.strip_prefix(name));
+        let list = |name: &str| option(name).map(|text| text.split(',').map(seconds).collect::<Vec<_>>());
+        let now = self.fleet.world.now;
+        let duration = option("for=").map_or(DurationMs::from_secs(60), seconds);
+        let name = WindowName::new(name).unwrap();
+        let spec = WindowSpec {
+            name: name.clone(),
+            selector: option("node=").map(Selector::node),
+            services: option("service=").map(|s| WorkloadName::new(s).unwrap()).into_iter().collect(),
+            zone: ZoneName::new("UTC").unwrap(),
+            when: Recurrence::Cron { expr: "0 22 * * *".into() },
+            duration,
+            owner: String::new(),
+            announce: list("announce=").unwrap_or_default(),
+            reason: "agreed with the exchange".into(),
+        };
+        let command = CalendarCommand::ApplyWindow { spec, expect: None };
+        let answer = self.fleet.world.user(Command::Calendar(Box::new(command)));
+        self.refused(&answer);
+        let Some(opens) = list("opens=") else { return };
+        let opening = |after: DurationMs| {
+            let start = now.plus(after);
+            Occurrence { start, end: start.plus(duration) }
+        };
+        let command = CalendarCommand::SetOpenings {
+            revision: self.fleet.world.state.windows[&name].revision,
+            name,
+            until: now.plus(DurationMs::from_secs(60 * 86_400)),
+            openings: opens.into_iter().map(opening).collect(),
+        };
+        let answer = self.fleet.world.system(Command::Calendar(Box::new(command)));
+        self.refused(&answer);
+    }
+
+    pub(super) fn schedule(&mut self, name: &str, options: &[&str]) {
+        let answer = crate::schedules::declare(&mut self.fleet, name, options);
+        self.refused(&answer);
+    }
+
+    pub(super) fn due(&mut self, name: &str, ago: &str, id: &str) {
+        let answer = crate::schedules::due(&mut self.fleet, name, ago, id);
+        self.refused(&answer);
+    }
+}
