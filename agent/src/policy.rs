@@ -150,6 +150,14 @@ impl Policy {
             | ActionSpec::HostFacts
             | ActionSpec::HostDiagnose => Ok(()),
             ActionSpec::ExecRun { hook, .. } => self.allows_run(hook),
+            ActionSpec::HostPreflight { ahead_of, release, backup, .. } => {
+                // What comes next is refused now, while nothing is changed.
+                let next = [(*ahead_of, true), (ActionKind::BackupCreate, *backup)];
+                match next.iter().find(|(kind, asked)| *asked && !self.actions.contains(kind)) {
+                    Some((kind, _)) => Err(format!("[policy] actions of this host does not list {kind}")),
+                    None => release.as_ref().map_or(Ok(()), |release| self.allows_install(&release.install)),
+                }
+            }
             ActionSpec::ArtifactStage { release, .. }
             | ActionSpec::ArtifactActivate { release, .. }
             | ActionSpec::ArtifactRevert { release, .. }
@@ -401,6 +409,25 @@ mod tests {
             install,
         };
         ActionSpec::ArtifactStage { service: ServiceName::new("ledger").unwrap(), release }
+    }
+
+    #[test]
+    fn a_look_ahead_is_refused_where_what_follows_would_be() {
+        let look = |ahead_of, backup| ActionSpec::HostPreflight {
+            service: ServiceName::new("ledger").unwrap(),
+            preflight: quorate_model::PreflightSpec::default(),
+            ahead_of,
+            release: None,
+            backup,
+        };
+        let some = policy("actions = ['host.*', 'service.*']\nservices = ['ledger']");
+        assert_eq!(some.allows(&look(ActionKind::ServiceRestart, false)), Ok(()));
+        for bad in [look(ActionKind::ArtifactActivate, false), look(ActionKind::ServiceRestart, true)] {
+            let why = some.allows(&bad).unwrap_err();
+            assert!(why.contains("artifact.activate") || why.contains("backup.create"), "{why}");
+        }
+        let none = policy("actions = ['service.*']\nservices = ['ledger']");
+        assert!(none.allows(&look(ActionKind::ServiceRestart, false)).is_err(), "it is an action, too");
     }
 
     #[test]

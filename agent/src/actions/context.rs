@@ -54,6 +54,8 @@ pub trait Services: Send + Sync {
     fn get(&self, name: &ServiceName) -> Option<ServiceHandle>;
     /// All of them, by name.
     fn all(&self) -> Vec<ServiceHandle>;
+    /// Any systemd unit of the host, to be looked at and nothing else.
+    fn unit(&self, unit: &str) -> Arc<dyn ServiceDriver>;
 }
 
 /// How a hook ended.
@@ -252,6 +254,8 @@ pub struct ActionContext {
     pub backup_dir: PathBuf,
     /// What may be installed, and whose word is needed for it.
     pub install: InstallRules,
+    /// A file with which a person keeps every change away from this host; usually missing.
+    pub hold_file: PathBuf,
     /// The network half's folder: artifacts arrive below it.
     pub data_dir: PathBuf,
     /// The helper's own folder of what it has staged and switched; made if it is missing.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use quorate_common::with_causes;
+use quorate_model::action::Finding;
 use quorate_model::{ActionKind, ActionOutcome, ExecutionState, HookName, Reason, ServiceName};
 
 /// Why a port (driver, hook runner, obligation keeper, facts) could not do what it was asked.
@@ -48,6 +49,14 @@ pub enum ActionError {
         reason: Reason,
         /// One sentence.
         why: String,
+    },
+    /// The host is not ready for what comes next; nothing was touched.
+    #[error("{message}")]
+    NotReady {
+        /// What was not passed.
+        message: String,
+        /// Every check.
+        findings: Vec<Finding>,
     },
     /// The host's policy has the last word.
     #[error("{} is not under a folder that this host's [policy] allows", .0.display())]
@@ -215,6 +224,7 @@ impl ActionError {
             Self::Invalid { .. } => Reason::InvalidArgument,
             Self::PathNotAllowed(_) => Reason::PolicyDenied,
             Self::LowSpace { .. } => Reason::LowSpace,
+            Self::NotReady { .. } => Reason::PreflightFailed,
             Self::Occupied { .. } => Reason::AlreadyExists,
             Self::DeadlineExceeded(_) | Self::CutOff { canceled: false, .. } => Reason::DeadlineExceeded,
             Self::Untrusted { .. } => Reason::SignatureInvalid,
@@ -249,6 +259,7 @@ impl ActionError {
             | Self::Unsupported(_)
             | Self::Invalid { .. }
             | Self::Refused { .. }
+            | Self::NotReady { .. }
             | Self::Untrusted { .. } => ExecutionState::Rejected,
             Self::UnknownService(_)
             | Self::LowSpace { .. }
@@ -283,6 +294,9 @@ impl ActionError {
         match self {
             Self::Failed { outcome, .. } | Self::CutOff { outcome, .. } => {
                 ActionOutcome { message, ..*outcome }
+            }
+            Self::NotReady { findings, .. } => {
+                ActionOutcome { message, findings, ..ActionOutcome::default() }
             }
             Self::Hook { output_tail, .. } | Self::CheckRefused { output_tail, .. } => {
                 ActionOutcome { message, output_tail, ..ActionOutcome::default() }

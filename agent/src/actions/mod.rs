@@ -15,6 +15,7 @@ mod error;
 mod hook;
 mod job;
 mod ports;
+mod preflight;
 mod release;
 mod rotate;
 mod service;
@@ -30,6 +31,7 @@ pub use context::{
 pub use error::{ActionError, PortError};
 pub(crate) use ports::host_driver;
 pub use ports::{HostClock, HostFacts, HostPrograms, HostServices};
+pub(crate) use preflight::{REACHED, Reached};
 use quorate_model::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
 pub use traffic::Balancers;
 
@@ -121,6 +123,7 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
             "service, hook, whether it is run once, release",
             "Run a hook that this host declares and lets be run this way.",
         ),
+        ActionKind::HostPreflight => preflight::LOOK,
         ActionKind::HostFacts => (RiskClass::Read, "nothing", "Facts about the host."),
         ActionKind::HostDiagnose => (RiskClass::Read, "nothing", "Walk the host and tell what looks wrong."),
     };
@@ -175,6 +178,7 @@ pub async fn finish(context: &ActionContext, spec: &ActionSpec) -> Result<Action
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => Err(ActionError::Unsupported(spec.kind())),
     }
@@ -221,6 +225,9 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         }
         ActionSpec::ExecRun { service, hook, once: _, release } => {
             hook::exec::run(context, service, hook, release.as_ref()).await
+        }
+        ActionSpec::HostPreflight { service, preflight, ahead_of: _, release, backup } => {
+            preflight::exec::look(context, service, preflight, release.as_ref(), *backup).await
         }
         ActionSpec::HostFacts => diagnose::exec::facts(context).await,
         ActionSpec::HostDiagnose => diagnose::exec::diagnose(context).await,

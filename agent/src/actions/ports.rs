@@ -50,6 +50,10 @@ impl Services for HostServices {
     fn all(&self) -> Vec<ServiceHandle> {
         self.specs.values().map(|spec| self.handle(spec)).collect()
     }
+
+    fn unit(&self, unit: &str) -> Arc<dyn ServiceDriver> {
+        host_driver(Arc::clone(&self.host), Driver::Systemd { unit: unit.to_owned() })
+    }
 }
 
 /// The driver of one unit, for work that no assignment stands behind.

@@ -156,7 +156,11 @@ impl ServiceDriver for FakeUnit {
 
 /// Services by name.
 #[derive(Default)]
-pub(super) struct FakeServices(pub(super) BTreeMap<ServiceName, ServiceHandle>);
+pub(super) struct FakeServices(
+    pub(super) BTreeMap<ServiceName, ServiceHandle>,
+    /// Units that no service stands for; any other is not there.
+    pub(super) BTreeMap<String, Arc<FakeUnit>>,
+);
 
 impl Services for FakeServices {
     fn get(&self, name: &ServiceName) -> Option<ServiceHandle> {
@@ -165,6 +169,15 @@ impl Services for FakeServices {
 
     fn all(&self) -> Vec<ServiceHandle> {
         self.0.values().cloned().collect()
+    }
+
+    fn unit(&self, unit: &str) -> Arc<dyn ServiceDriver> {
+        let found = self.1.get(unit).map(Arc::clone);
+        found.unwrap_or_else(|| {
+            let missing = FakeUnit::new(false);
+            locked(&missing.state).load = "not-found".to_owned();
+            missing
+        })
     }
 }
 
@@ -342,6 +355,7 @@ pub(super) fn spec() -> ServiceSpec {
         traffic: None,
         configs: Vec::new(),
         migrate: None,
+        preflight: None,
         log_rotation: None,
         vars: BTreeMap::new(),
         labels: BTreeMap::new(),
@@ -357,7 +371,7 @@ pub(super) fn bench(root: &Path, running: bool) -> Bench {
     let context = ActionContext {
         node: NodeName::new("node1").expect("a valid name"),
         execution: ExecutionId::new("x-1").expect("a valid id"),
-        services: Arc::new(FakeServices([(service_name(), handle)].into())),
+        services: Arc::new(FakeServices([(service_name(), handle)].into(), BTreeMap::new())),
         hooks: Arc::clone(&recorder) as Arc<dyn HookRunner>,
         obligations: Arc::clone(&recorder) as Arc<dyn ObligationKeeper>,
         balancers: Balancers::new(
@@ -374,6 +388,7 @@ pub(super) fn bench(root: &Path, running: bool) -> Bench {
             unsigned: true,
             ..InstallRules::default()
         },
+        hold_file: root.join("helper.hold"),
         data_dir: root.join("data"),
         releases_dir: root.join("releases"),
         programs: Arc::new(NoPrograms),

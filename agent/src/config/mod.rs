@@ -247,6 +247,12 @@ impl Config {
         self.data_dir.join(SPOOL)
     }
 
+    /// A file beside the helper's socket, `helper.hold`: while it is there, a pre-flight keeps work that changes something away.
+    #[must_use]
+    pub fn hold_file(&self) -> PathBuf {
+        self.helper_socket.with_extension("hold")
+    }
+
     /// The helper's own folder of what it has staged and switched.
     #[must_use]
     pub fn releases_dir(&self) -> PathBuf {

@@ -326,6 +326,16 @@ impl Folder {
         Ok(rustix::fs::fsync(&self.fd)?)
     }
 
+    /// Bytes, bytes free for unprivileged use, inodes and free inodes of its file system.
+    ///
+    /// # Errors
+    /// As `fstatvfs`.
+    pub fn room(&self) -> io::Result<(u64, u64, u64, u64)> {
+        let s = rustix::fs::fstatvfs(&self.fd)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(s.f_frsize);
+        Ok((bytes(s.f_blocks), bytes(s.f_bavail), s.f_files, s.f_favail))
+    }
+
     /// Bytes free for unprivileged use on its file system.
     ///
     /// # Errors

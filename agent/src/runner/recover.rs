@@ -57,6 +57,7 @@ pub(super) const fn verb(action: &ActionSpec) -> Option<Verb> {
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,
     }
@@ -99,7 +100,10 @@ pub(super) fn resume(action: &ActionSpec, found: Option<Recovered>, late: bool) 
         ActionSpec::LogRotate { .. } => {
             Resume::Unknown("the helper ended while logs were rotated; nothing of them is lost")
         }
-        ActionSpec::ServiceStatus { .. } | ActionSpec::HostFacts | ActionSpec::HostDiagnose => Resume::Run,
+        ActionSpec::ServiceStatus { .. }
+        | ActionSpec::HostPreflight { .. }
+        | ActionSpec::HostFacts
+        | ActionSpec::HostDiagnose => Resume::Run,
     }
 }
 

@@ -47,6 +47,7 @@ struct Inner {
     work: Option<Incoming>,
     desired: NodeWork,
     seen: Seen,
+    offset_ms: Option<i64>,
 }
 
 /// Shared by the tasks of the network half.
@@ -58,6 +59,8 @@ pub(super) struct Hub {
     pub(super) work: Notify,
     /// Work may name artifacts that are not here.
     pub(super) artifacts: Notify,
+    /// Work may ask what can be reached from here.
+    pub(super) reach: Notify,
     /// Instances changed visibly.
     pub(super) instances: Notify,
     /// How the helper stands.
@@ -74,6 +77,7 @@ impl Hub {
             reports: Notify::new(),
             work: Notify::new(),
             artifacts: Notify::new(),
+            reach: Notify::new(),
             instances: Notify::new(),
             helper: watch::Sender::new(HelperState::Away("it was not asked yet".to_owned())),
             confirmations,
@@ -137,6 +141,17 @@ impl Hub {
         drop(inner);
         self.work.notify_one();
         self.artifacts.notify_one();
+        self.reach.notify_one();
+    }
+
+    /// How far this clock is from the coordinators', as it was measured last.
+    pub(super) fn offset_ms(&self) -> Option<i64> {
+        self.inner().offset_ms
+    }
+
+    /// A coordinator has told the time.
+    pub(super) fn clock_told(&self, offset_ms: i64) {
+        self.inner().offset_ms = Some(offset_ms);
     }
 
     /// The work for the helper, if a coordinator ever sent some.

@@ -137,7 +137,9 @@ impl Teller {
         self.beats.retain(|earlier, _| *earlier > sequence);
         self.round_trip_us = clock::monotonic_us().saturating_sub(sent_us).max(1);
         let half_ms = i64::try_from(self.round_trip_us / 2_000).unwrap_or(i64::MAX);
-        self.offset_ms = Some(sent_wall.0.saturating_add(half_ms).saturating_sub(time.0));
+        let offset = sent_wall.0.saturating_add(half_ms).saturating_sub(time.0);
+        self.offset_ms = Some(offset);
+        self.context.hub.clock_told(offset);
     }
 
     /// The node's work: instances and executions are the helper's, probes are run here.

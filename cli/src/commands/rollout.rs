@@ -29,13 +29,13 @@ pub enum RolloutCommand {
     },
     /// Starts a rolling change
     #[command(
-        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start ledger --release 1.9.2 --artifact 5f3a… --canary 1 --promotion canary --on-failure rollback\n  quorate rollout start ledger --config settings --release 7 --artifact 5f3a… --canary 1 --on-failure rollback\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --plan p-93c1…@9c1f2ab4 --yes   # and with this hash only\n  quorate rollout start --restart ledger --dry-run --diff --detailed-exitcode\n  quorate rollout start --backup ledger --all --wait\n  quorate rollout start ledger --run ledger-compact --wait"
+        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start ledger --release 1.9.2 --artifact 5f3a… --canary 1 --promotion canary --on-failure rollback --backup-first\n  quorate rollout start ledger --config settings --release 7 --artifact 5f3a… --canary 1 --on-failure rollback\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --plan p-93c1…@9c1f2ab4 --yes   # and with this hash only\n  quorate rollout start --restart ledger --dry-run --diff --detailed-exitcode\n  quorate rollout start --backup ledger --all --wait\n  quorate rollout start ledger --run ledger-compact --wait"
     )]
     Start {
         #[command(flatten)]
         what: What,
         /// A stored plan, with its hash or the first 8 digits of it; refused when what it touches has moved
-        #[arg(long, value_name = "ID[@HASH]", conflicts_with_all = ["restart", "reload", "backup", "rotate", "file", "group", "canary", "ramp", "hold", "promotion", "on_failure"])]
+        #[arg(long, value_name = "ID[@HASH]", conflicts_with_all = ["restart", "reload", "backup", "rotate", "file", "group", "canary", "ramp", "hold", "promotion", "on_failure", "backup_first"])]
         plan: Option<String>,
         #[command(flatten)]
         form: operation::Form,
@@ -234,11 +234,14 @@ pub struct Advance {
     /// What happens when more has failed than is tolerated
     #[arg(long, value_enum, default_value_t)]
     on_failure: OnFailure,
+    /// Stores a copy of each instance before it is disturbed
+    #[arg(long)]
+    backup_first: bool,
 }
 
 impl Advance {
     fn waves(&self) -> Result<Option<v1::WavePolicy>, Failure> {
-        let Self { canary, ramp, hold, promotion, on_failure: _ } = self;
+        let Self { canary, ramp, hold, promotion, on_failure: _, backup_first: _ } = self;
         let promotion = match promotion {
             Promotion::Automatic => v1::Promotion::Automatic,
             Promotion::Canary => v1::Promotion::Canary,
@@ -267,7 +270,7 @@ impl Advance {
         if *self == Self::default() {
             return Ok(());
         }
-        let flags = "--canary, --ramp, --hold, --promotion and --on-failure";
+        let flags = "--canary, --ramp, --hold, --promotion, --on-failure and --backup-first";
         Err(Failure::usage(format!("{flags} go with --release, --run, --restart and --reload"))
             .with_hint("in a file they stand under rolling: waves: and onFailure:"))
     }
@@ -313,6 +316,7 @@ impl What {
             gate_timeout: run::read_gate_timeout(self.gate_timeout)?,
             waves: self.advance.waves()?,
             on_failure: self.advance.on_failure().into(),
+            backup_first: self.advance.backup_first,
             ..v1::RollingSpec::default()
         };
         Ok(v1::WorkSpec { kind: Some(Kind::Rolling(rolling)), max_failures: 0 })
@@ -347,6 +351,7 @@ fn undo_spec(group: &str, config: Option<String>, advance: &Advance) -> Result<v
         waves: advance.waves()?,
         on_failure: advance.on_failure().into(),
         config: config.unwrap_or_default(),
+        backup_first: advance.backup_first,
         ..v1::RollingSpec::default()
     };
     Ok(v1::WorkSpec { kind: Some(Kind::Rolling(rolling)), max_failures: 0 })

@@ -184,6 +184,7 @@ pub(super) fn service(layout: &Layout, fleet: &Fleet) -> ServiceSpec {
             ..Default::default()
         }],
         migrate: None,
+        preflight: None,
         log_rotation: Some(LogRotation {
             paths: vec!["${log}".to_owned()],
             size_bytes: 1024 * 1024,

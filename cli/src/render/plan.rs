@@ -152,8 +152,9 @@ fn steps_text(steps: &[&v1::Step], in_full: bool) -> String {
             let seconds = u64::try_from(deadline.seconds).unwrap_or(0);
             let _ = write!(text, " (at most {})", quorate_model::DurationMs::from_secs(seconds));
         }
-        // From what to what is told with the node.
-        if in_full && !step.message.is_empty() && step.kind() != v1::StepKind::Activate {
+        // From what to what is told with the node, and each node has a copy of its own.
+        let own = matches!(step.kind(), v1::StepKind::Activate | v1::StepKind::Backup);
+        if in_full && !step.message.is_empty() && !own {
             let _ = write!(text, ": {}", safe(&step.message));
         }
         text

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::backup::{BackupPolicy, BackupReceipt, LogRotation};
 use crate::id::{BackupId, HookName, ServiceName, Version};
 use crate::node::Facts;
+use crate::preflight::PreflightSpec;
 use crate::release::{Install, Release, ReleaseReceipt};
 use crate::service::UnitStatus;
 use crate::time::DurationMs;
@@ -54,6 +55,8 @@ words! {
         TrafficRestore = "traffic.restore",
         /// Run a hook that the host declares.
         ExecRun = "exec.run",
+        /// Whether a host is ready for the work on an instance.
+        HostPreflight = "host.preflight",
         /// Facts about the host.
         HostFacts = "host.facts",
         /// Findings about the host.
@@ -186,6 +189,21 @@ pub enum ActionSpec {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         release: Option<Version>,
     },
+    /// `host.preflight`: looks at all that the work on an instance needs, and changes nothing.
+    HostPreflight {
+        /// Which instance.
+        service: ServiceName,
+        /// What is looked at.
+        preflight: PreflightSpec,
+        /// The action that it goes ahead of: the host must allow it.
+        ahead_of: ActionKind,
+        /// What is put to use then, if something is: it needs room.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<Release>,
+        /// A copy is stored before: its folder needs room.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        backup: bool,
+    },
     /// `host.facts`.
     HostFacts,
     /// `host.diagnose`.
@@ -226,6 +244,7 @@ impl ActionSpec {
             Self::TrafficDrain { .. } => ActionKind::TrafficDrain,
             Self::TrafficRestore { .. } => ActionKind::TrafficRestore,
             Self::ExecRun { .. } => ActionKind::ExecRun,
+            Self::HostPreflight { .. } => ActionKind::HostPreflight,
             Self::HostFacts => ActionKind::HostFacts,
             Self::HostDiagnose => ActionKind::HostDiagnose,
         }
@@ -248,6 +267,7 @@ impl ActionSpec {
             | Self::ConfigConfirm { service, .. }
             | Self::TrafficDrain { service, .. }
             | Self::TrafficRestore { service, .. }
+            | Self::HostPreflight { service, .. }
             | Self::ExecRun { service, .. } => Some(service),
             Self::BackupVerify { .. } | Self::HostFacts | Self::HostDiagnose => None,
         }
@@ -261,6 +281,7 @@ impl ActionSpec {
             | Self::ArtifactActivate { release, .. }
             | Self::ArtifactRevert { release, .. }
             | Self::ConfigConfirm { release, .. } => Some(release),
+            Self::HostPreflight { release, .. } => release.as_ref(),
             Self::ServiceStatus { .. }
             | Self::ServiceStart { .. }
             | Self::ServiceStop { .. }
@@ -281,7 +302,10 @@ impl ActionSpec {
     #[must_use]
     pub const fn risk(&self) -> RiskClass {
         match self {
-            Self::ServiceStatus { .. } | Self::HostFacts | Self::HostDiagnose => RiskClass::Read,
+            Self::ServiceStatus { .. }
+            | Self::HostPreflight { .. }
+            | Self::HostFacts
+            | Self::HostDiagnose => RiskClass::Read,
             Self::ServiceStart { .. }
             | Self::BackupVerify { .. }
             | Self::ArtifactStage { .. }
@@ -370,7 +394,7 @@ pub struct ActionOutcome {
     /// For `host.facts`.
     #[serde(default)]
     pub facts: Option<Facts>,
-    /// For `host.diagnose`.
+    /// For `host.diagnose`, and every check of `host.preflight`.
     #[serde(default)]
     pub findings: Vec<Finding>,
 }

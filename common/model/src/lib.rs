@@ -25,6 +25,7 @@ pub mod node;
 pub mod number;
 pub mod observe;
 pub mod operation;
+pub mod preflight;
 pub mod principal;
 pub mod probe;
 pub mod reason;
@@ -53,6 +54,7 @@ pub use operation::{
     ConditionReason, ExecutionState, ObligationState, OperationKind, OperationState, StepKind, StepState,
     WaveState,
 };
+pub use preflight::{PreflightSpec, Required};
 pub use principal::{AccessRole, Principal, Role};
 pub use probe::{Comparison, ProbeKind, ProbeSpec};
 pub use reason::Reason;

@@ -115,6 +115,8 @@ words! {
         RunOnce = "RUN_ONCE",
         /// `exec.run`.
         Hook = "HOOK",
+        /// `host.preflight`.
+        Preflight = "PREFLIGHT",
         /// A condition that must hold before the next step.
         Gate = "GATE",
     }

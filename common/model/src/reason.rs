@@ -112,6 +112,10 @@ reasons! {
         "The disk has too little free space for the work.",
         "The host's data and our own journal.",
         "Free space; it goes on by itself.";
+    PreflightFailed = "PREFLIGHT_FAILED", retry true,
+        "The host was not ready for the work, or nobody could tell; nothing was done to it.",
+        "The instance: it runs as it did before.",
+        "`quorate operation show ID` has every check with what was measured; mend what failed, then go on.";
     SignatureInvalid = "SIGNATURE_INVALID", retry false,
         "An artifact is not signed, or not by a key that the host's own agent.toml pins.",
         "The host from software that nobody vouched for, whoever asks for it.",

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::backup::{BackupPolicy, LogRotation};
 use crate::config::ConfigSpec;
 use crate::id::{HookName, NodeName, ServiceName};
+use crate::preflight::PreflightSpec;
 use crate::probe::ProbeSpec;
 use crate::release::Install;
 use crate::selector::Selector;
@@ -123,6 +124,9 @@ pub struct ServiceSpec {
     /// What is run exactly once for each release that a rollout brings; none when nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrate: Option<MigrateSpec>,
+    /// What is looked at on a host before its instance is restarted, reloaded or changed; none when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preflight: Option<PreflightSpec>,
     /// Variables per node for `${…}` in probes, for example its port.
     #[serde(default)]
     pub vars: BTreeMap<NodeName, BTreeMap<String, String>>,

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod number;
 pub mod outcome;
 pub mod policy;
+pub mod preflight;
 pub mod probe;
 pub mod release;
 pub mod rollout;

@@ -108,6 +108,7 @@ fn rolling_work(rolling: v1::RollingSpec) -> Result<v1::RollingSpec, Invalid> {
         config,
         hook,
         migration,
+        backup_first,
     } = rolling;
     let kind =
         v1::RollingKind::try_from(kind).map_err(|_| Invalid::new("kind", "it is not one of its values"))?;
@@ -133,6 +134,7 @@ fn rolling_work(rolling: v1::RollingSpec) -> Result<v1::RollingSpec, Invalid> {
         config,
         hook,
         migration: write_migration(read_migration(migration)?) as i32,
+        backup_first,
     })
 }
 

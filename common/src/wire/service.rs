@@ -14,7 +14,7 @@ use super::invalid::{at_most, each};
 use super::limits::{PROBES_MAX, SPEC_TEXT_MAX_BYTES, VARS_MAX, VARS_NODES_MAX};
 use super::text::{read_label_key, read_labels, read_name, read_optional_name, read_text};
 use super::time::{read_duration_or, write_duration};
-use super::{Invalid, backup, config, probe, release, selector, traffic as balanced};
+use super::{Invalid, backup, config, preflight as flight, probe, release, selector, traffic as balanced};
 use crate::expression::{Expression, Field, Wrong, place_of};
 
 /// Deadline of a stop when the message says none (proto).
@@ -46,6 +46,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         traffic,
         configs,
         migrate,
+        preflight,
     } = message;
     let probes = each("probes", probes, PROBES_MAX, probe::read_probe)?;
     let mut names = BTreeSet::new();
@@ -71,6 +72,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         traffic: traffic.map(balanced::read_traffic).transpose().map_err(|i| i.within("traffic"))?,
         configs: read_configs(configs)?,
         migrate: migrate.map(read_migrate).transpose().map_err(|i| i.within("migrate"))?,
+        preflight: preflight.map(flight::read_preflight).transpose().map_err(|i| i.within("preflight"))?,
     })
 }
 
@@ -150,10 +152,7 @@ pub fn read_driver(driver: Option<v1::Driver>) -> Result<Driver, Invalid> {
     match driver.and_then(|v1::Driver { kind }| kind) {
         None => Err(Invalid::missing("driver")),
         Some(Kind::SystemdUnit(unit)) if is_unit(&unit) => Ok(Driver::Systemd { unit }),
-        Some(Kind::SystemdUnit(_)) => Err(Invalid::new(
-            "driver.systemd_unit",
-            "it must be a unit name that ends in .service, .timer or .socket",
-        )),
+        Some(Kind::SystemdUnit(_)) => Err(Invalid::new("driver.systemd_unit", NO_UNIT)),
         Some(Kind::Process(name)) => {
             let name: quorate_model::ServiceName = read_name("driver.process", name)?;
             Ok(Driver::Process { name: name.into() })
@@ -161,8 +160,11 @@ pub fn read_driver(driver: Option<v1::Driver>) -> Result<Driver, Invalid> {
     }
 }
 
+/// What is said of a text that is no unit's name.
+pub(super) const NO_UNIT: &str = "it must be a unit name that ends in .service, .timer or .socket";
+
 /// I-30: `^[A-Za-z0-9:_.@-]{1,255}\.(service|timer|socket)$`, no leading `-`.
-fn is_unit(unit: &str) -> bool {
+pub(super) fn is_unit(unit: &str) -> bool {
     let stem = [".service", ".timer", ".socket"].iter().find_map(|end| unit.strip_suffix(end));
     stem.is_some_and(|stem| {
         (1..=240).contains(&stem.len())
@@ -210,6 +212,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         traffic,
         configs,
         migrate,
+        preflight,
     } = spec;
     v1::ServiceSpec {
         name: name.as_str().to_owned(),
@@ -227,6 +230,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         labels: labels.clone(),
         install: install.as_ref().map(release::write_install),
         traffic: traffic.as_ref().map(balanced::write_traffic),
+        preflight: preflight.as_ref().map(flight::write_preflight),
         configs: configs.iter().map(config::write_config).collect(),
         migrate: migrate.as_ref().map(write_migrate),
     }

@@ -5,7 +5,9 @@ use alloc::string::{String, ToString};
 
 use quorate_model::backup::{BackupPolicy, LogRotation};
 use quorate_model::probe::{CertificateProbe, MetricProbe};
-use quorate_model::{ActionSpec, Install, NodeName, ProbeKind, ProbeSpec, ServiceSpec, TrafficSpec};
+use quorate_model::{
+    ActionSpec, Install, NodeName, PreflightSpec, ProbeKind, ProbeSpec, Required, ServiceSpec, TrafficSpec,
+};
 
 /// Longest text after filling in; a longer one is left as it was.
 const FILLED_MAX_BYTES: usize = 16 * 1024;
@@ -98,6 +100,16 @@ fn traffic(wanted: &mut TrafficSpec, spec: &ServiceSpec, node: &NodeName) {
     wanted.server = text(&wanted.server, spec, node);
 }
 
+fn preflight(wanted: &mut PreflightSpec, spec: &ServiceSpec, node: &NodeName) {
+    for required in &mut wanted.requires {
+        match required {
+            Required::Unit { unit: name } | Required::Address { address: name } => {
+                *name = text(name, spec, node);
+            }
+        }
+    }
+}
+
 fn install(install: &mut Install, spec: &ServiceSpec, node: &NodeName) {
     match install {
         Install::Binary { dir, file: _ } | Install::Archive { dir } => *dir = text(dir, spec, node),
@@ -126,6 +138,9 @@ pub fn service(spec: &ServiceSpec, node: &NodeName) -> ServiceSpec {
     if let Some(wanted) = &mut filled.traffic {
         traffic(wanted, spec, node);
     }
+    if let Some(wanted) = &mut filled.preflight {
+        preflight(wanted, spec, node);
+    }
     filled.vars.retain(|name, _| name == node);
     filled
 }
@@ -141,6 +156,12 @@ pub fn action(action: &ActionSpec, spec: &ServiceSpec, node: &NodeName) -> Actio
         | ActionSpec::ArtifactActivate { release, .. }
         | ActionSpec::ArtifactRevert { release, .. }
         | ActionSpec::ConfigConfirm { release, .. } => install(&mut release.install, spec, node),
+        ActionSpec::HostPreflight { preflight: wanted, release, .. } => {
+            preflight(wanted, spec, node);
+            if let Some(release) = release {
+                install(&mut release.install, spec, node);
+            }
+        }
         ActionSpec::TrafficDrain { traffic: wanted, .. }
         | ActionSpec::TrafficRestore { traffic: wanted, .. } => traffic(wanted, spec, node),
         ActionSpec::ServiceStatus { .. }

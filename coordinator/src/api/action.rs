@@ -55,6 +55,9 @@ const fn about(kind: ActionKind) -> (RiskClass, &'static str) {
         ActionKind::ExecRun => {
             (RiskClass::Disruptive, "Run a hook that the host declares and lets be run this way.")
         }
+        ActionKind::HostPreflight => {
+            (RiskClass::Read, "Look at all that the work on an instance needs, before it begins.")
+        }
         ActionKind::HostFacts => (RiskClass::Read, "Facts about the host."),
         ActionKind::HostDiagnose => (RiskClass::Read, "Findings about the host."),
     }

@@ -164,6 +164,7 @@ pub const fn code(reason: Reason) -> Code {
         | Reason::NotFit
         | Reason::ConfigRejected
         | Reason::ConfigDrifted
+        | Reason::PreflightFailed
         | Reason::MembershipBusy => Code::FailedPrecondition,
         Reason::LowSpace | Reason::LimitReached | Reason::RateLimited => Code::ResourceExhausted,
         Reason::InvalidArgument | Reason::EmptySelector | Reason::MalformedMessage => Code::InvalidArgument,

@@ -85,6 +85,7 @@ fn read_rolling(
         config,
         hook,
         migration,
+        backup_first,
     } = rolling;
     let kind =
         v1::RollingKind::try_from(kind).map_err(|_| Invalid::new("kind", "it is not one of its values"))?;
@@ -137,6 +138,7 @@ fn read_rolling(
     request.waves = read_waves(waves).map_err(|i| i.within("waves"))?;
     request.on_failure = read_policy(on_failure)?;
     request.migration = migration;
+    request.backup_first = backup_first;
     Ok(request)
 }
 
@@ -194,6 +196,12 @@ fn read_run(run: v1::RunSpec) -> Result<(Goal, u32), Invalid> {
         ActionKind::BackupCreate | ActionKind::BackupVerify | ActionKind::LogRotate => {
             return Err(Invalid::new("action", "it has its own kind of work: backup, verify_backup, rotate"));
         }
+        ActionKind::HostPreflight => {
+            return Err(Invalid::new(
+                "action",
+                "it goes ahead of the work on a service that declares preflight",
+            ));
+        }
         ActionKind::TrafficDrain | ActionKind::TrafficRestore => {
             return Err(Invalid::new("action", "it is part of the work on a service that declares traffic"));
         }
@@ -250,6 +258,7 @@ fn write_rolling(request: &PlanRequest, group: &GroupName, change: &Change) -> v
         config: change.config().map(ToString::to_string).unwrap_or_default(),
         hook,
         migration: write_migration(request.migration) as i32,
+        backup_first: request.backup_first,
     }
 }
 
@@ -265,6 +274,7 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
         waves: _,
         on_failure: _,
         migration: _,
+        backup_first: _,
         principal: _,
         reason: _,
     } = request;
@@ -383,6 +393,7 @@ mod tests {
             group: "ledger".into(),
             kind: v1::RollingKind::Undo as i32,
             on_failure: v1::OnFailure::Pause as i32,
+            backup_first: true,
             ..Default::default()
         };
         for kind in [

@@ -35,6 +35,7 @@ fn spec() -> ServiceSpec {
         traffic: None,
         configs: Vec::new(),
         migrate: None,
+        preflight: None,
         log_rotation: None,
         vars: Default::default(),
         labels: Default::default(),

@@ -24,6 +24,7 @@ mod hooks;
 mod identity;
 mod kills;
 mod procedures;
+mod ready;
 mod refusals;
 mod restart;
 mod schedules;
@@ -104,6 +105,8 @@ const TESTS: &[Test] = &[
         "hooks::a_migration_runs_once_though_its_leader_is_killed",
         hooks::a_migration_runs_once_though_its_leader_is_killed,
     ),
+    ("ready::a_host_that_is_not_ready_is_left_alone", ready::a_host_that_is_not_ready_is_left_alone),
+    ("ready::a_copy_comes_before_a_restart", ready::a_copy_comes_before_a_restart),
     ("shapes::a_fleet_of_one_is_ready_too", shapes::a_fleet_of_one_is_ready_too),
     ("shapes::audit_is_unbroken", shapes::audit_is_unbroken),
     ("shapes::stop_leaves_no_process", shapes::stop_leaves_no_process),

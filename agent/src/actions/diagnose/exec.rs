@@ -74,6 +74,11 @@ fn texts(root: &Path) -> Seen {
     }
 }
 
+/// Memory that new work can have, in bytes.
+pub(in crate::actions) fn available_memory() -> Option<u64> {
+    parse::meminfo(&text(Path::new("/proc/meminfo")), "MemAvailable")
+}
+
 /// Every process that is there; those that end meanwhile are left out.
 fn processes() -> Vec<Process> {
     let pids = proc::pids().unwrap_or_default();

@@ -7,3 +7,5 @@
 pub(super) mod exec;
 mod parse;
 mod plan;
+
+pub(super) use exec::available_memory;

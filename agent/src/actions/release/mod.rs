@@ -20,6 +20,8 @@ pub(super) mod stage;
 mod tree;
 mod trust;
 
+pub(super) use package::LOCK as DPKG_LOCK;
+
 #[cfg(test)]
 mod plan_tests;
 #[cfg(test)]

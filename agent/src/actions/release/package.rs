@@ -25,7 +25,7 @@ const DPKG_DEB: &str = "/usr/bin/dpkg-deb";
 const DPKG_QUERY: &str = "/usr/bin/dpkg-query";
 const APT_GET: &str = "/usr/bin/apt-get";
 /// Held by whatever changes packages.
-const LOCK: &str = "/var/lib/dpkg/lock-frontend";
+pub(in crate::actions) const LOCK: &str = "/var/lib/dpkg/lock-frontend";
 /// Where the files are kept, in the helper's own folder.
 const FILES: &str = "packages";
 /// A look takes milliseconds; reading the lists of all packages some seconds.

@@ -64,7 +64,7 @@ fn work(artifact: Digest, size: u64) -> NodeWork {
     NodeWork { assignments: vec![assignment], ..NodeWork::default() }
 }
 
-async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(super) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let end = tokio::time::Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {

@@ -35,6 +35,7 @@ fn flags_become_waves_and_a_policy() {
     assert_eq!((waves.canary, waves.promotion()), (1, v1::Promotion::Canary));
     assert_eq!(waves.ramp, ["1", "5", "20%"]);
     assert_eq!(waves.hold.map(|hold| hold.seconds), Some(600));
+    assert!(!read.backup_first && rolling("plan --restart ledger --backup-first").backup_first);
     let undo = rolling("undo ledger --canary 2");
     assert_eq!((undo.kind(), undo.waves.map(|w| w.canary)), (v1::RollingKind::Undo, Some(2)));
 }

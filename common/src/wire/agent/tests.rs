@@ -11,8 +11,8 @@ use quorate_model::session::{
 use quorate_model::{
     ActionKind, ActionOutcome, ActionSpec, BackupId, BalancerName, ClusterId, ConfigApply, ConfigName,
     ConfigSpec, Digest, Driver, DurationMs, Epoch, ExecutionId, ExecutionState, HookName, Install,
-    InstanceId, InstanceRole, NodeName, ObligationId, ObligationState, OnTimeout, OperationId, ProbeKind,
-    ProbeName, ProbeSpec, Reason, Release, ServiceName, Timestamp, TrafficSpec, Version,
+    InstanceId, InstanceRole, NodeName, ObligationId, ObligationState, OnTimeout, OperationId, PreflightSpec,
+    ProbeKind, ProbeName, ProbeSpec, Reason, Release, ServiceName, Timestamp, TrafficSpec, Version,
 };
 use quorate_proto::agent::v1 as proto;
 
@@ -75,6 +75,13 @@ fn actions() -> Vec<ActionSpec> {
     };
     vec![
         ActionSpec::ConfigConfirm { service: service(), release },
+        ActionSpec::HostPreflight {
+            service: service(),
+            preflight: PreflightSpec::default(),
+            ahead_of: ActionKind::ServiceRestart,
+            release: None,
+            backup: true,
+        },
         ActionSpec::TrafficRestore { service: service(), traffic: traffic.clone() },
         ActionSpec::TrafficDrain { service: service(), traffic, restore_within: DurationMs(600_000) },
         ActionSpec::ServiceStatus { service: service() },

@@ -2,7 +2,7 @@
 
 use quorate_model::session::{Assignment, NodeInstance, NodeProbe, NodeWork, Welcome};
 use quorate_model::{
-    ActionSpec, DurationMs, Epoch, InstanceId, Release, ServiceName, Timestamp, TrafficSpec,
+    ActionKind, ActionSpec, DurationMs, Epoch, InstanceId, Release, ServiceName, Timestamp, TrafficSpec,
 };
 use quorate_proto::agent::v1 as proto;
 
@@ -12,7 +12,7 @@ use super::{
 use crate::wire::invalid::each;
 use crate::wire::text::{printable, read_filled, read_name, read_optional_name, read_text};
 use crate::wire::time::{read_duration, read_duration_or, read_timestamp, write_duration, write_timestamp};
-use crate::wire::{Invalid, backup, probe, release, service, traffic};
+use crate::wire::{Invalid, backup, preflight as flight, probe, release, service, traffic};
 
 /// To an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -292,8 +292,22 @@ pub fn read_action(message: proto::ActionSpec) -> Result<ActionSpec, Invalid> {
             once,
             release: read_optional_name("exec_run.release", release)?,
         },
+        Kind::HostPreflight(m) => read_preflight(m).map_err(|i| i.within("host_preflight"))?,
         Kind::HostFacts(proto::HostFactsAction {}) => ActionSpec::HostFacts,
         Kind::HostDiagnose(proto::HostDiagnoseAction {}) => ActionSpec::HostDiagnose,
+    })
+}
+
+fn read_preflight(message: proto::HostPreflightAction) -> Result<ActionSpec, Invalid> {
+    let proto::HostPreflightAction { service, preflight, ahead_of, release, backup } = message;
+    let preflight = preflight.ok_or_else(|| Invalid::missing("preflight"))?;
+    Ok(ActionSpec::HostPreflight {
+        service: read_name("service", service)?,
+        preflight: flight::read_preflight(preflight).map_err(|i| i.within("preflight"))?,
+        ahead_of: ActionKind::parse(&ahead_of)
+            .ok_or_else(|| Invalid::new("ahead_of", "it is no action that is known here"))?,
+        release: release.map(release::read_release).transpose().map_err(|i| i.within("release"))?,
+        backup,
     })
 }
 
@@ -369,6 +383,15 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
             once: *once,
             release: release.as_ref().map(ToString::to_string).unwrap_or_default(),
         }),
+        ActionSpec::HostPreflight { service, preflight, ahead_of, release, backup } => {
+            Kind::HostPreflight(proto::HostPreflightAction {
+                service: service.to_string(),
+                preflight: Some(flight::write_preflight(preflight)),
+                ahead_of: ahead_of.as_str().to_owned(),
+                release: release.as_ref().map(release::write_release),
+                backup: *backup,
+            })
+        }
         ActionSpec::HostFacts => Kind::HostFacts(proto::HostFactsAction {}),
         ActionSpec::HostDiagnose => Kind::HostDiagnose(proto::HostDiagnoseAction {}),
     };

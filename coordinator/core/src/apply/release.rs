@@ -39,6 +39,7 @@ pub(super) fn ended(
             | ActionSpec::TrafficDrain { .. }
             | ActionSpec::TrafficRestore { .. }
             | ActionSpec::ExecRun { .. }
+            | ActionSpec::HostPreflight { .. }
             | ActionSpec::HostFacts
             | ActionSpec::HostDiagnose,
             _,
@@ -128,6 +129,7 @@ fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Relea
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,
     })

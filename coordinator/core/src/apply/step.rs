@@ -126,8 +126,43 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
         StepKind::Confirm => "confirming the configuration of",
         StepKind::RunOnce => "migrating from",
         StepKind::Hook => "running a hook on",
+        StepKind::Preflight => "looking ahead at",
         StepKind::Gate => "watching",
     }
+}
+
+/// Whether a step only gets ready for a change: its failure says nothing of the change, and on the way back there is nothing to
+/// get ready.
+pub(crate) const fn goes_ahead(kind: StepKind) -> bool {
+    match kind {
+        StepKind::Preflight | StepKind::Backup => true,
+        StepKind::Status
+        | StepKind::Start
+        | StepKind::Stop
+        | StepKind::Restart
+        | StepKind::Reload
+        | StepKind::Verify
+        | StepKind::Rotate
+        | StepKind::Facts
+        | StepKind::Diagnose
+        | StepKind::Stage
+        | StepKind::Activate
+        | StepKind::Revert
+        | StepKind::Drain
+        | StepKind::Restore
+        | StepKind::Confirm
+        | StepKind::RunOnce
+        | StepKind::Hook
+        | StepKind::Gate => false,
+    }
+}
+
+/// The disturbance that a step only goes ahead of, if it does: it asks what that will ask, so that nothing is looked at and stored
+/// for work that may not begin now.
+pub(crate) fn ahead_of<'a>(operation: &'a Operation, step: &Step) -> Option<&'a Step> {
+    let goes_ahead = !step.disruptive && goes_ahead(step.kind);
+    let lane = |s: &&Step| s.wave == step.wave && s.node == step.node;
+    operation.steps.iter().filter(|_| goes_ahead).filter(lane).find(|s| s.disruptive)
 }
 
 /// Every guard of a step that is due: order is not looked at here.
@@ -141,6 +176,7 @@ pub(crate) fn guard(
     if let Some(refusal) = fence::reachable(state, &step.node) {
         return Some(refusal);
     }
+    let step = ahead_of(operation, step).unwrap_or(step);
     if let Some(refusal) = once::settled(state, operation, step) {
         return Some(refusal);
     }
@@ -290,6 +326,7 @@ fn want(state: &mut State, made: &Execution) {
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => return,
     };

@@ -6,11 +6,12 @@ use alloc::string::String;
 
 use quorate_model::backup::{BackupPolicy, LogRotation};
 use quorate_model::config::{CONFIG_MODE_BITS, CONFIGS_MAX, CONFIRM_MAX, CONFIRM_MIN};
+use quorate_model::preflight::{REQUIRED_MAX_BYTES, REQUIRES_MAX};
 use quorate_model::probe::{CertificateProbe, MetricProbe};
 use quorate_model::traffic::{POOL_NAME_MAX_BYTES, is_pool_name};
 use quorate_model::{
-    ConfigSpec, Driver, DurationMs, GroupSpec, Millionths, NodeName, ProbeKind, ProbeSpec, QuorumPolicy,
-    Reason, Refusal, ServiceSpec, TrafficSpec,
+    ConfigSpec, Driver, DurationMs, GroupSpec, Millionths, NodeName, PreflightSpec, ProbeKind, ProbeSpec,
+    QuorumPolicy, Reason, Refusal, Required, ServiceSpec, TrafficSpec,
 };
 
 use crate::safety::quorum::required;
@@ -120,6 +121,9 @@ pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
     check_configs(&spec.configs)?;
     if let Some(migrate) = &spec.migrate {
         span("migrate.timeout", migrate.timeout)?;
+    }
+    if let Some(wanted) = &spec.preflight {
+        check_preflight(wanted)?;
     }
     for vars in spec.vars.values() {
         if vars.len() > LABELS_MAX {
@@ -356,6 +360,23 @@ fn check_traffic(wanted: &TrafficSpec) -> Result<(), Refusal> {
         return Err(bad(format!("traffic.min_up: expected at most {GROUP_MEMBERS_MAX}")));
     }
     Ok(())
+}
+
+fn check_preflight(wanted: &PreflightSpec) -> Result<(), Refusal> {
+    if wanted.requires.len() > REQUIRES_MAX {
+        return Err(bad(format!("preflight.requires: more than {REQUIRES_MAX}")));
+    }
+    for required in &wanted.requires {
+        match required {
+            Required::Unit { unit: name } | Required::Address { address: name } => {
+                limited("preflight.requires", name, REQUIRED_MAX_BYTES)?;
+            }
+        }
+    }
+    if wanted.min_free_percent > 100 {
+        return Err(bad("preflight.min_free_percent: expected at most 100"));
+    }
+    span("preflight.max_clock_skew", wanted.max_clock_skew)
 }
 
 /// A group that may be stored.

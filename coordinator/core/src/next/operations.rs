@@ -12,7 +12,7 @@ use quorate_model::{
 };
 
 use crate::apply::operation::{approval, settle};
-use crate::apply::step::{begins, guard, in_order};
+use crate::apply::step::{ahead_of, begins, guard, in_order};
 use crate::command::{Command, OperationCommand, StepCommand};
 use crate::observations::Observations;
 use crate::safety::approval::waits_for;
@@ -245,7 +245,8 @@ fn evidence_of(
 ) -> Vec<InstanceReading> {
     let Some(service) = step.action.as_ref().and_then(|a| a.service()) else { return Vec::new() };
     let instance = InstanceId { node: step.node.clone(), service: service.clone() };
-    let mut readings = if step.disruptive { readings_of(state, obs, &instance) } else { Vec::new() };
+    let asks = step.disruptive || ahead_of(operation, step).is_some();
+    let mut readings = if asks { readings_of(state, obs, &instance) } else { Vec::new() };
     let Some(found) = obs.instances.get(&instance) else { return readings };
     let compared: BTreeSet<&ProbeName> = gate::compared(operation, index).map(|probe| &probe.name).collect();
     if compared.is_empty() {

@@ -39,13 +39,14 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
         // A migration brings its own time.
         StepKind::RunOnce | StepKind::Hook => HOOK_DEADLINE,
         StepKind::Activate | StepKind::Revert => stop.plus(start).plus(INSTALL_DEADLINE).plus(SERVICE_SLACK),
-        // A drain and its way back stand around an action and bring their own time.
+        // A look before, a drain and its way back stand around an action and bring their own time.
         StepKind::Status
         | StepKind::Facts
         | StepKind::Diagnose
         | StepKind::Drain
         | StepKind::Restore
         | StepKind::Confirm
+        | StepKind::Preflight
         | StepKind::Gate => LOOK_DEADLINE,
     }
 }
@@ -70,6 +71,7 @@ fn is_gated(kind: StepKind, disruptive: bool) -> bool {
         | StepKind::Drain
         | StepKind::Restore
         | StepKind::Confirm
+        | StepKind::Preflight
         | StepKind::Gate => false,
     }
 }

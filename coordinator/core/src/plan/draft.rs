@@ -6,12 +6,12 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use quorate_model::{
-    DurationMs, GroupName, NodeName, NodeStatus, OutReason, QuorumPolicy, Reason, Refusal, RiskClass,
-    StepKind, Timestamp,
+    BackupId, DurationMs, GroupName, NodeName, NodeStatus, OutReason, QuorumPolicy, Reason, Refusal,
+    RiskClass, StepKind, Timestamp,
 };
 
 use super::targets::{Job, Target};
-use super::{PARALLEL_DEFAULT, actions, migrate, order, releases, traffic, waves};
+use super::{PARALLEL_DEFAULT, actions, copies, migrate, order, preflight, releases, traffic, waves};
 use crate::apply::step::doing;
 use crate::observations::Observations;
 use crate::safety::availability::{Availability, availability};
@@ -29,6 +29,8 @@ pub(super) struct Draft<'a> {
     pub(super) parallel: u32,
     pub(super) skipped: usize,
     warnings: Vec<String>,
+    /// The copies that no step stores yet.
+    copies: BTreeMap<NodeName, BackupId>,
 }
 
 /// One group as the plan sees it before it begins: who counts.
@@ -67,7 +69,17 @@ impl<'a> Draft<'a> {
         request: &'a PlanRequest,
         now: Timestamp,
     ) -> Self {
-        Self { state, obs, request, now, waves: Vec::new(), parallel: 1, skipped: 0, warnings: Vec::new() }
+        Self {
+            state,
+            obs,
+            request,
+            now,
+            waves: Vec::new(),
+            parallel: 1,
+            skipped: 0,
+            warnings: Vec::new(),
+            copies: BTreeMap::new(),
+        }
     }
 
     /// Refuses what could not begin with anything now: every target is frozen. Looked at before the quorum, because nothing is
@@ -269,6 +281,7 @@ impl<'a> Draft<'a> {
 
     /// Waves, widest that every group allows.
     pub(super) fn build(&mut self, job: &Job) -> Result<(), Refusal> {
+        self.copies = job.copies.clone();
         let disruptive = disturbs(job);
         let members = u32::try_from(job.targets.len()).unwrap_or(u32::MAX);
         let wished = match (self.request.max_unavailable, disruptive) {
@@ -317,11 +330,12 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// A wave of the one step that is run once, and its gate.
+    /// A wave of the one step that is run once, what goes ahead of it, and its gate.
     fn once(&mut self, target: Option<migrate::Once>, stands: &[Stand<'_>]) {
         let Some(migrate::Once { target, deadline, undo, note }) = target else { return };
         self.wave(core::iter::once(&target), stands, "migrate", &mut 0);
-        let step = self.waves.last_mut().and_then(|wave| wave.steps.first_mut());
+        let is_it = |step: &&mut PlanStep| step.kind == StepKind::RunOnce;
+        let step = self.waves.last_mut().and_then(|wave| wave.steps.iter_mut().find(is_it));
         if let Some(step) = step {
             step.deadline = deadline;
             step.undo = undo;
@@ -395,6 +409,8 @@ impl<'a> Draft<'a> {
                 step.quorum =
                     stands.iter().filter_map(|s| line(s, target, targets.clone(), *stopped)).collect();
             }
+            steps.extend(preflight::step(self.state, self.request, target));
+            steps.extend(copies::step(self.state, self.request, target, &mut self.copies));
             steps.extend(traffic::drain(self.state, self.request, target));
             steps.push(step);
             steps.extend(actions::gate(self.state, self.request, target));

@@ -4,9 +4,11 @@
 //! `apply`. Heuristics here may differ between releases; what they propose is checked again where it is stored and started.
 
 mod actions;
+mod copies;
 mod draft;
 mod migrate;
 mod order;
+mod preflight;
 mod releases;
 mod targets;
 mod touches;
@@ -56,7 +58,9 @@ pub fn plan(
         ));
     }
     check_advance(request)?;
+    copies::check(request)?;
     let mut job = targets::of(state, request, mint)?;
+    copies::name_all(state, request, &mut job, mint)?;
     let mut draft = Draft::new(state, obs, request, now);
     draft.check_width(&job)?;
     draft.check_freezes(&job)?;
@@ -66,10 +70,13 @@ pub fn plan(
     draft.check_freezes(&job)?;
     draft.check_capabilities(&job)?;
     traffic::check_capabilities(state, obs, &job)?;
+    preflight::check_capabilities(state, obs, request, &job)?;
+    copies::check_capabilities(obs, &job)?;
     order::sort(state, obs, &job.service, &mut job.targets);
     draft.build(&job)?;
     let fit = windows::fit(state, &draft.waves, now)?;
     draft.warn(fit);
+    draft.warn(copies::known(state, request, &job));
     finish(state, request, now, mint, job, draft)
 }
 

@@ -1,5 +1,6 @@
 //! What a request chooses: instances, and the action for each.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -31,6 +32,8 @@ pub(super) struct Job {
     pub(super) targets: Vec<Target>,
     /// What is brought onto every host before the first is disturbed.
     pub(super) release: Option<Release>,
+    /// The copies that are stored before, by node.
+    pub(super) copies: BTreeMap<NodeName, BackupId>,
 }
 
 pub(super) fn of(
@@ -55,6 +58,7 @@ pub(super) fn of(
                 group: None,
                 targets,
                 release: None,
+                copies: BTreeMap::new(),
             })
         }
         Goal::Backup { service, nodes } => backup(state, service, nodes, mint),
@@ -75,6 +79,7 @@ pub(super) fn of(
                 group: None,
                 targets,
                 release: None,
+                copies: BTreeMap::new(),
             })
         }
         Goal::Verify { backups } => verify(state, backups),
@@ -164,7 +169,14 @@ fn rollout(state: &State, name: &GroupName, change: &Change) -> Result<Job, Refu
         | Change::Config { .. }
         | Change::ConfigUndo { .. } => (OperationKind::Rollout, release),
     };
-    Ok(Job { kind, service: Some(service.clone()), group: Some(name.clone()), targets, release })
+    Ok(Job {
+        kind,
+        service: Some(service.clone()),
+        group: Some(name.clone()),
+        targets,
+        release,
+        copies: BTreeMap::new(),
+    })
 }
 
 fn backup(
@@ -188,6 +200,7 @@ fn backup(
         group: None,
         targets,
         release: None,
+        copies: BTreeMap::new(),
     })
 }
 
@@ -211,7 +224,14 @@ fn verify(state: &State, backups: &[BackupId]) -> Result<Job, Refusal> {
         let action = ActionSpec::BackupVerify { backup: id.clone(), sha256: receipt.sha256.clone() };
         targets.push(Target { node: found.instance.node.clone(), kind: StepKind::Verify, action });
     }
-    Ok(Job { kind: OperationKind::Backup, service: None, group: None, targets, release: None })
+    Ok(Job {
+        kind: OperationKind::Backup,
+        service: None,
+        group: None,
+        targets,
+        release: None,
+        copies: BTreeMap::new(),
+    })
 }
 
 fn host(state: &State, nodes: &Selector, verb: HostVerb) -> Result<Job, Refusal> {
@@ -228,5 +248,12 @@ fn host(state: &State, nodes: &Selector, verb: HostVerb) -> Result<Job, Refusal>
     if targets.is_empty() {
         return Err(empty());
     }
-    Ok(Job { kind: OperationKind::Run, service: None, group: None, targets, release: None })
+    Ok(Job {
+        kind: OperationKind::Run,
+        service: None,
+        group: None,
+        targets,
+        release: None,
+        copies: BTreeMap::new(),
+    })
 }

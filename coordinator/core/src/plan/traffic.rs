@@ -35,6 +35,7 @@ const fn is_drained(kind: StepKind) -> bool {
         | StepKind::Confirm
         | StepKind::RunOnce
         | StepKind::Hook
+        | StepKind::Preflight
         | StepKind::Gate => false,
     }
 }
@@ -58,6 +59,7 @@ const fn is_restored(kind: StepKind) -> bool {
         | StepKind::Confirm
         | StepKind::RunOnce
         | StepKind::Hook
+        | StepKind::Preflight
         | StepKind::Gate => false,
     }
 }

@@ -33,6 +33,7 @@ pub const fn is_undo(kind: StepKind) -> bool {
         | StepKind::Drain
         | StepKind::RunOnce
         | StepKind::Hook
+        | StepKind::Preflight
         | StepKind::Gate => false,
     }
 }

@@ -183,6 +183,9 @@ pub struct PlanRequest {
     /// What becomes of the run-once hook of the service; only for a release.
     #[serde(default = "auto", skip_serializing_if = "MigrationChoice::is_default")]
     pub migration: MigrationChoice,
+    /// A copy of each instance is stored before it is disturbed; only for rollouts.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub backup_first: bool,
     /// Who asks.
     pub principal: Principal,
     /// Why, one line.
@@ -212,6 +215,7 @@ impl PlanRequest {
             waves: WavePolicy::default(),
             on_failure: OnFailure::Abort,
             migration: MigrationChoice::Auto,
+            backup_first: false,
             principal,
             reason: String::new(),
         }

@@ -59,6 +59,8 @@ pub(crate) struct Mischief {
     pub(crate) strict: BTreeSet<NodeName>,
     /// Hosts whose hooks say that they failed.
     pub(crate) broken: BTreeSet<NodeName>,
+    /// Hosts that a pre-flight finds not ready.
+    pub(crate) unready: BTreeSet<NodeName>,
     /// Hosts whose instance does not get healthy after it was taken back.
     pub(crate) stuck: BTreeSet<NodeName>,
 }
@@ -208,7 +210,12 @@ impl Fleet {
                     ExecutionState::Accepted
                 };
                 let late = execution.begin_before < self.world.now;
-                let why = if late { Reason::GrantExpired } else { Reason::PolicyDenied };
+                let ahead = execution.action.kind() == ActionKind::HostPreflight;
+                let why = match (late, ahead && !self.mischief.strict.contains(&name)) {
+                    (true, _) => Reason::GrantExpired,
+                    (false, true) => Reason::PreflightFailed,
+                    (false, false) => Reason::PolicyDenied,
+                };
                 let reason = (said == ExecutionState::Rejected).then_some(why);
                 let outcome = said.is_final().then(|| ActionOutcome {
                     message: said.as_str().to_lowercase(),
@@ -293,12 +300,12 @@ impl Fleet {
             action.kind(),
             ActionKind::ServiceRestart
                 | ActionKind::ServiceStop
-                | ActionKind::BackupCreate
                 | ActionKind::ArtifactActivate
                 | ActionKind::ArtifactRevert
                 | ActionKind::ConfigApply
                 | ActionKind::ConfigRevert
-        ) {
+        ) || matches!(action, ActionSpec::BackupCreate { policy, .. } if policy.pause.is_some())
+        {
             self.truth.get_mut(&id).unwrap().up = false;
         }
     }
@@ -351,6 +358,14 @@ impl Fleet {
                 self.results.insert(id, ExecutionState::Failed);
                 continue;
             }
+            if action.kind() == ActionKind::HostPreflight && self.mischief.unready.contains(name) {
+                self.results.insert(id, ExecutionState::Rejected);
+                continue;
+            }
+            if action.kind() == ActionKind::BackupCreate && self.mischief.full.contains(name) {
+                self.results.insert(id, ExecutionState::Failed);
+                continue;
+            }
             self.results.insert(id, ExecutionState::Succeeded);
             let Some(on) = action.service() else { continue };
             let instance = InstanceId { node: name.clone(), service: on.clone() };
@@ -368,12 +383,12 @@ impl Fleet {
                 action.kind(),
                 ActionKind::ServiceRestart
                     | ActionKind::ServiceStart
-                    | ActionKind::BackupCreate
                     | ActionKind::ArtifactActivate
                     | ActionKind::ArtifactRevert
                     | ActionKind::ConfigApply
                     | ActionKind::ConfigRevert
-            ) {
+            ) || matches!(&action, ActionSpec::BackupCreate { policy, .. } if policy.pause.is_some())
+            {
                 truth.up = true;
                 truth.starts += 1;
                 truth.up_since = self.world.now;

@@ -25,14 +25,14 @@ use quorate_model::{
     ConfigSpec, Digest, DurationMs, Epoch, ExecutionId, ExecutionState, FreezeName, FreezeSpec, GroupSpec,
     HookName, Install, InstanceId, InstanceReading, InstanceRole, InstanceState, LocalTime, MemberId,
     MemberName, Millionths, NodeStatus, ObligationId, ObligationState, Occurrence, OnFailure, OperationId,
-    OperationState, Principal, ProbeName, ProbeReading, Promotion, QuorumPolicy, Reason, Recurrence,
-    RequestId, Revision, Selector, Serial, Share, Sync, Timestamp, TokenId, UserName, WavePolicy, WindowName,
-    WindowSpec, WorkloadName, ZoneName,
+    OperationState, PreflightSpec, Principal, ProbeName, ProbeReading, Promotion, QuorumPolicy, Reason,
+    Recurrence, RequestId, Required, Revision, Selector, Serial, Share, Sync, Timestamp, TokenId, UserName,
+    WavePolicy, WindowName, WindowSpec, WorkloadName, ZoneName,
 };
 
 use approvals::approvals;
 use calendar::{freezes, windows};
-use rollouts::{configured, promoted, taken_back, unknown};
+use rollouts::{configured, prepared, promoted, taken_back, unknown};
 use schedules::scheduled;
 
 use crate::world::{START, admin, group, measured, node, release, service, spec};
@@ -184,6 +184,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     configured(&mut log);
     scheduled(&mut log);
     rollouts::migrated(&mut log);
+    prepared(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     log.entries

@@ -16,8 +16,8 @@ use quorate_core::{Answer, explain};
 use quorate_model::backup::BackupPolicy;
 use quorate_model::{
     BalancerName, ConfigApply, ConfigName, ConfigSpec, DurationMs, FreezeName, FreezeSpec, HookName, Install,
-    Occurrence, OnFailure, OnTimeout, OperationId, Promotion, Recurrence, Refusal, RequestId, Selector,
-    Share, TrafficSpec, WindowName, WindowSpec, WorkloadName, ZoneName,
+    Occurrence, OnFailure, OnTimeout, OperationId, PreflightSpec, Promotion, Recurrence, Refusal, RequestId,
+    Selector, Share, TrafficSpec, WindowName, WindowSpec, WorkloadName, ZoneName,
 };
 
 use crate::agents::{Fleet, TICK_MS};
@@ -123,6 +123,8 @@ impl Run {
             "quick" => drop(mischief.slow.remove(&node(name))),
             "amnesia" => drop(mischief.amnesia.insert(node(name))),
             "well" => drop(mischief.sick.remove(&node(name))),
+            "unready" => drop(mischief.unready.insert(node(name))),
+            "ready" => drop(mischief.unready.remove(&node(name))),
             "full" => drop(mischief.full.insert(node(name))),
             "roomy" => drop(mischief.full.remove(&node(name))),
             "strict" => drop(mischief.strict.insert(node(name))),
@@ -181,6 +183,7 @@ impl Run {
         request.max_failures = option("failures=").unwrap_or(0);
         request.gate_deadline = Some(DurationMs::from_secs(20));
         request.deadline = option("deadline=").map(|s: u32| DurationMs::from_secs(s.into()));
+        request.backup_first = rest.contains(&"copies");
         advance(&mut request, rest);
         crate::hooks::choose(&mut request, rest);
         let world = &mut self.fleet.world;
@@ -335,7 +338,7 @@ fn verb(word: &str) -> Verb {
     }
 }
 
-/// What a rollout changes: `release=1.1.0`, `undo`, or a restart.
+/// What a rollout changes: `release=1.1.0`, `undo`, `reload`, or a restart.
 fn change(words: &[&str]) -> Change {
     let option = |name: &str| words.iter().find_map(|w| w.strip_prefix(name));
     if let Some(config) = option("config=").map(|name| ConfigName::new(name).unwrap()) {
@@ -350,6 +353,9 @@ fn change(words: &[&str]) -> Change {
     }
     if let Some(hook) = words.iter().find_map(|w| w.strip_prefix("run=")) {
         return Change::Run { hook: HookName::new(hook).unwrap() };
+    }
+    if words.contains(&"reload") {
+        return Change::Reload;
     }
     match words.iter().find_map(|w| w.strip_prefix("release=")) {
         Some(version) => Change::Release(Box::new(release(version))),

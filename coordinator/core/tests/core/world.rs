@@ -247,6 +247,7 @@ pub(crate) fn spec(name: &str) -> ServiceSpec {
         traffic: None,
         configs: Vec::new(),
         migrate: None,
+        preflight: None,
         log_rotation: None,
         vars: BTreeMap::new(),
         labels: BTreeMap::new(),

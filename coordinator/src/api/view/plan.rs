@@ -29,9 +29,27 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         summary,
     } = plan;
     // What stands around an action is no change of its own, and a host that is only given an artifact is not changed by that.
-    let around = |kind| {
-        let lane = matches!(kind, StepKind::Gate | StepKind::Stage | StepKind::Drain | StepKind::Restore);
-        lane || matches!(kind, StepKind::Confirm | StepKind::RunOnce)
+    let around = |kind| match kind {
+        StepKind::Gate
+        | StepKind::Stage
+        | StepKind::Drain
+        | StepKind::Restore
+        | StepKind::Preflight
+        | StepKind::Confirm
+        | StepKind::RunOnce => true,
+        StepKind::Backup => request.backup_first,
+        StepKind::Status
+        | StepKind::Start
+        | StepKind::Stop
+        | StepKind::Restart
+        | StepKind::Reload
+        | StepKind::Verify
+        | StepKind::Rotate
+        | StepKind::Facts
+        | StepKind::Diagnose
+        | StepKind::Activate
+        | StepKind::Revert
+        | StepKind::Hook => false,
     };
     let actions = waves.iter().flat_map(|w| &w.steps).filter(|s| !around(s.kind));
     let mut notes = warnings.clone();

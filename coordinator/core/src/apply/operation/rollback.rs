@@ -13,6 +13,7 @@ use quorate_model::{
     ActionKind, ExecutionState, OnFailure, OperationId, Refusal, StepKind, StepState, WaveState,
 };
 
+use crate::apply::step::goes_ahead;
 use crate::apply::validate;
 use crate::safety::fence;
 use crate::state::State;
@@ -94,9 +95,10 @@ pub(super) fn begin(state: &mut State, id: &OperationId) {
         let lane: Vec<Step> = operation
             .steps
             .iter()
-            // What is taken back is confirmed by nobody.
+            // What is taken back is confirmed by nobody, and nothing gets ready for it.
             .filter(|s| {
-                s.wave == done.wave && s.node == done.node && !s.is_hold() && s.kind != StepKind::Confirm
+                let around = goes_ahead(s.kind) || s.kind == StepKind::Confirm;
+                s.wave == done.wave && s.node == done.node && !s.is_hold() && !around
             })
             .cloned()
             .collect();

@@ -32,7 +32,7 @@ pub(super) fn tells_nothing(state: &State, id: &OperationId, index: u32) -> bool
     if operation.request.on_failure == OnFailure::Abort {
         return false;
     }
-    if state.nodes.present(&step.node).is_none() {
+    if state.nodes.present(&step.node).is_none() || super::goes_ahead(step.kind) {
         return true;
     }
     if let Some(execution) = &step.execution {
@@ -132,6 +132,7 @@ fn stuck(operation: &mut Operation, context: &Context<'_>, failure: &Failure) {
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,
     });

@@ -171,3 +171,25 @@ pub(super) fn migrated(log: &mut Log) {
     log.operation(OperationCommand::Cancel { id: id.clone() });
     log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
 }
+
+/// Hosts that are looked at, and copies that are stored, before anything is disturbed; canceled after the first look.
+pub(super) fn prepared(log: &mut Log) {
+    let mut declared = log.state.services[&service("ledger")].spec.clone();
+    declared.preflight = Some(PreflightSpec {
+        requires: vec![
+            Required::Unit { unit: "db.service".into() },
+            Required::Address { address: "${node}:5432".into() },
+        ],
+        min_memory_bytes: 1 << 20,
+        ..PreflightSpec::default()
+    });
+    log.user(Command::Declared(Box::new(DeclaredCommand::ApplyService { spec: declared, expect: None })));
+    let goal = Goal::Rollout { group: group("ledger"), change: Change::Restart };
+    let request = PlanRequest { backup_first: true, ..PlanRequest::new(goal, admin()) };
+    let plan = log.plan_of(1000, &request);
+    let id = operation_id("r-10");
+    log.operation(OperationCommand::Start { id: id.clone(), plan });
+    log.act(&id, 0, "x-look");
+    log.operation(OperationCommand::Cancel { id: id.clone() });
+    log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
+}

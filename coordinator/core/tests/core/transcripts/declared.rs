@@ -9,15 +9,20 @@ impl Run {
             let [errors, _] = measured();
             declared.probes.push(errors);
         }
-        if options.contains(&"pausing") {
+        let pausing = options.contains(&"pausing");
+        if pausing || options.contains(&"copied") {
+            let hook = |name| pausing.then(|| HookName::new(name).unwrap());
             declared.backup = Some(BackupPolicy {
                 paths: vec!["/var/lib/${service}".into()],
                 exclude: vec![],
-                pause: Some(HookName::new("pause").unwrap()),
-                resume: Some(HookName::new("resume").unwrap()),
+                pause: hook("pause"),
+                resume: hook("resume"),
                 pause_limit: DurationMs::from_secs(60),
                 level: 3,
             });
+        }
+        if options.contains(&"checked") {
+            declared.preflight = Some(PreflightSpec::default());
         }
         if options.contains(&"installed") {
             let (dir, file) = ("/opt/${service}".into(), name.to_string());
