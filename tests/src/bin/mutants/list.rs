@@ -80,8 +80,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "freeze-ignored-by-drains",
         file: "coordinator/core/src/apply/node.rs",
-        find: "freeze::unfrozen(state, node, None, context.now) {",
-        put: "freeze::unfrozen(state, node, None, context.now).filter(|_| false) {",
+        find: "freeze::unfrozen(state, node, None, context.now)",
+        put: "freeze::unfrozen(state, node, None, context.now).filter(|_| false)",
         tests: CORE,
     },
     Mutant {
