@@ -228,7 +228,8 @@ pub fn judge_soak(
     up_ms: u64,
 ) -> (Reading, Option<SoakStart>) {
     if !matches!(status.active.as_str(), "active" | "reloading") {
-        let text = format!("{} ({}), result {}", status.active, status.sub, status.result);
+        let UnitStatus { active, sub, result, exit_status, .. } = status;
+        let text = format!("{active} ({sub}), result {result}, exit status {exit_status}");
         return (Reading::new(false, &text), None);
     }
     let now = SoakStart { run, restarts: status.restarts };

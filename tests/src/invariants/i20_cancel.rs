@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::world::evidence::{Act, Evidence};
+use crate::world::evidence::{Act, Evidence, Round};
 
 /// Breaches.
 #[must_use]
@@ -30,6 +30,7 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
             }
             "Succeeded"
                 if execution.disruptive
+                    && !was_done(evidence, id)
                     && !acts.iter().any(|act| act.done)
                     && !acts.first().is_some_and(|act| ran_anew(evidence, act)) =>
             {
@@ -54,6 +55,12 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
         }));
     }
     breaches
+}
+
+/// Whether an execution found what it brings in use.
+fn was_done(evidence: &Evidence, id: &str) -> bool {
+    let of = |round: &Round| round.work.iter().any(|work| work.id == id && round.was_done(work));
+    evidence.rounds.iter().any(of)
 }
 
 /// Whether the machine itself started the unit after this verb was begun on it.

@@ -25,11 +25,12 @@ fn nothing_open(round: &Round) -> Vec<String> {
 }
 
 /// Each execution starts the unit once at most, and exactly once when it brought something and says that it succeeded. One
-/// that takes back what never came into use has nothing to do.
+/// that takes back what never came into use has nothing to do, nor has one that brings what is in use.
 fn once(round: &Round) -> Vec<String> {
     let mut breaches = Vec::new();
-    for Work { id, node, undoes, state, done, begun } in &round.work {
-        let ok = state == "Succeeded";
+    for work in &round.work {
+        let Work { id, node, undoes, state, done, begun } = work;
+        let ok = state == "Succeeded" && !round.was_done(work);
         if *done > 1 {
             breaches.push(format!("{id} started the unit of {node} {done} times"));
         }
@@ -56,19 +57,17 @@ fn unasked(evidence: &Evidence) -> Vec<String> {
     acts.map(|act| format!("{} us: {} of {} for {:?}", act.from, act.verb, act.node, act.execution)).collect()
 }
 
-/// What is in use fits how the rollout ended.
+/// What is in use fits how the rollout ended. A node that it has no step for, because its agent was not heard when it was planned,
+/// keeps what it had.
 fn in_use(round: &Round) -> Vec<String> {
-    let brought = |used: &Option<String>| match (&round.version, used) {
-        (Some(version), Some(used)) => used.starts_with(&format!("{version}-")),
-        (None, _) => true,
-        (Some(_), None) => false,
-    };
+    let brought = |used: &Option<String>| round.brings(used.as_ref());
+    let left_out = |node: &str| !round.work.iter().any(|work| work.node == node);
     let mut breaches = Vec::new();
     for (node, after) in &round.after {
         let before = round.before.get(node).unwrap_or(&None);
         let fits = match round.state.as_str() {
             "RolledBack" => after == before,
-            "Succeeded" => brought(after),
+            "Succeeded" => brought(after) || (left_out(node) && after == before),
             _ => after == before || brought(after),
         };
         if !fits {
@@ -161,6 +160,12 @@ mod tests {
         assert!(breach(|round| round.work[0].done = 2).contains("x1 started the unit of a 2 times"));
         assert!(breach(|round| round.work[1].done = 0).contains("started the unit 0 times"));
         assert!(breach(|round| round.work[1].begun = 2).contains("began to start the unit of b 2 times"));
+        let idle = breach(|round| {
+            (round.work[1].begun, round.work[1].done) = (0, 0);
+            round.before.insert("b".to_owned(), used("1.1.0"));
+        });
+        assert_eq!(idle, "", "it was in use before");
+        assert!(breach(|round| (round.work[1].begun, round.work[1].done) = (0, 0)).contains("0 times"));
         let again = breach(|round| (round.work[1].begun, round.killed) = (2, 1));
         assert_eq!(again, "", "its agent died over the first");
         let mut run = good();
@@ -171,6 +176,20 @@ mod tests {
     #[test]
     fn what_is_in_use_must_fit_the_end() {
         assert!(breach(|round| drop(round.after.insert("b".to_owned(), used("1.0.0")))).contains("b has"));
+        let skipped = |round: &mut Round| {
+            round.work.pop();
+            round.after.insert("b".to_owned(), used("1.0.0"));
+            round.believed.insert("b".to_owned(), used("1.0.0"));
+        };
+        let mut run = good();
+        skipped(&mut run.rounds[0]);
+        run.acts.pop();
+        assert_eq!(check(&run), Vec::<String>::new(), "it was not heard, and left out of the plan");
+        let third = breach(|round| {
+            skipped(round);
+            round.after.insert("b".to_owned(), used("0.9.0"));
+        });
+        assert!(third.contains("b has"), "{third}");
         let kept = |round: &mut Round| {
             round.state = "RolledBack".to_owned();
             round.after.clone_from(&round.before);

@@ -216,6 +216,26 @@ pub struct Round {
     pub work: Vec<Work>,
 }
 
+impl Round {
+    /// Whether a release is the one that it brings.
+    #[must_use]
+    pub fn brings(&self, used: Option<&String>) -> bool {
+        match (&self.version, used) {
+            (Some(version), Some(used)) => used.starts_with(&format!("{version}-")),
+            (None, _) => true,
+            (Some(_), None) => false,
+        }
+    }
+
+    /// Whether an execution had nothing to do: what it brings was in use before, and it began nothing. Such a one is planned for
+    /// an instance that is not healthy yet with what it was given last.
+    #[must_use]
+    pub fn was_done(&self, work: &Work) -> bool {
+        let before = self.before.get(&work.node).and_then(Option::as_ref);
+        self.version.is_some() && work.begun == 0 && !work.undoes && self.brings(before)
+    }
+}
+
 /// A whole run.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {

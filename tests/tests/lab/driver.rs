@@ -44,7 +44,7 @@ const ODD: &[Odd] = &[
         service: "Type=exec\nExecStart=/bin/sh -c 'sleep 0.3; exit 7'\n",
         verb: "restart",
         state: "FAILED",
-        says: "7",
+        says: "exit status 7",
     },
     Odd {
         name: "odd-stubborn",

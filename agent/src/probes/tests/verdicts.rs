@@ -174,11 +174,12 @@ fn a_soak_needs_one_run_for_long_enough() {
         active: "failed".into(),
         sub: "failed".into(),
         result: "signal".into(),
+        exit_status: 9,
         ..UnitStatus::default()
     };
     let (r, forgotten) = judge_soak(0, second.as_ref(), &down, run("b"), 9_000);
     assert_eq!((r.ok, forgotten), (false, None));
-    assert_eq!(r.detail, "failed (failed), result signal");
+    assert_eq!(r.detail, "failed (failed), result signal, exit status 9");
 }
 
 #[test]
