@@ -197,8 +197,7 @@ async fn unfinished(identity: &Path, grpc: &str, connections: usize) -> (usize, 
     (open.len() * 63, refused)
 }
 
-/// Sends as much on every stream as the windows let through; how many streams were refused meanwhile. Who goes on sending into
-/// refused streams may lose the connection, and with it what was said of the others: all of its streams are refused then.
+/// Sends as much on every stream as the windows let through; how many streams were refused meanwhile.
 async fn fill(raw: &mut Raw) -> usize {
     const PIECE: usize = 16 * 1024;
     let (mut connection, mut windows) = (65_535_i64, vec![65_535_i64 - 5; 63]);
@@ -214,7 +213,7 @@ async fn fill(raw: &mut Raw) -> usize {
             let number = stream(u32::try_from(at).expect("small"));
             let payload = vec![0x0a; usize::try_from(piece).expect("small")];
             if raw.send(&frame(DATA, 0, number, &payload)).await.is_err() {
-                return windows.len();
+                return refused;
             }
             (connection, windows[at], left[at]) = (connection - piece, windows[at] - piece, left[at] - piece);
             idle = false;
@@ -224,7 +223,7 @@ async fn fill(raw: &mut Raw) -> usize {
         match tokio::time::timeout(wait, raw.next()).await {
             Err(_) if idle => return refused,
             Err(_) => {}
-            Ok(Err(_)) => return windows.len(),
+            Ok(Err(_)) => return refused,
             Ok(Ok((kind, _, number, payload))) => {
                 let at = usize::try_from(number / 2).unwrap_or(usize::MAX);
                 match kind {
