@@ -45,6 +45,7 @@ macro_rules! signatures {
         }
     };
 }
+pub(super) use signatures;
 
 /// Server side: chain, identity, cluster, allow-list.
 pub(super) struct LiveClientVerifier {
