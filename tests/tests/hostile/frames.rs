@@ -64,13 +64,15 @@ fn string(block: &mut Vec<u8>, text: &[u8]) {
 pub(crate) struct Raw {
     read: ReadHalf<TlsStream<TcpStream>>,
     write: WriteHalf<TlsStream<TcpStream>>,
+    /// Read, and no whole frame yet.
+    begun: Vec<u8>,
 }
 
 impl Raw {
     /// With these settings, six bytes each.
     pub(crate) async fn open(identity: &Path, address: &str, settings: &[u8]) -> io::Result<Self> {
         let (read, write) = tokio::io::split(raw_tls(identity, address, &[b"h2"]).await?);
-        let mut raw = Self { read, write };
+        let mut raw = Self { read, write, begun: Vec::new() };
         raw.send(PREFACE).await?;
         raw.send(&frame(SETTINGS, 0, 0, settings)).await?;
         Ok(raw)
@@ -81,22 +83,31 @@ impl Raw {
         self.write.flush().await
     }
 
-    /// The next frame: kind, flags, stream, payload.
+    /// The next frame: kind, flags, stream, payload. Whoever stops waiting for it loses nothing of it.
     pub(crate) async fn next(&mut self) -> io::Result<(u8, u8, u32, Vec<u8>)> {
-        let mut head = [0_u8; 9];
-        self.read.read_exact(&mut head).await?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        self.read.read_exact(&mut payload).await?;
-        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        Ok((head[3], head[4], stream, payload))
+        const HEAD: usize = 9;
+        loop {
+            if let Some(head) = self.begun.first_chunk::<HEAD>() {
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                let (kind, flags) = (head[3], head[4]);
+                let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+                let end = HEAD + usize::try_from(length).map_err(io::Error::other)?;
+                if self.begun.len() >= end {
+                    let payload = self.begun.drain(..end).skip(HEAD).collect();
+                    return Ok((kind, flags, stream, payload));
+                }
+            }
+            if self.read.read_buf(&mut self.begun).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
     }
 
     /// Sends bytes that depend on their number until the connection ends or they were sent so many times, and reads
     /// meanwhile: how often they went out, how long the server took to end it (`None`: it did not), and the code of its
     /// GOAWAY.
     pub(crate) async fn flood_with(self, times: usize, mut bytes: impl FnMut(u32) -> Vec<u8>) -> Flood {
-        let Self { read, mut write } = self;
+        let Self { read, mut write, begun: _ } = self;
         let begun = Instant::now();
         let reader = tokio::spawn(read_to_end(read));
         let mut sent = 0;
