@@ -16,6 +16,7 @@ mod coordinators;
 mod disk;
 mod driver;
 mod drop_ins;
+mod firewall;
 mod freeze;
 mod guest;
 mod install;
@@ -40,6 +41,7 @@ const TESTS: &[Test<LabFleet>] = &[
     ("packages::x22_by_the_guide", packages::x22_by_the_guide),
     ("packages::one_version_and_nothing_else", packages::one_version_and_nothing_else),
     ("drop_ins::releases_behind_a_balancer", drop_ins::releases_behind_a_balancer),
+    ("firewall::a_host_that_cuts_itself_off", firewall::a_host_that_cuts_itself_off),
     ("agents::restarted_during_an_action", agents::restarted_during_an_action),
     ("agents::killed_during_an_action", agents::killed_during_an_action),
     ("agents::upgraded_during_an_action", agents::upgraded_during_an_action),
