@@ -82,6 +82,7 @@ pub(crate) fn one_that_its_check_refuses_touches_nothing(fleet: &Fleet) {
     assert_closed(&operation);
     let refused = steps(&operation, "STAGE").into_iter().find(|step| step["state"] == "FAILED");
     let refused = refused.expect("a host refused it");
+    assert_eq!(refused["reason"], "CONFIG_REJECTED", "{refused:#}");
     let printed = refused["outcome"]["outputTail"].as_str().unwrap_or_default();
     assert!(printed.contains("colour"), "what the check printed is told: {refused:#}");
     assert!(steps(&operation, "ACTIVATE").iter().all(|step| step["state"] == "SKIPPED"), "{operation:#}");

@@ -164,6 +164,7 @@ fn step(state: &State, index: u32, step: &Step, before: &[Before], brief: bool) 
         outcome: outcome.filter(|_| whole).map(write_outcome),
         readings: if whole { step.readings.iter().map(|r| reading(before, r)).collect() } else { Vec::new() },
         deadline: Some(write_duration(step.deadline)),
+        reason: step.failure.as_ref().map(|failure| failure.reason.as_str().to_owned()).unwrap_or_default(),
     }
 }
 
