@@ -183,6 +183,12 @@ impl Machine {
         self.acts().clone()
     }
 
+    /// Beginnings and ends of verbs so far.
+    #[must_use]
+    pub fn verbs(&self) -> u64 {
+        self.acts().iter().map(|act| 1 + u64::from(act.to != u64::MAX)).sum()
+    }
+
     /// What really changed, oldest first: simulated microseconds, and whether the unit ran afterwards.
     #[must_use]
     pub fn changes(&self) -> Vec<(u64, bool)> {

@@ -34,16 +34,23 @@ const POINTS_MANY: u64 = 10;
 const REGRESSIONS: &str = include_str!("regressions.txt");
 
 fn main() -> anyhow::Result<ExitCode> {
-    // `cargo test -- --list` and filters for other tests come here, too: there is one test in this binary.
+    // `cargo test -- --list` and filters for other tests come here, too: there are two tests in this binary.
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.iter().any(|word| word == "--list") {
-        println!("simulation: test");
+        println!("simulation: test\nkills: test");
         return Ok(ExitCode::SUCCESS);
     }
-    let filter = words.iter().find(|word| !word.starts_with('-'));
-    if filter.is_some_and(|word| !"simulation".contains(word.as_str())) {
-        return Ok(ExitCode::SUCCESS);
-    }
+    let asked = |name: &str| {
+        let mut filters = words.iter().filter(|word| !word.starts_with('-')).peekable();
+        filters.peek().is_none() || filters.any(|filter| name.contains(filter.as_str()))
+    };
+    let faults = if asked("simulation") { code(&mut simulation()?)? } else { 0 };
+    let kills = if asked("kills") { code(&mut kills()?)? } else { 0 };
+    Ok(ExitCode::from(if faults == 0 { kills } else { faults }))
+}
+
+/// The run of every kind of fault.
+fn simulation() -> anyhow::Result<Command> {
     let mut sim = Command::new(env!("CARGO_BIN_EXE_sim"));
     for (flag, value) in
         [("--seeds", SEEDS), ("--twice", TWICE), ("--unknown", UNKNOWN), ("--safety", SAFETY_S)]
@@ -58,9 +65,7 @@ fn main() -> anyhow::Result<ExitCode> {
             sim.args(["--also", &seed.to_string()]);
         }
     }
-    let faults = code(&mut sim)?;
-    let kills = code(&mut kills()?)?;
-    Ok(ExitCode::from(if faults == 0 { kills } else { faults }))
+    Ok(sim)
 }
 
 /// The run of kill points.

@@ -16,6 +16,7 @@ pub(crate) struct Mutant {
 
 const CORE: &[&str] = &["-p", "quorate-core", "--test", "core"];
 const RUNNER: &[&str] = &["-p", "quorate-agent", "--lib", "runner"];
+const KILLS: &[&str] = &["-p", "quorate-tests", "--test", "sim", "kills"];
 const HELPER: &[&str] = &["-p", "quorate-agent", "--test", "helper"];
 
 /// All of them.
@@ -219,6 +220,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         find: "            Err(denied @ (Denied::Revoked | Denied::Removed | Denied::UnknownSerial)) => {\n                self.close.trigger();\n",
         put: "            Err(Denied::Revoked | Denied::Removed) => Ok(self.identity.as_ref().clone()),\n            Err(denied @ Denied::UnknownSerial) => {\n                self.close.trigger();\n",
         tests: &["-p", "quorate-coordinator", "--lib", "listen::"],
+    },
+    // What a kill at the right moment finds.
+    Mutant {
+        name: "started-is-started-again",
+        file: "agent/src/actions/release/plan.rs",
+        find: "let fresh = seen.up && seen.run != last.run;",
+        put: "let fresh = seen.up && seen.run != last.run && seen.torn;",
+        tests: KILLS,
     },
 ];
 

@@ -1,7 +1,8 @@
 //! Kill points: rollout after rollout in one world, and in each one kill, at a point that the seed chooses over its length.
 //!
 //! A point is a place in what happens, not in time: the k-th entry of the log, the k-th message, the k-th barrier of an
-//! agent's journal since the rollout was asked for. How many there are is counted in a round of the same script without a
+//! agent's journal, the k-th beginning or end of a verb on a host since the rollout was asked for. Journals lie on slow disks here:
+//! what was done and is not yet written down is what a crash must not make undone, or done again. How many there are is counted in a round of the same script without a
 //! kill, so that a point falls anywhere from the request to the end. A point that a shorter rollout never reached is no kill
 //! point and is not counted; another round takes its place.
 //!
@@ -9,6 +10,7 @@
 //! what is left open, and what the coordinators believe ([`Round`]). [`crate::invariants::rounds`] judges it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use quorate_common::task::Entropy;
@@ -30,6 +32,8 @@ pub mod script;
 
 /// Longest round, and longest time until everything stands still after it.
 const LIMIT: Duration = Duration::from_secs(240);
+/// A barrier of an agent's journal takes up to so long: many times what the simulation looks at in one step.
+const JOURNAL_US: u64 = 40_000;
 /// A release that fades ends so long after its start.
 const FADES_MS: u64 = 1_000;
 /// Rounds beyond the points that are wanted, at most: some points are never reached, some rounds repair.
@@ -63,10 +67,11 @@ enum Count {
     Entries,
     Messages,
     Barriers,
+    Verbs,
 }
 
-/// Entries, messages and barriers so far.
-type Counts = [u64; 3];
+/// Entries, messages, barriers, and beginnings and ends of verbs so far.
+type Counts = [u64; 4];
 
 /// One kill that is to come.
 #[derive(Clone, Copy, Debug)]
@@ -101,10 +106,11 @@ impl Dice {
             11..=16 => Who::Agent,
             _ => Who::All,
         };
-        let count = match self.below(3) {
+        let count = match self.below(4) {
             0 => Count::Entries,
             1 => Count::Messages,
-            _ => Count::Barriers,
+            2 => Count::Barriers,
+            _ => Count::Verbs,
         };
         let at = 1 + self.below(length[count as usize]);
         // Mostly as long as a restart takes, sometimes long enough to be missed.
@@ -117,6 +123,9 @@ impl World {
     /// Every round of a run.
     pub(super) fn play_kills(&mut self, points: u64) -> Result<(), String> {
         self.birth()?;
+        for site in self.sites.values() {
+            site.slowness.most_us.store(JOURNAL_US, Ordering::Relaxed);
+        }
         self.notebook.seen().go = true;
         self.until(LIMIT, |world| world.notebook.seen().declared)?;
         let mut dice = Dice(Entropy::seeded(self.plan.seed ^ 0x0071_1150));
@@ -130,7 +139,7 @@ impl World {
         }
         let (next, version) = self.next(script, &mut dice);
         let length = self.round(next, version, None, &mut dice)?;
-        self.trace.say("world", format!("{length:?} entries, messages and barriers long"));
+        self.trace.say("world", format!("{length:?} entries, messages, barriers and verbs long"));
         let mut rounds = 0;
         while self.faults.happened.values().sum::<u64>() < points && rounds < 2 * points + MORE_ROUNDS {
             rounds += 1;
@@ -167,7 +176,8 @@ impl World {
     fn counts(&self) -> Counts {
         let entries = self.board.looks().iter().map(|look| look.revision).max().unwrap_or(0);
         let barriers = self.sites.values().map(|site| site.disk.syncs()).sum();
-        [entries, self.post.passed(), barriers]
+        let verbs = self.sites.values().map(|site| site.machine.verbs()).sum();
+        [entries, self.post.passed(), barriers, verbs]
     }
 
     fn now_us(&self) -> u64 {
