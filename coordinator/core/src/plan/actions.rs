@@ -46,6 +46,8 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
         | StepKind::Drain
         | StepKind::Restore
         | StepKind::Confirm
+        | StepKind::EnterMaintenance
+        | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Gate => LOOK_DEADLINE,
     }
@@ -71,6 +73,8 @@ fn is_gated(kind: StepKind, disruptive: bool) -> bool {
         | StepKind::Drain
         | StepKind::Restore
         | StepKind::Confirm
+        | StepKind::EnterMaintenance
+        | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Gate => false,
     }
