@@ -80,6 +80,12 @@ fn is_gated(kind: StepKind, disruptive: bool) -> bool {
     }
 }
 
+/// Whether a step only ends what stood around an action. What is looked at for a while is looked at as it serves: out of
+/// maintenance, and back in its load balancer's pool; and nothing that goes back by itself waits so long for its word.
+pub(super) const fn ends_lane(kind: StepKind) -> bool {
+    matches!(kind, StepKind::Restore | StepKind::ExitMaintenance | StepKind::Confirm)
+}
+
 /// The action's step, without its quorum lines.
 pub(super) fn action(state: &State, request: &PlanRequest, target: &Target) -> PlanStep {
     let spec = target.action.service().and_then(|s| state.services.get(s)).map(|s| &s.spec);

@@ -381,11 +381,7 @@ impl<'a> Draft<'a> {
             wave.hold = policy.hold;
             let (mut steps, mut waiting): (Vec<PlanStep>, Option<PlanStep>) = (Vec::new(), None);
             for step in wave.steps.drain(..) {
-                // It is looked at as it serves: out of maintenance, and back in its load balancer's pool; and nothing that goes
-                // back by itself waits so long for its word.
-                let back =
-                    matches!(step.kind, StepKind::Restore | StepKind::ExitMaintenance | StepKind::Confirm);
-                steps.extend(waiting.take_if(|_| !back));
+                steps.extend(waiting.take_if(|_| !actions::ends_lane(step.kind)));
                 waiting = actions::hold(self.request, &step).or(waiting);
                 steps.push(step);
             }
