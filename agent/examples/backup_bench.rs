@@ -14,14 +14,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use quorate_agent::actions::{
     ActionContext, Balancers, Clock, HookReport, HookRunner, HostClock, HostFacts, HostPrograms,
-    HostServices, Leaving, Limits, ObligationKeeper, PortError, Undo, execute,
+    HostServices, Kept, Leaving, Limits, ObligationKeeper, PortError, Undo, execute,
 };
 use quorate_agent::host::{Host, RealHost};
 use quorate_agent::policy::InstallRules;
 use quorate_model::backup::BackupPolicy;
 use quorate_model::{
     ActionSpec, BackupId, Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId,
-    Selector, ServiceName, ServiceSpec,
+    OperationId, Selector, ServiceName, ServiceSpec,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -65,7 +65,7 @@ impl ObligationKeeper for Nothing {
         async { Ok(()) }.boxed()
     }
 
-    fn settle<'a>(&'a self, _: &'a InstanceId) -> BoxFuture<'a, Result<(), PortError>> {
+    fn settle<'a>(&'a self, _: &'a InstanceId, _: Kept) -> BoxFuture<'a, Result<(), PortError>> {
         async { Ok(()) }.boxed()
     }
 
@@ -102,6 +102,7 @@ fn context(root: &Path, spec: ServiceSpec) -> Result<ActionContext> {
     Ok(ActionContext {
         node: NodeName::new("bench")?,
         execution: ExecutionId::new("x-1")?,
+        operation: OperationId::new("r-1")?,
         services: Arc::new(HostServices::new(Arc::clone(&host), [spec])),
         hooks: Arc::new(Nothing),
         obligations: Arc::new(Nothing),
@@ -137,6 +138,7 @@ fn spec(service: &ServiceName) -> ServiceSpec {
         configs: Vec::new(),
         migrate: None,
         preflight: None,
+        maintenance: None,
         log_rotation: None,
         vars: std::collections::BTreeMap::new(),
         labels: std::collections::BTreeMap::new(),

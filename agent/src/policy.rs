@@ -150,6 +150,10 @@ impl Policy {
             | ActionSpec::HostFacts
             | ActionSpec::HostDiagnose => Ok(()),
             ActionSpec::ExecRun { hook, .. } => self.allows_run(hook),
+            ActionSpec::MaintenanceEnter { maintenance, .. }
+            | ActionSpec::MaintenanceExit { maintenance, .. } => {
+                self.allows_path(Path::new(&maintenance.file))
+            }
             ActionSpec::HostPreflight { ahead_of, release, backup, .. } => {
                 // What comes next is refused now, while nothing is changed.
                 let next = [(*ahead_of, true), (ActionKind::BackupCreate, *backup)];

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use quorate_model::service::UnitStatus;
 use quorate_model::{
     ConfigSpec, Digest, Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId,
-    ServiceName, ServiceSpec, Timestamp, TrafficSpec, Version,
+    OperationId, ServiceName, ServiceSpec, Timestamp, TrafficSpec, Version,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -147,6 +147,24 @@ pub enum Undo {
         /// What was put in place.
         digest: Digest,
     },
+    /// Remove a file that tells an instance that it is worked on, if it is still ours.
+    Maintenance {
+        /// Which.
+        instance: InstanceId,
+        /// Where.
+        file: String,
+        /// The operation that it names.
+        operation: OperationId,
+    },
+}
+
+/// What is kept from an instance beyond the execution that did so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is out of its load balancer's pool.
+    Traffic,
+    /// It is told that it is worked on.
+    Maintenance,
 }
 
 /// Keeps undos that are owed: the agent pays them by itself when their deadline passes, also after a crash.
@@ -160,8 +178,8 @@ pub trait ObligationKeeper: Send + Sync {
     ) -> BoxFuture<'a, Result<(), PortError>>;
     /// The state is meant to outlast its execution: the undo waits for its deadline, or for the coordinators' word.
     fn hold<'a>(&'a self, id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>>;
-    /// An instance is back in its pool: every undo that would put it there is done, whoever owed it.
-    fn settle<'a>(&'a self, instance: &'a InstanceId) -> BoxFuture<'a, Result<(), PortError>>;
+    /// Nothing of this is kept from an instance any more: every undo that would see to it is done, whoever owed it.
+    fn settle<'a>(&'a self, instance: &'a InstanceId, kept: Kept) -> BoxFuture<'a, Result<(), PortError>>;
     /// The undo was done: nothing is owed any more. Discharging twice is no error.
     fn discharge<'a>(&'a self, id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>>;
 }
@@ -236,6 +254,8 @@ pub struct ActionContext {
     pub node: NodeName,
     /// The execution, for the names of what it owes and of its temporary files.
     pub execution: ExecutionId,
+    /// The operation that it belongs to.
+    pub operation: OperationId,
     /// Services with an instance here.
     pub services: Arc<dyn Services>,
     /// Hooks.

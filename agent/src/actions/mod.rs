@@ -14,6 +14,7 @@ mod diagnose;
 mod error;
 mod hook;
 mod job;
+pub(crate) mod maintenance;
 mod ports;
 mod preflight;
 mod release;
@@ -25,8 +26,8 @@ pub(crate) mod traffic;
 
 use self::release::exec::Goal;
 pub use context::{
-    ActionContext, Clock, FactsSource, HookReport, HookRunner, Leaving, Limits, ObligationKeeper, Programs,
-    Progress, ServiceDriver, ServiceHandle, Services, Stopped, Undo,
+    ActionContext, Clock, FactsSource, HookReport, HookRunner, Kept, Leaving, Limits, ObligationKeeper,
+    Programs, Progress, ServiceDriver, ServiceHandle, Services, Stopped, Undo,
 };
 pub use error::{ActionError, PortError};
 pub(crate) use ports::host_driver;
@@ -123,6 +124,8 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
             "service, hook, whether it is run once, release",
             "Run a hook that this host declares and lets be run this way.",
         ),
+        ActionKind::MaintenanceEnter => maintenance::ENTER,
+        ActionKind::MaintenanceExit => maintenance::EXIT,
         ActionKind::HostPreflight => preflight::LOOK,
         ActionKind::HostFacts => (RiskClass::Read, "nothing", "Facts about the host."),
         ActionKind::HostDiagnose => (RiskClass::Read, "nothing", "Walk the host and tell what looks wrong."),
@@ -178,6 +181,8 @@ pub async fn finish(context: &ActionContext, spec: &ActionSpec) -> Result<Action
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::MaintenanceEnter { .. }
+        | ActionSpec::MaintenanceExit { .. }
         | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => Err(ActionError::Unsupported(spec.kind())),
@@ -225,6 +230,12 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         }
         ActionSpec::ExecRun { service, hook, once: _, release } => {
             hook::exec::run(context, service, hook, release.as_ref()).await
+        }
+        ActionSpec::MaintenanceEnter { service, maintenance, exit_within, reason } => {
+            maintenance::enter(context, service, maintenance, *exit_within, reason).await
+        }
+        ActionSpec::MaintenanceExit { service, maintenance } => {
+            maintenance::exit(context, service, maintenance).await
         }
         ActionSpec::HostPreflight { service, preflight, ahead_of: _, release, backup } => {
             preflight::exec::look(context, service, preflight, release.as_ref(), *backup).await

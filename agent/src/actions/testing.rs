@@ -11,16 +11,16 @@ use futures::future::BoxFuture;
 use quorate_model::node::Facts;
 use quorate_model::service::UnitStatus;
 use quorate_model::{
-    Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId, Reason, Selector,
-    ServiceName, ServiceSpec, Timestamp, Version,
+    Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId, OperationId, Reason,
+    Selector, ServiceName, ServiceSpec, Timestamp, Version,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::host::fake::FakeHost;
 
 use super::{
-    ActionContext, Balancers, Clock, FactsSource, HookReport, HookRunner, Leaving, Limits, ObligationKeeper,
-    PortError, Programs, ServiceDriver, ServiceHandle, Services, Stopped, Undo,
+    ActionContext, Balancers, Clock, FactsSource, HookReport, HookRunner, Kept, Leaving, Limits,
+    ObligationKeeper, PortError, Programs, ServiceDriver, ServiceHandle, Services, Stopped, Undo,
 };
 use crate::host::{ExecOutcome, ExecSpec};
 use crate::policy::InstallRules;
@@ -260,6 +260,7 @@ impl ObligationKeeper for Recorder {
                 Undo::Hook { hook, .. } => hook.to_string(),
                 Undo::Traffic { traffic, .. } => traffic.server,
                 Undo::Config { config, .. } => config.name.to_string(),
+                Undo::Maintenance { file, .. } => file,
             };
             if *locked(&self.refuse_open) {
                 return Err(PortError::new(Reason::LowSpace, "the journal is full"));
@@ -278,9 +279,12 @@ impl ObligationKeeper for Recorder {
         .boxed()
     }
 
-    fn settle<'a>(&'a self, instance: &'a InstanceId) -> BoxFuture<'a, Result<(), PortError>> {
+    fn settle<'a>(&'a self, instance: &'a InstanceId, kept: Kept) -> BoxFuture<'a, Result<(), PortError>> {
         async move {
-            self.note(format!("settle {instance}"));
+            match kept {
+                Kept::Traffic => self.note(format!("settle {instance}")),
+                Kept::Maintenance => self.note(format!("settle the maintenance of {instance}")),
+            }
             Ok(())
         }
         .boxed()
@@ -356,6 +360,7 @@ pub(super) fn spec() -> ServiceSpec {
         configs: Vec::new(),
         migrate: None,
         preflight: None,
+        maintenance: None,
         log_rotation: None,
         vars: BTreeMap::new(),
         labels: BTreeMap::new(),
@@ -371,6 +376,7 @@ pub(super) fn bench(root: &Path, running: bool) -> Bench {
     let context = ActionContext {
         node: NodeName::new("node1").expect("a valid name"),
         execution: ExecutionId::new("x-1").expect("a valid id"),
+        operation: OperationId::new("r-1").expect("a valid id"),
         services: Arc::new(FakeServices([(service_name(), handle)].into(), BTreeMap::new())),
         hooks: Arc::clone(&recorder) as Arc<dyn HookRunner>,
         obligations: Arc::clone(&recorder) as Arc<dyn ObligationKeeper>,

@@ -440,7 +440,10 @@ impl Engine {
         let cancel = self.token(&id);
         let (shop, sender) = (self.shop.clone(), self.sender.clone());
         let span = log::span(&id, &entry);
-        if matches!(entry.assignment.action, ActionSpec::TrafficDrain { .. }) {
+        if matches!(
+            entry.assignment.action,
+            ActionSpec::TrafficDrain { .. } | ActionSpec::MaintenanceEnter { .. }
+        ) {
             // It is done again: what it owes is its own business, as at first.
             shop.book.begins(&id);
         }

@@ -13,7 +13,7 @@ use quorate_durable::{Batch, Durable, MemoryDisk, OpenError, Options, Probe, Spa
 use quorate_model::session::{Assignment, NodeInstance};
 use quorate_model::{
     ActionOutcome, ConfigSpec, Driver, DurationMs, Epoch, ExecutionId, ExecutionState, HookName, InstanceId,
-    ObligationId, ObligationState, Reason, Timestamp, TrafficSpec,
+    ObligationId, ObligationState, OperationId, Reason, Timestamp, TrafficSpec,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -154,6 +154,9 @@ pub struct Owed {
     /// The configuration file that nobody has confirmed yet; none when something else is owed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Box<OwedConfig>>,
+    /// The file that tells the instance that it is worked on; none when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<OwedMaintenance>,
     /// It outlasts its execution: it waits for its deadline or for the coordinators' word.
     #[serde(default, skip_serializing_if = "is_false")]
     pub held: bool,
@@ -194,6 +197,15 @@ pub struct OwedConfig {
     pub config: ConfigSpec,
     /// What was put in place: anything else is left.
     pub digest: quorate_model::Digest,
+}
+
+/// What must be known to remove a file that tells an instance that it is worked on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedMaintenance {
+    /// Where.
+    pub file: String,
+    /// The operation that it names: one that names another, or none, is not ours.
+    pub operation: OperationId,
 }
 
 /// serde asks with a reference.

@@ -21,9 +21,9 @@ use quorate_model::{DurationMs, ExecutionId, InstanceId, ObligationId, Obligatio
 use tokio::sync::Notify;
 
 use super::failpoint;
-use super::journal::{Journal, JournalError, Owed, OwedConfig, OwedTraffic};
+use super::journal::{Journal, JournalError, Owed, OwedConfig, OwedMaintenance, OwedTraffic};
 use super::undo::Undoer;
-use crate::actions::{ObligationKeeper, PortError, Undo};
+use crate::actions::{Kept, ObligationKeeper, PortError, Undo};
 use crate::host::clock;
 
 /// An undo that fails is tried again after 1 s, then ever more slowly, and never given up.
@@ -267,24 +267,40 @@ impl Book {
         if self.open() >= OWED_MAX {
             return Err(PortError::new(Reason::LimitReached, format!("{OWED_MAX} obligations are open")));
         }
-        let (hook, traffic, config, instance) = match undo {
-            Undo::Hook { hook, instance } => (Some(hook), None, None, instance),
-            Undo::Traffic { instance, driver, traffic } => {
-                (None, Some(OwedTraffic { traffic, driver }), None, instance)
+        let (mut hook, mut traffic, mut config, mut maintenance) = (None, None, None, None);
+        let instance = match undo {
+            Undo::Hook { hook: resume, instance } => {
+                hook = Some(resume);
+                instance
             }
-            Undo::Config { instance, driver, stop_timeout, start_timeout, config, digest } => {
-                let owed = OwedConfig { driver, stop_timeout, start_timeout, config, digest };
-                (None, None, Some(Box::new(owed)), instance)
+            Undo::Traffic { instance, driver, traffic: pool } => {
+                traffic = Some(OwedTraffic { traffic: pool, driver });
+                instance
+            }
+            Undo::Config { instance, driver, stop_timeout, start_timeout, config: file, digest } => {
+                let owed = OwedConfig { driver, stop_timeout, start_timeout, config: file, digest };
+                config = Some(Box::new(owed));
+                instance
+            }
+            Undo::Maintenance { instance, file, operation } => {
+                maintenance = Some(OwedMaintenance { file, operation });
+                instance
             }
         };
         // An older undo must neither be at work while this one's disturbance begins, nor come after it.
-        let _turn = if traffic.is_some() { Some(self.turn.lock().await) } else { None };
-        let older = if traffic.is_some() { self.of_traffic(&instance) } else { Vec::new() };
+        let kept = match (&traffic, &maintenance) {
+            (Some(_), _) => Some(Kept::Traffic),
+            (None, Some(_)) => Some(Kept::Maintenance),
+            (None, None) => None,
+        };
+        let _turn = if kept.is_some() { Some(self.turn.lock().await) } else { None };
+        let older = kept.map_or_else(Vec::new, |kept| self.kept(&instance, kept));
         let owed = Owed {
             execution: execution.clone(),
             hook,
             traffic,
             config,
+            maintenance,
             held: false,
             instance,
             state: ObligationState::Open,
@@ -305,13 +321,17 @@ impl Book {
         Ok(())
     }
 
-    /// Undos of traffic that an instance is owed.
-    fn of_traffic(&self, instance: &InstanceId) -> Vec<ObligationId> {
+    /// Undos of this sort that an instance is owed.
+    fn kept(&self, instance: &InstanceId, kept: Kept) -> Vec<ObligationId> {
         let inner = self.inner();
         let of = inner
             .owed
             .iter()
-            .filter(|(_, owed)| owed.traffic.is_some() && owed.instance == *instance && is_open(owed.state));
+            .filter(|(_, owed)| match kept {
+                Kept::Traffic => owed.traffic.is_some(),
+                Kept::Maintenance => owed.maintenance.is_some(),
+            })
+            .filter(|(_, owed)| owed.instance == *instance && is_open(owed.state));
         of.map(|(id, _)| id.clone()).collect()
     }
 
@@ -323,8 +343,8 @@ impl Book {
         Ok(())
     }
 
-    async fn settle(&self, instance: &InstanceId) -> Result<(), PortError> {
-        for id in self.of_traffic(instance) {
+    async fn settle(&self, instance: &InstanceId, kept: Kept) -> Result<(), PortError> {
+        for id in self.kept(instance, kept) {
             self.set(&id, ObligationState::Discharged, String::new()).await.map_err(unusable)?;
         }
         Ok(())
@@ -359,8 +379,8 @@ impl ObligationKeeper for Keeper {
         self.book.hold(id).boxed()
     }
 
-    fn settle<'a>(&'a self, instance: &'a InstanceId) -> BoxFuture<'a, Result<(), PortError>> {
-        self.book.settle(instance).boxed()
+    fn settle<'a>(&'a self, instance: &'a InstanceId, kept: Kept) -> BoxFuture<'a, Result<(), PortError>> {
+        self.book.settle(instance, kept).boxed()
     }
 
     fn discharge<'a>(&'a self, id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>> {
@@ -380,9 +400,10 @@ fn describe(owed: &Owed) -> String {
     match (&owed.hook, &owed.traffic) {
         (Some(hook), _) => format!("hook {hook} for {}", owed.instance),
         (None, Some(to)) => format!("put {} back into the pool {}", owed.instance, to.traffic.backend),
-        (None, None) => match &owed.config {
-            Some(file) => format!("put {} of {} back as it was", file.config.path, owed.instance),
-            None => format!("something for {}", owed.instance),
+        (None, None) => match (&owed.config, &owed.maintenance) {
+            (Some(file), _) => format!("put {} of {} back as it was", file.config.path, owed.instance),
+            (None, Some(told)) => format!("end the maintenance of {} in {}", owed.instance, told.file),
+            (None, None) => format!("something for {}", owed.instance),
         },
     }
 }

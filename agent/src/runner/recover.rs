@@ -57,6 +57,8 @@ pub(super) const fn verb(action: &ActionSpec) -> Option<Verb> {
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::MaintenanceEnter { .. }
+        | ActionSpec::MaintenanceExit { .. }
         | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,
@@ -97,6 +99,8 @@ pub(super) fn resume(action: &ActionSpec, found: Option<Recovered>, late: bool) 
         ),
         ActionSpec::ExecRun { once: false, .. } if late => Resume::Late,
         ActionSpec::ExecRun { once: false, .. } => Resume::Run,
+        // The file is written whole, and is ours by the operation that it names.
+        ActionSpec::MaintenanceEnter { .. } | ActionSpec::MaintenanceExit { .. } => Resume::Run,
         ActionSpec::LogRotate { .. } => {
             Resume::Unknown("the helper ended while logs were rotated; nothing of them is lost")
         }

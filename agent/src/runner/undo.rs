@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::hooks::Hooks;
 use super::journal::{Owed, OwedTraffic};
 use super::settings::Settings;
-use crate::actions::{Balancers, HookRunner, config as config_file, host_driver, traffic};
+use crate::actions::{Balancers, HookRunner, config as config_file, host_driver, maintenance, traffic};
 use crate::host::Host;
 
 /// Longest run of one undo, beside the time that health must hold.
@@ -27,15 +27,18 @@ impl Undoer {
 
     /// Does it once, and says what was done, or why not, in one line.
     pub(super) async fn undo(&self, owed: &Owed) -> Result<String, String> {
-        match (&owed.hook, &owed.traffic) {
-            (Some(hook), _) => match self.hooks.run(hook, &owed.instance, UNDO_LIMIT).await {
+        match (&owed.hook, &owed.traffic, &owed.maintenance) {
+            (Some(hook), _, _) => match self.hooks.run(hook, &owed.instance, UNDO_LIMIT).await {
                 Ok(report) if report.ok => Ok(format!("hook {hook} was run by the helper alone")),
                 Ok(report) => Err(format!("hook {hook}: {}", report.ended)),
                 Err(error) => Err(error.message),
             },
-            (None, Some(wanted)) => self.put_back(owed, wanted).await,
-            (None, None) if owed.config.is_some() => self.file(owed).await,
-            (None, None) => Err("the journal does not say what is owed".to_owned()),
+            (None, Some(wanted), _) => self.put_back(owed, wanted).await,
+            (None, None, Some(told)) => {
+                maintenance::undo(self.settings.current().policy.roots(), &told.file, &told.operation)
+            }
+            (None, None, None) if owed.config.is_some() => self.file(owed).await,
+            (None, None, None) => Err("the journal does not say what is owed".to_owned()),
         }
     }
 

@@ -21,8 +21,8 @@ use super::obligations::Book;
 use super::recover::{self, Resume};
 use super::settings::Settings;
 use crate::actions::{
-    self, ActionContext, ActionError, Balancers, FactsSource, HostClock, HostPrograms, HostServices, Leaving,
-    ObligationKeeper, PortError, Undo,
+    self, ActionContext, ActionError, Balancers, FactsSource, HostClock, HostPrograms, HostServices, Kept,
+    Leaving, ObligationKeeper, PortError, Undo,
 };
 use crate::host::{Host, HostError, Recovered, RunEvidence, UnitReading, clock, judge};
 
@@ -78,7 +78,7 @@ impl Shop {
         cancel: CancellationToken,
         left: DurationMs,
     ) -> End {
-        let context = self.context(&id, entry.instance.as_ref(), cancel.clone(), left);
+        let context = self.context(&id, &entry, cancel.clone(), left);
         let result = actions::execute(&context, &entry.assignment.action).await;
         // The hook did not fail, we ended it: what was undone afterwards makes this a cancel.
         let ended = cancel.is_cancelled() && matches!(result, Err(ActionError::Hook { .. }));
@@ -92,18 +92,19 @@ impl Shop {
     fn context(
         &self,
         id: &ExecutionId,
-        instance: Option<&NodeInstance>,
+        entry: &Entry,
         cancel: CancellationToken,
         left: DurationMs,
     ) -> ActionContext {
         let config = self.settings.current();
-        let specs = instance.map(spec_of);
         let (commands, whose) = (self.commands.clone(), id.clone());
         // A queue that is full or closed: then it is given up a little later, and found in the journal all the same.
         let tell = Arc::new(move || drop(commands.try_send(Command::Left(whose.clone()))));
+        let specs = entry.instance.as_ref().map(spec_of);
         ActionContext {
             node: config.node.clone(),
             execution: id.clone(),
+            operation: entry.assignment.operation.clone(),
             services: Arc::new(HostServices::new(Arc::clone(&self.host), specs)),
             hooks: Arc::new(self.hooks.until(cancel.clone())),
             obligations: self.book.keeper(id.clone()),
@@ -199,7 +200,7 @@ impl Shop {
         let cancel = CancellationToken::new();
         let left = entry.instance.as_ref().map_or(DurationMs::from_secs(60), |i| i.start_timeout);
         // One second more than the start itself may take, so that its own deadline is the one that speaks.
-        let context = self.context(&id, entry.instance.as_ref(), cancel, left.plus(DurationMs(1_000)));
+        let context = self.context(&id, entry, cancel, left.plus(DurationMs(1_000)));
         let start = ActionSpec::ServiceStart { service };
         let mut done = finish(actions::execute(&context, &start).await);
         if let Some(outcome) = &mut done.outcome {
@@ -212,7 +213,7 @@ impl Shop {
     async fn finish(&self, id: ExecutionId, entry: &Entry) -> End {
         let cancel = CancellationToken::new();
         let span = entry.instance.as_ref().map_or(DurationMs::ZERO, |i| i.stop_timeout.plus(i.start_timeout));
-        let context = self.context(&id, entry.instance.as_ref(), cancel, span.plus(FINISH_SLACK));
+        let context = self.context(&id, entry, cancel, span.plus(FINISH_SLACK));
         finish(actions::finish(&context, &entry.assignment.action).await)
     }
 
@@ -223,7 +224,7 @@ impl Shop {
             tokio::time::sleep(SETTLE_LOOK).await;
         }
         let resumed = self.book.open_of(&id).is_empty();
-        let mut context = self.context(&id, entry.instance.as_ref(), cancel, entry.assignment.deadline);
+        let mut context = self.context(&id, entry, cancel, entry.assignment.deadline);
         context.obligations = Arc::new(NoDisturbance);
         match actions::execute(&context, &entry.assignment.action).await {
             Ok(outcome) => End { state: ExecutionState::Succeeded, reason: None, outcome: Some(outcome) },
@@ -256,7 +257,7 @@ impl ObligationKeeper for NoDisturbance {
         async { Ok(()) }.boxed()
     }
 
-    fn settle<'a>(&'a self, _instance: &'a InstanceId) -> BoxFuture<'a, Result<(), PortError>> {
+    fn settle<'a>(&'a self, _instance: &'a InstanceId, _kept: Kept) -> BoxFuture<'a, Result<(), PortError>> {
         async { Ok(()) }.boxed()
     }
 
@@ -300,6 +301,7 @@ fn spec_of(instance: &NodeInstance) -> ServiceSpec {
         configs: Vec::new(),
         migrate: None,
         preflight: None,
+        maintenance: None,
         log_rotation: None::<LogRotation>,
         vars: std::collections::BTreeMap::new(),
         labels: std::collections::BTreeMap::new(),

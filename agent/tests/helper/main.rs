@@ -4,6 +4,7 @@ mod crash;
 mod edge;
 mod fixture;
 mod hooks;
+mod maintenance;
 mod obligations;
 mod refusals;
 mod releases;

@@ -263,6 +263,7 @@ impl BringUp<'_> {
             "artifact.*",
             "config.*",
             "traffic.*",
+            "maintenance.*",
             "exec.run",
             "host.*",
         ];

@@ -185,6 +185,7 @@ pub(super) fn service(layout: &Layout, fleet: &Fleet) -> ServiceSpec {
         }],
         migrate: None,
         preflight: None,
+        maintenance: None,
         log_rotation: Some(LogRotation {
             paths: vec!["${log}".to_owned()],
             size_bytes: 1024 * 1024,

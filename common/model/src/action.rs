@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backup::{BackupPolicy, BackupReceipt, LogRotation};
 use crate::id::{BackupId, HookName, ServiceName, Version};
+use crate::maintenance::MaintenanceSpec;
 use crate::node::Facts;
 use crate::preflight::PreflightSpec;
 use crate::release::{Install, Release, ReleaseReceipt};
@@ -55,6 +56,10 @@ words! {
         TrafficRestore = "traffic.restore",
         /// Run a hook that the host declares.
         ExecRun = "exec.run",
+        /// Tell an instance that it is worked on.
+        MaintenanceEnter = "maintenance.enter",
+        /// Tell an instance that it is worked on no longer.
+        MaintenanceExit = "maintenance.exit",
         /// Whether a host is ready for the work on an instance.
         HostPreflight = "host.preflight",
         /// Facts about the host.
@@ -189,6 +194,24 @@ pub enum ActionSpec {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         release: Option<Version>,
     },
+    /// `maintenance.enter`: the file is there until it is taken away again, by its host alone if need be.
+    MaintenanceEnter {
+        /// Which instance.
+        service: ServiceName,
+        /// Where.
+        maintenance: MaintenanceSpec,
+        /// The host takes it away by itself after this time.
+        exit_within: DurationMs,
+        /// Why, one line.
+        reason: String,
+    },
+    /// `maintenance.exit`: takes the file away, if it is ours.
+    MaintenanceExit {
+        /// Which instance.
+        service: ServiceName,
+        /// Where.
+        maintenance: MaintenanceSpec,
+    },
     /// `host.preflight`: looks at all that the work on an instance needs, and changes nothing.
     HostPreflight {
         /// Which instance.
@@ -244,6 +267,8 @@ impl ActionSpec {
             Self::TrafficDrain { .. } => ActionKind::TrafficDrain,
             Self::TrafficRestore { .. } => ActionKind::TrafficRestore,
             Self::ExecRun { .. } => ActionKind::ExecRun,
+            Self::MaintenanceEnter { .. } => ActionKind::MaintenanceEnter,
+            Self::MaintenanceExit { .. } => ActionKind::MaintenanceExit,
             Self::HostPreflight { .. } => ActionKind::HostPreflight,
             Self::HostFacts => ActionKind::HostFacts,
             Self::HostDiagnose => ActionKind::HostDiagnose,
@@ -268,6 +293,8 @@ impl ActionSpec {
             | Self::TrafficDrain { service, .. }
             | Self::TrafficRestore { service, .. }
             | Self::HostPreflight { service, .. }
+            | Self::MaintenanceEnter { service, .. }
+            | Self::MaintenanceExit { service, .. }
             | Self::ExecRun { service, .. } => Some(service),
             Self::BackupVerify { .. } | Self::HostFacts | Self::HostDiagnose => None,
         }
@@ -293,6 +320,8 @@ impl ActionSpec {
             | Self::TrafficDrain { .. }
             | Self::TrafficRestore { .. }
             | Self::ExecRun { .. }
+            | Self::MaintenanceEnter { .. }
+            | Self::MaintenanceExit { .. }
             | Self::HostFacts
             | Self::HostDiagnose => None,
         }
@@ -317,6 +346,8 @@ impl ActionSpec {
             | Self::ArtifactRevert { .. }
             | Self::TrafficDrain { .. }
             | Self::TrafficRestore { .. }
+            | Self::MaintenanceEnter { .. }
+            | Self::MaintenanceExit { .. }
             // What a hook does is not known here: the budget of its instance is taken for it.
             | Self::ExecRun { .. } => RiskClass::Disruptive,
             Self::BackupCreate { policy, .. } => {

@@ -115,6 +115,10 @@ words! {
         RunOnce = "RUN_ONCE",
         /// `exec.run`.
         Hook = "HOOK",
+        /// `maintenance.enter`.
+        EnterMaintenance = "ENTER_MAINTENANCE",
+        /// `maintenance.exit`.
+        ExitMaintenance = "EXIT_MAINTENANCE",
         /// `host.preflight`.
         Preflight = "PREFLIGHT",
         /// A condition that must hold before the next step.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::backup::{BackupPolicy, LogRotation};
 use crate::config::ConfigSpec;
 use crate::id::{HookName, NodeName, ServiceName};
+use crate::maintenance::MaintenanceSpec;
 use crate::preflight::PreflightSpec;
 use crate::probe::ProbeSpec;
 use crate::release::Install;
@@ -127,6 +128,9 @@ pub struct ServiceSpec {
     /// What is looked at on a host before its instance is restarted, reloaded or changed; none when nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<PreflightSpec>,
+    /// How an instance is told that it is worked on; none when it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceSpec>,
     /// Variables per node for `${…}` in probes, for example its port.
     #[serde(default)]
     pub vars: BTreeMap<NodeName, BTreeMap<String, String>>,

@@ -15,6 +15,7 @@ pub mod enums;
 pub mod group;
 pub mod invalid;
 pub mod limits;
+pub mod maintenance;
 pub mod number;
 pub mod outcome;
 pub mod policy;

@@ -14,7 +14,10 @@ use super::invalid::{at_most, each};
 use super::limits::{PROBES_MAX, SPEC_TEXT_MAX_BYTES, VARS_MAX, VARS_NODES_MAX};
 use super::text::{read_label_key, read_labels, read_name, read_optional_name, read_text};
 use super::time::{read_duration_or, write_duration};
-use super::{Invalid, backup, config, preflight as flight, probe, release, selector, traffic as balanced};
+use super::{
+    Invalid, backup, config, maintenance as upkeep, preflight as flight, probe, release, selector,
+    traffic as balanced,
+};
 use crate::expression::{Expression, Field, Wrong, place_of};
 
 /// Deadline of a stop when the message says none (proto).
@@ -47,6 +50,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         configs,
         migrate,
         preflight,
+        maintenance,
     } = message;
     let probes = each("probes", probes, PROBES_MAX, probe::read_probe)?;
     let mut names = BTreeSet::new();
@@ -72,6 +76,10 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         traffic: traffic.map(balanced::read_traffic).transpose().map_err(|i| i.within("traffic"))?,
         configs: read_configs(configs)?,
         migrate: migrate.map(read_migrate).transpose().map_err(|i| i.within("migrate"))?,
+        maintenance: maintenance
+            .map(upkeep::read_maintenance)
+            .transpose()
+            .map_err(|i| i.within("maintenance"))?,
         preflight: preflight.map(flight::read_preflight).transpose().map_err(|i| i.within("preflight"))?,
     })
 }
@@ -213,6 +221,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         configs,
         migrate,
         preflight,
+        maintenance,
     } = spec;
     v1::ServiceSpec {
         name: name.as_str().to_owned(),
@@ -230,6 +239,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         labels: labels.clone(),
         install: install.as_ref().map(release::write_install),
         traffic: traffic.as_ref().map(balanced::write_traffic),
+        maintenance: maintenance.as_ref().map(upkeep::write_maintenance),
         preflight: preflight.as_ref().map(flight::write_preflight),
         configs: configs.iter().map(config::write_config).collect(),
         migrate: migrate.as_ref().map(write_migrate),

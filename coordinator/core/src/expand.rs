@@ -6,7 +6,8 @@ use alloc::string::{String, ToString};
 use quorate_model::backup::{BackupPolicy, LogRotation};
 use quorate_model::probe::{CertificateProbe, MetricProbe};
 use quorate_model::{
-    ActionSpec, Install, NodeName, PreflightSpec, ProbeKind, ProbeSpec, Required, ServiceSpec, TrafficSpec,
+    ActionSpec, Install, MaintenanceSpec, NodeName, PreflightSpec, ProbeKind, ProbeSpec, Required,
+    ServiceSpec, TrafficSpec,
 };
 
 /// Longest text after filling in; a longer one is left as it was.
@@ -100,6 +101,10 @@ fn traffic(wanted: &mut TrafficSpec, spec: &ServiceSpec, node: &NodeName) {
     wanted.server = text(&wanted.server, spec, node);
 }
 
+fn maintenance(wanted: &mut MaintenanceSpec, spec: &ServiceSpec, node: &NodeName) {
+    wanted.file = text(&wanted.file, spec, node);
+}
+
 fn preflight(wanted: &mut PreflightSpec, spec: &ServiceSpec, node: &NodeName) {
     for required in &mut wanted.requires {
         match required {
@@ -138,6 +143,9 @@ pub fn service(spec: &ServiceSpec, node: &NodeName) -> ServiceSpec {
     if let Some(wanted) = &mut filled.traffic {
         traffic(wanted, spec, node);
     }
+    if let Some(wanted) = &mut filled.maintenance {
+        maintenance(wanted, spec, node);
+    }
     if let Some(wanted) = &mut filled.preflight {
         preflight(wanted, spec, node);
     }
@@ -162,6 +170,8 @@ pub fn action(action: &ActionSpec, spec: &ServiceSpec, node: &NodeName) -> Actio
                 install(&mut release.install, spec, node);
             }
         }
+        ActionSpec::MaintenanceEnter { maintenance: wanted, .. }
+        | ActionSpec::MaintenanceExit { maintenance: wanted, .. } => maintenance(wanted, spec, node),
         ActionSpec::TrafficDrain { traffic: wanted, .. }
         | ActionSpec::TrafficRestore { traffic: wanted, .. } => traffic(wanted, spec, node),
         ActionSpec::ServiceStatus { .. }

@@ -281,7 +281,7 @@ fn node(state: &State, obs: &Observations, found: &Node, now: Timestamp) -> Expl
     if let Some(seen) = obs.nodes.get(&found.name) {
         facts.push(fact("heard", format!("{} ago", now.since(seen.heard))));
     }
-    if let Some(cordon) = &found.cordon {
+    if let Some(cordon) = state.cordoned(found) {
         let lasting = now.since(cordon.since);
         facts.push(fact("cordoned", format!("by {} for {lasting}: {}", cordon.owner, cordon.reason)));
     }

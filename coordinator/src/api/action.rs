@@ -55,6 +55,12 @@ const fn about(kind: ActionKind) -> (RiskClass, &'static str) {
         ActionKind::ExecRun => {
             (RiskClass::Disruptive, "Run a hook that the host declares and lets be run this way.")
         }
+        ActionKind::MaintenanceEnter => {
+            (RiskClass::Disruptive, "Tell an instance by a file that it is worked on, for a limited time.")
+        }
+        ActionKind::MaintenanceExit => {
+            (RiskClass::Disruptive, "Tell an instance that it is worked on no longer.")
+        }
         ActionKind::HostPreflight => {
             (RiskClass::Read, "Look at all that the work on an instance needs, before it begins.")
         }

@@ -196,6 +196,12 @@ fn read_run(run: v1::RunSpec) -> Result<(Goal, u32), Invalid> {
         ActionKind::BackupCreate | ActionKind::BackupVerify | ActionKind::LogRotate => {
             return Err(Invalid::new("action", "it has its own kind of work: backup, verify_backup, rotate"));
         }
+        ActionKind::MaintenanceEnter | ActionKind::MaintenanceExit => {
+            return Err(Invalid::new(
+                "action",
+                "it is part of the work on a service that declares maintenance",
+            ));
+        }
         ActionKind::HostPreflight => {
             return Err(Invalid::new(
                 "action",

@@ -104,10 +104,10 @@ pub(crate) fn one_that_turns_unhealthy_is_taken_back(fleet: &Fleet) {
 }
 
 /// Stops the coordinators where they are, and lets them go on when dropped: nobody must find them stopped afterwards.
-struct Silence(Vec<Pid>);
+pub(crate) struct Silence(Vec<Pid>);
 
 impl Silence {
-    fn begin(fleet: &Fleet) -> Self {
+    pub(crate) fn begin(fleet: &Fleet) -> Self {
         let names: Vec<String> = fleet.coordinators().into_iter().map(|(name, ..)| name).collect();
         let pids: Vec<Pid> = names.iter().filter_map(|name| fleet.pid(Daemon::Coordinator(name))).collect();
         assert_eq!(pids.len(), names.len(), "all of them run");

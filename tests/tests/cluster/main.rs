@@ -23,6 +23,7 @@ mod gates;
 mod hooks;
 mod identity;
 mod kills;
+mod maintenance;
 mod procedures;
 mod ready;
 mod refusals;
@@ -71,6 +72,12 @@ const TESTS: &[Test] = &[
     ),
     ("config::one_that_turns_unhealthy_is_taken_back", config::one_that_turns_unhealthy_is_taken_back),
     ("config::a_host_alone_puts_the_file_before_back", config::a_host_alone_puts_the_file_before_back),
+    (
+        "maintenance::x23_the_file_stays_until_the_rollback_has_proved_it",
+        maintenance::x23_the_file_stays_until_the_rollback_has_proved_it,
+    ),
+    ("maintenance::a_host_alone_ends_it", maintenance::a_host_alone_ends_it),
+    ("maintenance::somebody_elses_file_stays", maintenance::somebody_elses_file_stays),
     (
         "gates::an_expression_over_nothing_is_refused_with_its_place",
         gates::an_expression_over_nothing_is_refused_with_its_place,

@@ -11,7 +11,7 @@ use quorate_model::{
 use super::plan::{self, Place, View};
 use super::pool::Pool;
 use super::undo;
-use crate::actions::{ActionContext, ActionError, PortError, ServiceHandle, Undo};
+use crate::actions::{ActionContext, ActionError, Kept, PortError, ServiceHandle, Undo};
 
 /// Time between two looks at a pool: a look is two short questions.
 const LOOK: Duration = Duration::from_millis(200);
@@ -197,7 +197,7 @@ pub(in crate::actions) async fn restore(
     };
     let within = Duration::from_millis(context.remaining().minus(UNDO_ROOM).0);
     let after = undo::put_back(&pool, within).await.map_err(|e| told("putting it back", e))?;
-    let settled = context.obligations.settle(&instance(context, service)).await;
+    let settled = context.obligations.settle(&instance(context, service), Kept::Traffic).await;
     settled.map_err(|e| told("discharging the obligation to put it back", e))?;
     let waited = context.clock.monotonic().minus(begun);
     let message = format!("{} serves in the pool {} after {waited}", traffic.server, traffic.backend);

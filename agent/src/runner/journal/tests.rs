@@ -37,6 +37,7 @@ fn owed() -> Owed {
         hook: Some(HookName::new("resume").unwrap()),
         traffic: None,
         config: None,
+        maintenance: None,
         held: false,
         instance: InstanceId {
             node: quorate_model::NodeName::new("node1").unwrap(),

@@ -11,8 +11,9 @@ use quorate_model::session::{
 use quorate_model::{
     ActionKind, ActionOutcome, ActionSpec, BackupId, BalancerName, ClusterId, ConfigApply, ConfigName,
     ConfigSpec, Digest, Driver, DurationMs, Epoch, ExecutionId, ExecutionState, HookName, Install,
-    InstanceId, InstanceRole, NodeName, ObligationId, ObligationState, OnTimeout, OperationId, PreflightSpec,
-    ProbeKind, ProbeName, ProbeSpec, Reason, Release, ServiceName, Timestamp, TrafficSpec, Version,
+    InstanceId, InstanceRole, MaintenanceSpec, NodeName, ObligationId, ObligationState, OnTimeout,
+    OperationId, PreflightSpec, ProbeKind, ProbeName, ProbeSpec, Reason, Release, ServiceName, Timestamp,
+    TrafficSpec, Version,
 };
 use quorate_proto::agent::v1 as proto;
 
@@ -75,6 +76,22 @@ fn actions() -> Vec<ActionSpec> {
     };
     vec![
         ActionSpec::ConfigConfirm { service: service(), release },
+        ActionSpec::MaintenanceEnter {
+            service: service(),
+            maintenance: MaintenanceSpec {
+                file: "/run/ledger/maintenance".into(),
+                lease: Some(DurationMs(60_000)),
+            },
+            exit_within: DurationMs(600_000),
+            reason: "new disk".into(),
+        },
+        ActionSpec::MaintenanceExit {
+            service: service(),
+            maintenance: MaintenanceSpec {
+                file: "/run/ledger/maintenance".into(),
+                lease: Some(DurationMs(60_000)),
+            },
+        },
         ActionSpec::HostPreflight {
             service: service(),
             preflight: PreflightSpec::default(),

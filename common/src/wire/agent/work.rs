@@ -2,7 +2,8 @@
 
 use quorate_model::session::{Assignment, NodeInstance, NodeProbe, NodeWork, Welcome};
 use quorate_model::{
-    ActionKind, ActionSpec, DurationMs, Epoch, InstanceId, Release, ServiceName, Timestamp, TrafficSpec,
+    ActionKind, ActionSpec, DurationMs, Epoch, InstanceId, MaintenanceSpec, Release, ServiceName, Timestamp,
+    TrafficSpec,
 };
 use quorate_proto::agent::v1 as proto;
 
@@ -10,9 +11,10 @@ use super::{
     COORDINATORS_MAX, EXECUTIONS_MAX, INSTANCES_MAX, LINE_MAX_BYTES, NODE_PROBES_MAX, WORD_MAX_BYTES,
 };
 use crate::wire::invalid::each;
+use crate::wire::limits::REASON_MAX_BYTES;
 use crate::wire::text::{printable, read_filled, read_name, read_optional_name, read_text};
 use crate::wire::time::{read_duration, read_duration_or, read_timestamp, write_duration, write_timestamp};
-use crate::wire::{Invalid, backup, preflight as flight, probe, release, service, traffic};
+use crate::wire::{Invalid, backup, maintenance, preflight as flight, probe, release, service, traffic};
 
 /// To an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -292,10 +294,35 @@ pub fn read_action(message: proto::ActionSpec) -> Result<ActionSpec, Invalid> {
             once,
             release: read_optional_name("exec_run.release", release)?,
         },
+        Kind::MaintenanceEnter(proto::MaintenanceEnterAction {
+            service,
+            maintenance,
+            exit_within,
+            reason,
+        }) => ActionSpec::MaintenanceEnter {
+            service: read_name("maintenance_enter.service", service)?,
+            maintenance: read_maintenance("maintenance_enter.maintenance", maintenance)?,
+            exit_within: read_span("maintenance_enter.exit_within", exit_within)?,
+            reason: read_text("maintenance_enter.reason", reason, REASON_MAX_BYTES)?,
+        },
+        Kind::MaintenanceExit(proto::MaintenanceExitAction { service, maintenance }) => {
+            ActionSpec::MaintenanceExit {
+                service: read_name("maintenance_exit.service", service)?,
+                maintenance: read_maintenance("maintenance_exit.maintenance", maintenance)?,
+            }
+        }
         Kind::HostPreflight(m) => read_preflight(m).map_err(|i| i.within("host_preflight"))?,
         Kind::HostFacts(proto::HostFactsAction {}) => ActionSpec::HostFacts,
         Kind::HostDiagnose(proto::HostDiagnoseAction {}) => ActionSpec::HostDiagnose,
     })
+}
+
+fn read_maintenance(
+    field: &str,
+    message: Option<quorate_proto::v1::MaintenanceSpec>,
+) -> Result<MaintenanceSpec, Invalid> {
+    let maintenance = message.ok_or_else(|| Invalid::missing(field))?;
+    maintenance::read_maintenance(maintenance).map_err(|i| i.within(field))
 }
 
 fn read_preflight(message: proto::HostPreflightAction) -> Result<ActionSpec, Invalid> {
@@ -383,6 +410,20 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
             once: *once,
             release: release.as_ref().map(ToString::to_string).unwrap_or_default(),
         }),
+        ActionSpec::MaintenanceEnter { service, maintenance, exit_within, reason } => {
+            Kind::MaintenanceEnter(proto::MaintenanceEnterAction {
+                service: service.to_string(),
+                maintenance: Some(maintenance::write_maintenance(maintenance)),
+                exit_within: Some(write_duration(*exit_within)),
+                reason: reason.clone(),
+            })
+        }
+        ActionSpec::MaintenanceExit { service, maintenance } => {
+            Kind::MaintenanceExit(proto::MaintenanceExitAction {
+                service: service.to_string(),
+                maintenance: Some(maintenance::write_maintenance(maintenance)),
+            })
+        }
         ActionSpec::HostPreflight { service, preflight, ahead_of, release, backup } => {
             Kind::HostPreflight(proto::HostPreflightAction {
                 service: service.to_string(),

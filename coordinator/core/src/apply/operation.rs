@@ -11,9 +11,9 @@ use quorate_model::{
 
 use super::{Answer, Context, Effect, migration, step, validate};
 use crate::command::OperationCommand;
-use crate::state::State;
 use crate::state::operation::{ActiveTime, Condition, Failure, OPEN_MAX, Operation, Step, Wave, is_over};
 use crate::state::plan::{Plan, PlanWave, Resource, STEPS_MAX};
+use crate::state::{Obligation, State};
 
 pub(crate) mod approval;
 mod promote;
@@ -346,9 +346,14 @@ fn set_condition(
     Ok(changed(context, id, details))
 }
 
-/// Whether an operation still owes an undo. A node that was removed has taken its debts with it.
+/// Whether an operation still owes an undo.
 pub(super) fn owes(state: &State, id: &OperationId) -> bool {
-    state.obligations.values().any(|o| {
+    owed(state, id).next().is_some()
+}
+
+/// The undos that an operation still owes. A node that was removed has taken its debts with it.
+fn owed<'a>(state: &'a State, id: &'a OperationId) -> impl Iterator<Item = &'a Obligation> {
+    state.obligations.values().filter(move |o| {
         o.operation.as_ref() == Some(id)
             && matches!(o.state, ObligationState::Open | ObligationState::Failed)
             && state.nodes.present(&o.node).is_some()

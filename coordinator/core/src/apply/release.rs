@@ -39,6 +39,8 @@ pub(super) fn ended(
             | ActionSpec::TrafficDrain { .. }
             | ActionSpec::TrafficRestore { .. }
             | ActionSpec::ExecRun { .. }
+            | ActionSpec::MaintenanceEnter { .. }
+            | ActionSpec::MaintenanceExit { .. }
             | ActionSpec::HostPreflight { .. }
             | ActionSpec::HostFacts
             | ActionSpec::HostDiagnose,
@@ -129,6 +131,8 @@ fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Relea
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::MaintenanceEnter { .. }
+        | ActionSpec::MaintenanceExit { .. }
         | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,

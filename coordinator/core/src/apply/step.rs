@@ -126,6 +126,8 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
         StepKind::Confirm => "confirming the configuration of",
         StepKind::RunOnce => "migrating from",
         StepKind::Hook => "running a hook on",
+        StepKind::EnterMaintenance => "announcing maintenance of",
+        StepKind::ExitMaintenance => "ending the maintenance of",
         StepKind::Preflight => "looking ahead at",
         StepKind::Gate => "watching",
     }
@@ -153,6 +155,8 @@ pub(crate) const fn goes_ahead(kind: StepKind) -> bool {
         | StepKind::Confirm
         | StepKind::RunOnce
         | StepKind::Hook
+        | StepKind::EnterMaintenance
+        | StepKind::ExitMaintenance
         | StepKind::Gate => false,
     }
 }
@@ -185,7 +189,9 @@ pub(crate) fn guard(
         (false, RiskClass::Read) => None,
         (false, _) => fence::free(state, &step.node, Some(&operation.id)),
         // The end of a lane that has its grant: no margin and no cordon keeps a proved instance out of its pool.
-        (true, _) if step.kind == StepKind::Restore => fence::free(state, &step.node, Some(&operation.id)),
+        (true, _) if matches!(step.kind, StepKind::Restore | StepKind::ExitMaintenance) => {
+            fence::free(state, &step.node, Some(&operation.id))
+        }
         (true, _) => {
             let Some(service) = action.service() else {
                 return Some(Refusal::new(Reason::Internal, "a disruptive step without a service"));
@@ -326,6 +332,8 @@ fn want(state: &mut State, made: &Execution) {
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::MaintenanceEnter { .. }
+        | ActionSpec::MaintenanceExit { .. }
         | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => return,

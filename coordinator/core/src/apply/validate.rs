@@ -6,12 +6,13 @@ use alloc::string::String;
 
 use quorate_model::backup::{BackupPolicy, LogRotation};
 use quorate_model::config::{CONFIG_MODE_BITS, CONFIGS_MAX, CONFIRM_MAX, CONFIRM_MIN};
+use quorate_model::maintenance::{LEASE_MAX, LEASE_MIN, MAINTENANCE_PATH_MAX_BYTES};
 use quorate_model::preflight::{REQUIRED_MAX_BYTES, REQUIRES_MAX};
 use quorate_model::probe::{CertificateProbe, MetricProbe};
 use quorate_model::traffic::{POOL_NAME_MAX_BYTES, is_pool_name};
 use quorate_model::{
-    ConfigSpec, Driver, DurationMs, GroupSpec, Millionths, NodeName, PreflightSpec, ProbeKind, ProbeSpec,
-    QuorumPolicy, Reason, Refusal, Required, ServiceSpec, TrafficSpec,
+    ConfigSpec, Driver, DurationMs, GroupSpec, MaintenanceSpec, Millionths, NodeName, PreflightSpec,
+    ProbeKind, ProbeSpec, QuorumPolicy, Reason, Refusal, Required, ServiceSpec, TrafficSpec,
 };
 
 use crate::safety::quorum::required;
@@ -121,6 +122,9 @@ pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
     check_configs(&spec.configs)?;
     if let Some(migrate) = &spec.migrate {
         span("migrate.timeout", migrate.timeout)?;
+    }
+    if let Some(wanted) = &spec.maintenance {
+        check_maintenance(wanted)?;
     }
     if let Some(wanted) = &spec.preflight {
         check_preflight(wanted)?;
@@ -358,6 +362,14 @@ fn check_traffic(wanted: &TrafficSpec) -> Result<(), Refusal> {
     }
     if usize::try_from(wanted.min_up).is_ok_and(|min_up| min_up > GROUP_MEMBERS_MAX) {
         return Err(bad(format!("traffic.min_up: expected at most {GROUP_MEMBERS_MAX}")));
+    }
+    Ok(())
+}
+
+fn check_maintenance(wanted: &MaintenanceSpec) -> Result<(), Refusal> {
+    limited("maintenance.file", &wanted.file, MAINTENANCE_PATH_MAX_BYTES)?;
+    if wanted.lease.is_some_and(|lease| lease < LEASE_MIN || lease > LEASE_MAX) {
+        return Err(bad("maintenance.lease: expected a second to a week"));
     }
     Ok(())
 }

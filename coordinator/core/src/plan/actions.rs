@@ -46,6 +46,8 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
         | StepKind::Drain
         | StepKind::Restore
         | StepKind::Confirm
+        | StepKind::EnterMaintenance
+        | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Gate => LOOK_DEADLINE,
     }
@@ -71,9 +73,17 @@ fn is_gated(kind: StepKind, disruptive: bool) -> bool {
         | StepKind::Drain
         | StepKind::Restore
         | StepKind::Confirm
+        | StepKind::EnterMaintenance
+        | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Gate => false,
     }
+}
+
+/// Whether a step only ends what stood around an action. What is looked at for a while is looked at as it serves: out of
+/// maintenance, and back in its load balancer's pool; and nothing that goes back by itself waits so long for its word.
+pub(super) const fn ends_lane(kind: StepKind) -> bool {
+    matches!(kind, StepKind::Restore | StepKind::ExitMaintenance | StepKind::Confirm)
 }
 
 /// The action's step, without its quorum lines.

@@ -11,7 +11,9 @@ use quorate_model::{
 };
 
 use super::targets::{Job, Target};
-use super::{PARALLEL_DEFAULT, actions, copies, migrate, order, preflight, releases, traffic, waves};
+use super::{
+    PARALLEL_DEFAULT, actions, copies, maintenance, migrate, order, preflight, releases, traffic, waves,
+};
 use crate::apply::step::doing;
 use crate::observations::Observations;
 use crate::safety::availability::{Availability, availability};
@@ -379,10 +381,7 @@ impl<'a> Draft<'a> {
             wave.hold = policy.hold;
             let (mut steps, mut waiting): (Vec<PlanStep>, Option<PlanStep>) = (Vec::new(), None);
             for step in wave.steps.drain(..) {
-                // It is looked at under load: behind a load balancer only once it is back in the pool, and nothing that goes
-                // back by itself waits so long for its word.
-                let back = matches!(step.kind, StepKind::Restore | StepKind::Confirm);
-                steps.extend(waiting.take_if(|_| !back));
+                steps.extend(waiting.take_if(|_| !actions::ends_lane(step.kind)));
                 waiting = actions::hold(self.request, &step).or(waiting);
                 steps.push(step);
             }
@@ -411,11 +410,13 @@ impl<'a> Draft<'a> {
             }
             steps.extend(preflight::step(self.state, self.request, target));
             steps.extend(copies::step(self.state, self.request, target, &mut self.copies));
+            steps.extend(maintenance::enter(self.state, self.request, target));
             steps.extend(traffic::drain(self.state, self.request, target));
             steps.push(step);
             steps.extend(actions::gate(self.state, self.request, target));
             steps.extend(releases::confirm(self.state, self.request, target));
             steps.extend(traffic::restore(self.state, self.request, target));
+            steps.extend(maintenance::exit(self.state, self.request, target));
         }
         let gone =
             targets.filter(|t| t.kind == StepKind::Stop && stands.iter().any(|s| s.up.contains(&t.node)));

@@ -36,6 +36,8 @@ pub(super) const fn is_led(kind: StepKind) -> bool {
         | StepKind::Drain
         | StepKind::Restore
         | StepKind::Confirm
+        | StepKind::EnterMaintenance
+        | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Gate => false,
     }

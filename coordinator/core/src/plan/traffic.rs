@@ -35,6 +35,8 @@ const fn is_drained(kind: StepKind) -> bool {
         | StepKind::Confirm
         | StepKind::RunOnce
         | StepKind::Hook
+        | StepKind::EnterMaintenance
+        | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Gate => false,
     }
@@ -59,6 +61,8 @@ const fn is_restored(kind: StepKind) -> bool {
         | StepKind::Confirm
         | StepKind::RunOnce
         | StepKind::Hook
+        | StepKind::EnterMaintenance
+        | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Gate => false,
     }

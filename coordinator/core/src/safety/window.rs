@@ -18,7 +18,11 @@ use crate::state::{State, Window};
 #[must_use]
 pub const fn is_undo(kind: StepKind) -> bool {
     match kind {
-        StepKind::Start | StepKind::Revert | StepKind::Restore | StepKind::Confirm => true,
+        StepKind::Start
+        | StepKind::Revert
+        | StepKind::Restore
+        | StepKind::ExitMaintenance
+        | StepKind::Confirm => true,
         StepKind::Status
         | StepKind::Stop
         | StepKind::Restart
@@ -33,6 +37,7 @@ pub const fn is_undo(kind: StepKind) -> bool {
         | StepKind::Drain
         | StepKind::RunOnce
         | StepKind::Hook
+        | StepKind::EnterMaintenance
         | StepKind::Preflight
         | StepKind::Gate => false,
     }

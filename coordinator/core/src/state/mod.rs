@@ -43,7 +43,7 @@ pub use dedupe::Dedupe;
 pub use execution::{Execution, Grant, Obligation};
 pub use identity::{Identity, Token, TokenPurpose, User};
 pub use instance::{Instance, Instances};
-pub use node::{Cordon, Node, Nodes};
+pub use node::{Cordon, Cordoned, Node, Nodes};
 pub use operation::{Condition, Operation, Step, Wave};
 pub use plan::{Plan, PlanRequest};
 pub use release::{InstanceRelease, ReleaseRequest, ServiceRelease};

@@ -1,10 +1,12 @@
 //! Hosts.
 
 use alloc::collections::BTreeMap;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 
 use quorate_model::{Drain, NodeId, NodeName, NodeStatus, Principal, Revision, Scheduling, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use super::State;
 
 /// Most nodes, removed ones included: about 1 KiB each.
 pub const NODES_MAX: usize = 10_000;
@@ -75,10 +77,39 @@ pub struct Node {
     pub revision: Revision,
 }
 
-impl Node {
+/// Who keeps new disruptive work from a node, as it is shown: a person's cordon, or the operation that has it in hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cordoned {
+    /// A principal, or an operation's id.
+    pub owner: String,
+    /// Why, one line.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl State {
     /// Scheduling axis.
     #[must_use]
-    pub const fn scheduling(&self) -> Scheduling {
-        if self.cordon.is_some() { Scheduling::Cordoned } else { Scheduling::Eligible }
+    pub fn scheduling(&self, node: &Node) -> Scheduling {
+        if self.cordoned(node).is_some() { Scheduling::Cordoned } else { Scheduling::Eligible }
+    }
+
+    /// Who keeps new disruptive work from a node. A person's cordon stays a person's: no operation takes or lifts it, and it is the
+    /// one that is shown.
+    ///
+    /// **Invariant: an operation's cordon is nowhere written down.** It follows from the grants that the operation holds there,
+    /// from the first disturbance of a lane to the end of the last, which is just as long as `fence::free` keeps others out. So
+    /// nothing can be left behind: an operation that has ended holds no grant.
+    #[must_use]
+    pub fn cordoned(&self, node: &Node) -> Option<Cordoned> {
+        if let Some(Cordon { owner, reason, since, by_drain: _ }) = &node.cordon {
+            return Some(Cordoned { owner: owner.to_string(), reason: reason.clone(), since: *since });
+        }
+        let grant = self.grants.values().find(|grant| grant.instance.node == node.name)?;
+        let operation = self.operations.get(&grant.operation);
+        let why = operation.map(|o| if o.request.reason.is_empty() { &o.title } else { &o.request.reason });
+        let reason = why.cloned().unwrap_or_default();
+        Some(Cordoned { owner: grant.operation.to_string(), reason, since: grant.issued_at })
     }
 }

@@ -1,11 +1,11 @@
-//! What becomes of an instance that a lane has taken out of its load balancer's pool.
+//! What becomes of an instance that a lane has taken out of its load balancer's pool, or has told that it is worked on.
 
 use alloc::format;
 use alloc::string::String;
 
-use quorate_model::{ActionSpec, ExecutionState, NodeName, StepKind, StepState};
+use quorate_model::{ActionSpec, ExecutionState, NodeName, OperationState, StepKind, StepState};
 
-use super::operation::{Operation, Step};
+use super::operation::{Operation, Step, is_over};
 use super::{Execution, Obligation, State};
 
 /// What is to be done about an undo that is owed.
@@ -34,11 +34,63 @@ pub fn due(state: &State, obligation: &Obligation) -> Due {
     // of the operation at the latest.
     let unconfirmed = matches!(&execution.action, ActionSpec::ArtifactActivate { release, .. } if release.config().is_some())
         && execution.state == ExecutionState::Succeeded;
+    let told = matches!(execution.action, ActionSpec::MaintenanceEnter { .. })
+        && execution.state == ExecutionState::Succeeded;
     match operation {
         Some(operation) if unconfirmed && !operation.state.is_terminal() => Due::Later,
+        Some(operation) if told => told_due(state, operation, execution),
         Some(operation) if held => lane_due(operation, execution),
         Some(operation) if !execution.state.is_final() && !operation.state.is_terminal() => Due::Later,
         Some(_) | None => Due::Undo,
+    }
+}
+
+/// Whether an undo is not due as long as its operation may still mend the instance: neither a rollback nor a pause waits for its
+/// end, which only comes after them.
+#[must_use]
+pub fn outlasts(state: &State, obligation: &Obligation) -> bool {
+    let told = state
+        .executions
+        .get(&obligation.execution)
+        .is_some_and(|execution| matches!(execution.action, ActionSpec::MaintenanceEnter { .. }));
+    told && due(state, obligation) == Due::Later
+}
+
+/// As long as its lane is at work nothing, and after a failure as long as a rollback, the rest of the work or a person may still
+/// mend the instance: until then it is not fit to be used, and its host takes the file away at its time. Nobody is kept out by it
+/// for ever.
+fn told_due(state: &State, operation: &Operation, execution: &Execution) -> Due {
+    let Some(enter) = operation.step(execution.step) else { return Due::Undo };
+    if operation.state.is_terminal() {
+        return Due::Undo;
+    }
+    let failed = lane(operation, enter.wave, &enter.node).any(|step| step.state == StepState::Failed);
+    let at_work = operation.lane_is_open(enter.wave, &enter.node);
+    if at_work || (failed && is_mended(state, operation, enter)) { Due::Later } else { Due::Undo }
+}
+
+/// Whether an instance whose lane failed is still somebody's work: nothing that ends the operation may wait for this.
+fn is_mended(state: &State, operation: &Operation, enter: &Step) -> bool {
+    let left = |step: &Step| !is_over(step.state);
+    if operation.state == OperationState::Canceling {
+        return false;
+    }
+    match (operation.rollback_from, &operation.failure) {
+        (Some(from), _) => {
+            operation.steps.iter().any(|step| step.wave >= from && step.node == enter.node && left(step))
+        }
+        // What its agent refused is not taken back, and nothing on a host that is gone.
+        (None, Some(_)) => {
+            let refused = |step: &Step| {
+                let execution = step.execution.as_ref().and_then(|id| state.executions.get(id));
+                execution.is_none_or(|execution| execution.state == ExecutionState::Rejected)
+            };
+            operation.wants_rollback()
+                && state.nodes.present(&enter.node).is_some()
+                && lane(operation, enter.wave, &enter.node)
+                    .any(|step| step.undo.is_some() && step.started_at.is_some() && !refused(step))
+        }
+        (None, None) => operation.halted.is_some() || operation.steps.iter().any(left),
     }
 }
 

@@ -73,6 +73,8 @@ pub(crate) struct Fleet {
     begun: BTreeMap<ExecutionId, Timestamp>,
     /// What is out of its pool, and the undo that is owed for it.
     out: BTreeMap<InstanceId, ObligationId>,
+    /// What is told that it is worked on, and the undo that is owed for it.
+    told: BTreeMap<InstanceId, ObligationId>,
     pub(crate) results: BTreeMap<ExecutionId, ExecutionState>,
     /// Every run of a hook: where, which, for which release.
     pub(crate) ran: Vec<(NodeName, String, String)>,
@@ -89,6 +91,7 @@ impl Fleet {
             mischief: Mischief::default(),
             begun: BTreeMap::new(),
             out: BTreeMap::new(),
+            told: BTreeMap::new(),
             results: BTreeMap::new(),
             ran: Vec::new(),
             least: BTreeMap::new(),
@@ -181,7 +184,7 @@ impl Fleet {
                 continue;
             }
             let wanted = desired(&self.world.state, &name);
-            let own = |id: &ObligationId| self.out.values().any(|owed| owed == id);
+            let own = |id: &ObligationId| self.out.values().chain(self.told.values()).any(|owed| owed == id);
             let discharge: Vec<ObligationId> = wanted.discharge.into_iter().filter(own).collect();
             for id in discharge {
                 self.close(&name, id, ObligationState::ExpiredDischarged);
@@ -310,25 +313,37 @@ impl Fleet {
         }
     }
 
-    /// A drain owes its undo before it begins.
+    /// A drain and an announcement owe their undo before they begin.
     fn take_out(&mut self, name: &NodeName, execution: &ExecutionId, action: &quorate_model::ActionSpec) {
-        let quorate_model::ActionSpec::TrafficDrain { service, .. } = action else { return };
-        let id = ObligationId::new(format!("{execution}:restore")).unwrap();
+        let (service, what) = match action {
+            ActionSpec::TrafficDrain { service, .. } => (service, "restore"),
+            ActionSpec::MaintenanceEnter { service, .. } => (service, "maintenance"),
+            _ => return,
+        };
+        let id = ObligationId::new(format!("{execution}:{what}")).unwrap();
         let instance = InstanceId { node: name.clone(), service: service.clone() };
+        let (owed, what) = match what {
+            "restore" => (&mut self.out, format!("put {instance} back into its pool")),
+            _ => (&mut self.told, format!("end the maintenance of {instance}")),
+        };
+        let older = owed.insert(instance.clone(), id.clone());
         let command = ObligationCommand::Open {
             id: id.clone(),
             node: name.clone(),
             execution: execution.clone(),
-            what: format!("put {instance} back into its pool"),
+            what,
             due_at: self.world.now.plus(quorate_model::DurationMs::from_secs(600)),
         };
-        self.out.insert(instance, id);
         let answer = self.world.system(Command::Obligation(command));
         assert!(answer.refusal().is_none(), "{answer:?}");
+        if let Some(older) = older {
+            self.close(name, older, ObligationState::Discharged);
+        }
     }
 
     fn close(&mut self, name: &NodeName, id: ObligationId, state: ObligationState) {
         self.out.retain(|_, owed| *owed != id);
+        self.told.retain(|_, owed| *owed != id);
         let command = ObligationCommand::Close { id, node: name.clone(), state };
         let answer = self.world.system(Command::Obligation(command));
         assert!(answer.refusal().is_none(), "{answer:?}");
@@ -372,6 +387,11 @@ impl Fleet {
             self.install(&instance, &action);
             if let ActionSpec::TrafficRestore { .. } = action
                 && let Some(owed) = self.out.remove(&instance)
+            {
+                self.close(name, owed, ObligationState::Discharged);
+            }
+            if let ActionSpec::MaintenanceExit { .. } = action
+                && let Some(owed) = self.told.remove(&instance)
             {
                 self.close(name, owed, ObligationState::Discharged);
             }

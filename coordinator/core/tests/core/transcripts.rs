@@ -16,8 +16,8 @@ use quorate_core::{Answer, explain};
 use quorate_model::backup::BackupPolicy;
 use quorate_model::{
     BalancerName, ConfigApply, ConfigName, ConfigSpec, DurationMs, FreezeName, FreezeSpec, HookName, Install,
-    Occurrence, OnFailure, OnTimeout, OperationId, PreflightSpec, Promotion, Recurrence, Refusal, RequestId,
-    Selector, Share, TrafficSpec, WindowName, WindowSpec, WorkloadName, ZoneName,
+    MaintenanceSpec, Occurrence, OnFailure, OnTimeout, OperationId, PreflightSpec, Promotion, Recurrence,
+    Refusal, RequestId, Selector, Share, TrafficSpec, WindowName, WindowSpec, WorkloadName, ZoneName,
 };
 
 use crate::agents::{Fleet, TICK_MS};

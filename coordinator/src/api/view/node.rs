@@ -32,13 +32,12 @@ pub(crate) fn node(
     now: Timestamp,
 ) -> v1::Node {
     let seen = obs.nodes.get(&node.name);
-    let (owner, reason) =
-        node.cordon.as_ref().map_or_else(Default::default, |c| (c.owner.to_string(), c.reason.clone()));
+    let (owner, reason) = state.cordoned(node).map_or_else(Default::default, |c| (c.owner, c.reason));
     let whole = detail.filter(|_| depth == Depth::Whole);
     v1::Node {
         name: node.name.as_str().to_owned(),
         status: write_node_status(node.status) as i32,
-        scheduling: write_scheduling(node.scheduling()) as i32,
+        scheduling: write_scheduling(state.scheduling(node)) as i32,
         drain: write_drain(node.drain) as i32,
         labels: node.labels.clone(),
         node_id: node.id.0,

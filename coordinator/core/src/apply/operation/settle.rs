@@ -6,10 +6,10 @@ use quorate_model::{
     ConditionReason, ExecutionState, OperationId, OperationState, Reason, Refusal, StepState,
 };
 
-use super::{changed, open, owes, rollback, skip};
+use super::{changed, open, owed, owes, rollback, skip};
 use crate::apply::{Context, Effect, release, step};
-use crate::state::State;
 use crate::state::operation::{Condition, Operation, is_over};
+use crate::state::{State, traffic};
 
 pub(super) fn apply(
     state: &mut State,
@@ -84,7 +84,13 @@ pub(crate) fn due(state: &State, id: &OperationId) -> Option<OperationState> {
     };
     let at_work =
         state.all_open_executions().any(|e| e.operation == *id && e.state != ExecutionState::Unknown);
-    (!at_work && !owes(state, id)).then_some(reached)
+    let waits = if reached.is_terminal() { owes(state, id) } else { waits_for_undo(state, id) };
+    (!at_work && !waits).then_some(reached)
+}
+
+/// Whether an undo comes before a rollback or a pause: all do but those that the rollback, or a person, ends.
+fn waits_for_undo(state: &State, id: &OperationId) -> bool {
+    owed(state, id).any(|obligation| !traffic::outlasts(state, obligation))
 }
 
 /// Where an operation goes when no step runs: nowhere while it has work that may begin.

@@ -132,6 +132,8 @@ fn stuck(operation: &mut Operation, context: &Context<'_>, failure: &Failure) {
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::MaintenanceEnter { .. }
+        | ActionSpec::MaintenanceExit { .. }
         | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => None,

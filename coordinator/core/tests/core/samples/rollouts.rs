@@ -1,6 +1,6 @@
 //! Operations that advance by waves, and one that is taken back.
 
-use quorate_model::{MigrateSpec, MigrateWhen, MigrationChoice};
+use quorate_model::{MaintenanceSpec, MigrateSpec, MigrateWhen, MigrationChoice};
 
 use super::*;
 
@@ -190,6 +190,22 @@ pub(super) fn prepared(log: &mut Log) {
     let id = operation_id("r-10");
     log.operation(OperationCommand::Start { id: id.clone(), plan });
     log.act(&id, 0, "x-look");
+    log.operation(OperationCommand::Cancel { id: id.clone() });
+    log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
+}
+
+/// An instance that is told that it is worked on; canceled once it is.
+pub(super) fn told(log: &mut Log) {
+    let mut declared = log.state.services[&service("ledger")].spec.clone();
+    let file = "/run/${service}/maintenance".into();
+    declared.maintenance = Some(MaintenanceSpec { file, lease: Some(DurationMs::from_secs(600)) });
+    log.user(Command::Declared(Box::new(DeclaredCommand::ApplyService { spec: declared, expect: None })));
+    let goal = Goal::Rollout { group: group("ledger"), change: Change::Restart };
+    let plan = log.plan_of(1100, &PlanRequest::new(goal, admin()));
+    let id = operation_id("r-11");
+    log.operation(OperationCommand::Start { id: id.clone(), plan });
+    log.act(&id, 0, "x-look-2");
+    log.act(&id, 1, "x-told");
     log.operation(OperationCommand::Cancel { id: id.clone() });
     log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
 }

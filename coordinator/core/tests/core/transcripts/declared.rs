@@ -40,6 +40,10 @@ impl Run {
             });
         }
         crate::hooks::declare(&mut declared, options);
+        if options.contains(&"told") {
+            let file = "/run/${service}/maintenance".into();
+            declared.maintenance = Some(MaintenanceSpec { file, lease: None });
+        }
         if options.contains(&"balanced") {
             declared.traffic = Some(TrafficSpec {
                 adapter: BalancerName::new("edge").unwrap(),
