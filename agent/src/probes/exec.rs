@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use quorate_common::with_causes;
-use quorate_model::probe::{CertificateProbe, MetricProbe};
+use quorate_model::probe::{AlertsProbe, CertificateProbe, MetricProbe};
 use quorate_model::service::Driver;
 use quorate_model::{DurationMs, ProbeKind, ProbeSpec, Timestamp};
 use tokio::net::{TcpStream, ToSocketAddrs};
@@ -15,7 +15,7 @@ use tokio::net::{TcpStream, ToSocketAddrs};
 use super::measure::{self, Counted, Others};
 use super::plan::{self, HttpAnswer, SoakStart};
 use super::schedule::ProbeKey;
-use super::{Reading, certificate, fetch};
+use super::{Reading, alerts, certificate, fetch};
 use crate::host::exec::ExecEnd;
 use crate::host::{ExecSpec, Host, HostError};
 
@@ -47,6 +47,13 @@ enum Miss {
 }
 
 impl Miss {
+    /// The one who did not answer is not the instance.
+    fn of_another(self) -> Self {
+        match self {
+            Self::Failed(text) | Self::Blind(text) => Self::Blind(text),
+        }
+    }
+
     /// Before there is a connection only a refusal comes from the other end. No descriptor, no route, no name: that is this
     /// host's own, or the network's.
     fn before_connection(error: &io::Error) -> Self {
@@ -144,6 +151,7 @@ impl Prober {
             ProbeKind::UnitSoak { min_up } => self.soak(target, *min_up).await,
             ProbeKind::Metric(metric) => self.metric(target, metric, reached).await,
             ProbeKind::Certificate(wanted) => self.certificate(target, wanted, reached).await,
+            ProbeKind::Alerts(wanted) => alerts_of(wanted).await,
             ProbeKind::Expression { expr } => Ok(measure::judge_expression(expr, others, self.host.now())),
         }
     }
@@ -231,6 +239,13 @@ async fn connect(to: impl ToSocketAddrs, reached: &AtomicBool) -> Result<TcpStre
     let stream = TcpStream::connect(to).await.map_err(|e| Miss::before_connection(&e))?;
     reached.store(true, Ordering::Relaxed);
     Ok(stream)
+}
+
+/// Of an Alertmanager nobody knows that it was reached: its silence says nothing of the instance.
+async fn alerts_of(wanted: &AlertsProbe) -> Result<Reading, Miss> {
+    let unseen = AtomicBool::new(false);
+    let answer = ask(&alerts::url(wanted), &unseen).await.map_err(Miss::of_another)?;
+    Ok(alerts::judge(&answer))
 }
 
 async fn ask(url: &str, reached: &AtomicBool) -> Result<HttpAnswer, Miss> {

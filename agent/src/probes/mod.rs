@@ -5,8 +5,10 @@
 //! an answer it does not understand for a pass, or act on what it sees (that is the coordinator's work).
 //!
 //! **Architecture Invariant:** `plan.rs` judges (specification and answer in, reading out) and knows neither `host` nor
-//! tokio; `exec.rs` only fetches. `certificate.rs` has both halves of its kind side by side. So every verdict can be tested without a network.
+//! tokio; `exec.rs` only fetches. `alerts.rs` judges its kind likewise;
+//! `certificate.rs` has both halves of its kind side by side. So every verdict can be tested without a network.
 
+mod alerts;
 mod certificate;
 mod exec;
 mod fetch;
@@ -37,7 +39,8 @@ pub struct Reading {
     pub detail: String,
     /// What was measured: the status, the JSON value compared, the exit code; empty for none.
     pub value: String,
-    /// What was measured, by a metric probe; days left, by a certificate probe.
+    /// What was measured, by a metric probe; days left, by a certificate probe; alerts that fire, by
+    /// an alerts probe.
     pub number: Option<Millionths>,
     /// What an HTTP server answered, by an HTTP probe.
     pub status: Option<u16>,

@@ -197,6 +197,7 @@ async fn run(prober: Arc<Prober>, scheduled: Scheduled, results: Results, change
             | ProbeKind::UnitSoak { .. }
             | ProbeKind::Membership { .. }
             | ProbeKind::Certificate(_)
+            | ProbeKind::Alerts(_)
             | ProbeKind::Metric(_) => Others::new(),
         };
         let reading = prober.read(&target, &spec, &others).await;

@@ -170,6 +170,7 @@ impl Teller {
             | ProbeKind::UnitSoak { .. }
             | ProbeKind::Membership { .. }
             | ProbeKind::Metric(_)
+            | ProbeKind::Alerts(_)
             | ProbeKind::Expression { .. } => false,
         };
         let key = ProbeKey { node: on.clone(), service: service.clone(), probe: probe.probe.name.clone() };

@@ -35,6 +35,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
     ("quorate.v1.FreezeSpec", &["name", "reason"]),
     ("quorate.v1.PolicySpec", &["name", "reason"]),
     ("quorate.v1.CertificateProbe", &["address", "serverName"]),
+    ("quorate.v1.AlertsProbe", &["url", "matchers"]),
     ("quorate.v1.WindowSpec", &["name", "zone", "duration"]),
     ("quorate.v1.ScheduleSpec", &["name", "zone", "work"]),
     ("quorate.v1.QuorumPolicy", &["kind"]),

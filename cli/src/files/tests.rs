@@ -51,7 +51,7 @@ fn an_unknown_key_names_the_nearest() {
     );
     let far = wrong(with("probes:\n  - { name: p, colour: red, tcp: { address: a } }\n"));
     assert!(far.starts_with("f.yaml:6:16: unknown key \"colour\"\n"), "{far}");
-    assert!(far.ends_with("^^^^^^\n  = known are name, interval, timeout, passes, fromPeer, http, tcp, exec, unitSoak, membership, metric, expression, certificate"), "{far}");
+    assert!(far.ends_with("^^^^^^\n  = known are name, interval, timeout, passes, fromPeer, http, tcp, exec, unitSoak, membership, metric, expression, certificate, alerts"), "{far}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ extern crate alloc;
 mod enums;
 
 pub mod action;
+pub mod alert;
 pub mod approval;
 pub mod artifact;
 pub mod backup;

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert::AlertMatcher;
 use crate::id::ProbeName;
 use crate::number::Millionths;
 use crate::time::DurationMs;
@@ -120,6 +121,15 @@ pub struct CertificateProbe {
     pub file: String,
 }
 
+/// Which alerts must not fire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertsProbe {
+    /// `http://host:port`, and a path if Alertmanager is served below one.
+    pub url: String,
+    /// Which alerts: all of these must hold of one. At least one, or a stranger's alert would hold every gate.
+    pub matchers: Vec<AlertMatcher>,
+}
+
 /// What a probe does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -165,6 +175,9 @@ pub enum ProbeKind {
     /// A TLS handshake, and a look at the certificate that the server shows. Gates ask for it; how the instance stands does not
     /// rest on it, for it serves all the same while its certificate is about to be renewed.
     Certificate(CertificateProbe),
+    /// No alert that is chosen fires, as an Alertmanager tells. Gates ask for it; how the instance stands does not rest on it: an
+    /// alert tells of what was, and who cannot be asked for alerts says nothing of the instance.
+    Alerts(AlertsProbe),
     /// A CEL expression over the newest readings of the instance's other probes; it must be `true`.
     Expression {
         /// `probes.errors.value < 1.0 && probes.health.pass`.
@@ -184,6 +197,7 @@ impl ProbeKind {
             | Self::UnitSoak { .. }
             | Self::Membership { .. }
             | Self::Certificate(_)
+            | Self::Alerts(_)
             | Self::Expression { .. } => None,
         }
     }
@@ -192,7 +206,7 @@ impl ProbeKind {
     #[must_use]
     pub const fn tells_health(&self) -> bool {
         match self {
-            Self::Certificate(_) => false,
+            Self::Certificate(_) | Self::Alerts(_) => false,
             Self::Http { .. }
             | Self::Tcp { .. }
             | Self::Exec { .. }
@@ -213,6 +227,7 @@ impl ProbeKind {
             | Self::Tcp { .. }
             | Self::Membership { .. }
             | Self::Metric(_)
+            | Self::Alerts(_)
             | Self::Expression { .. } => false,
         }
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use quorate_model::alert::{ALERT_MATCHERS_MAX, AlertMatcher};
 use quorate_model::probe::{
-    Baseline, CertificateProbe, JsonCheck, MembershipPaths, MetricCheck, MetricProbe,
+    AlertsProbe, Baseline, CertificateProbe, JsonCheck, MembershipPaths, MetricCheck, MetricProbe,
 };
 use quorate_model::{Comparison, DurationMs, Millionths, ProbeKind, ProbeSpec};
 use quorate_proto::v1;
@@ -71,6 +72,7 @@ pub fn read_probe(message: v1::ProbeSpec) -> Result<ProbeSpec, Invalid> {
         Kind::Certificate(probe) => {
             ProbeKind::Certificate(read_certificate(probe).map_err(|i| i.within("certificate"))?)
         }
+        Kind::Alerts(probe) => ProbeKind::Alerts(read_alerts(probe).map_err(|i| i.within("alerts"))?),
         // What it names is checked with the service, which knows the other probes.
         Kind::Expression(v1::ExpressionProbe { expr }) => {
             ProbeKind::Expression { expr: read_filled("expression.expr", expr, EXPRESSION_MAX_BYTES)? }
@@ -179,6 +181,28 @@ fn write_certificate(probe: &CertificateProbe) -> v1::CertificateProbe {
     v1::CertificateProbe { address, server_name, min_remaining, file }
 }
 
+fn read_alerts(message: v1::AlertsProbe) -> Result<AlertsProbe, Invalid> {
+    let v1::AlertsProbe { url, matchers } = message;
+    let url = read_url("url", url)?;
+    // No probe speaks TLS but the one that looks at it, and what is asked for is added to the URL.
+    if !url.starts_with("http://") || url.contains(['?', '#']) {
+        return Err(Invalid::new("url", "it must begin with http:// and have no query"));
+    }
+    if matchers.is_empty() {
+        return Err(Invalid::missing("matchers"));
+    }
+    let read = |text: String| {
+        let text = read_filled("", text, SPEC_TEXT_MAX_BYTES)?;
+        AlertMatcher::parse(&text).map_err(|why| Invalid::new("", why))
+    };
+    Ok(AlertsProbe { url, matchers: each("matchers", matchers, ALERT_MATCHERS_MAX, read)? })
+}
+
+fn write_alerts(probe: &AlertsProbe) -> v1::AlertsProbe {
+    let AlertsProbe { url, matchers } = probe;
+    v1::AlertsProbe { url: url.clone(), matchers: matchers.iter().map(ToString::to_string).collect() }
+}
+
 fn read_baseline(message: v1::MetricBaseline) -> Result<Baseline, Invalid> {
     let v1::MetricBaseline { max_increase_percent, max_decrease_percent, min_absolute } = message;
     if max_increase_percent.is_none() && max_decrease_percent.is_none() {
@@ -239,6 +263,7 @@ pub fn write_probe(probe: &ProbeSpec) -> v1::ProbeSpec {
         }
         ProbeKind::Metric(metric) => Kind::Metric(write_metric(metric)),
         ProbeKind::Certificate(probe) => Kind::Certificate(write_certificate(probe)),
+        ProbeKind::Alerts(probe) => Kind::Alerts(write_alerts(probe)),
         ProbeKind::Expression { expr } => Kind::Expression(v1::ExpressionProbe { expr: expr.clone() }),
     };
     v1::ProbeSpec {
@@ -303,6 +328,7 @@ mod tests {
                 min_remaining: None,
                 ..certificate()
             }),
+            Kind::Alerts(alerts()),
             Kind::Expression(v1::ExpressionProbe { expr: "probes.up.pass".into() }),
         ];
         for kind in kinds {
@@ -333,6 +359,29 @@ mod tests {
         assert_eq!(field(false, |c| c.file = "tls.pem".into()), Err("certificate.file".into()));
         assert_eq!(field(true, |_| ()), Err("from_peer".into()));
         assert!(field(true, |c| c.file.clear()).is_ok());
+    }
+
+    fn alerts() -> v1::AlertsProbe {
+        v1::AlertsProbe {
+            url: "http://h:9093/alerts".into(),
+            matchers: vec!["severity=critical".into(), "instance=~\"${node}:.*\"".into()],
+        }
+    }
+
+    #[test]
+    fn alerts_are_asked_for_over_http_and_by_a_matcher() {
+        let field = |change: fn(&mut v1::AlertsProbe)| {
+            let mut probe = alerts();
+            change(&mut probe);
+            let kind = Some(Kind::Alerts(probe));
+            read_probe(v1::ProbeSpec { kind, from_peer: true, ..http("http://h") }).map_err(|i| i.field)
+        };
+        assert!(field(|_| ()).is_ok());
+        assert_eq!(field(|a| a.url = "https://h:9093".into()), Err("alerts.url".into()));
+        assert_eq!(field(|a| a.url.push_str("/?silenced=true")), Err("alerts.url".into()));
+        assert_eq!(field(|a| a.matchers.clear()), Err("alerts.matchers".into()));
+        assert_eq!(field(|a| a.matchers.push("critical".into())), Err("alerts.matchers[2]".into()));
+        assert_eq!(field(|a| a.matchers = vec!["a=b".into(); 17]), Err("alerts.matchers".into()));
     }
 
     fn metric() -> v1::MetricProbe {

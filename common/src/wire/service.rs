@@ -135,7 +135,7 @@ fn check_use(
             return wrong("an expression looks at measurements, not at expressions".to_owned());
         }
         (_, Field::Pass | Field::AgeMs)
-        | (ProbeKind::Metric(_) | ProbeKind::Certificate(_), Field::Value)
+        | (ProbeKind::Metric(_) | ProbeKind::Certificate(_) | ProbeKind::Alerts(_), Field::Value)
         | (ProbeKind::Http { .. }, Field::Status | Field::Body) => true,
         (
             ProbeKind::Http { .. }
@@ -144,6 +144,7 @@ fn check_use(
             | ProbeKind::UnitSoak { .. }
             | ProbeKind::Membership { .. }
             | ProbeKind::Certificate(_)
+            | ProbeKind::Alerts(_)
             | ProbeKind::Metric(_),
             Field::Value | Field::Status | Field::Body,
         ) => false,

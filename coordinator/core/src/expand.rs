@@ -4,7 +4,7 @@
 use alloc::string::{String, ToString};
 
 use quorate_model::backup::{BackupPolicy, LogRotation};
-use quorate_model::probe::{CertificateProbe, MetricProbe};
+use quorate_model::probe::{AlertsProbe, CertificateProbe, MetricProbe};
 use quorate_model::{
     ActionSpec, Install, MaintenanceSpec, NodeName, PreflightSpec, ProbeKind, ProbeSpec, Required,
     ServiceSpec, TrafficSpec,
@@ -78,6 +78,10 @@ pub fn probe(probe: &ProbeSpec, spec: &ServiceSpec, node: &NodeName) -> ProbeSpe
         }
         ProbeKind::Certificate(CertificateProbe { address, server_name, file, min_remaining: _ }) => {
             [address, server_name, file].into_iter().for_each(fill);
+        }
+        ProbeKind::Alerts(AlertsProbe { url, matchers }) => {
+            fill(url);
+            matchers.iter_mut().for_each(|matcher| fill(&mut matcher.value));
         }
         // Checked as it stands when it is applied, and evaluated as it stands.
         ProbeKind::Expression { expr: _ } => {}

@@ -74,6 +74,7 @@ fn is_told_still(spec: &ServiceSpec, instance: &InstanceId, seen: &UnitSeen, rea
         | ProbeKind::UnitSoak { .. }
         | ProbeKind::Membership { .. }
         | ProbeKind::Certificate(_)
+        | ProbeKind::Alerts(_)
         | ProbeKind::Metric(_) => 0,
     };
     // Three missed turns, each as long as it may take.
@@ -127,6 +128,7 @@ fn is_failing(spec: &ServiceSpec, instance: &InstanceId, current: &[&ProbeReadin
             | ProbeKind::UnitSoak { .. }
             | ProbeKind::Metric(_)
             | ProbeKind::Certificate(_)
+            | ProbeKind::Alerts(_)
             | ProbeKind::Expression { .. } => false,
         };
         let own = current.iter().find(|r| r.probe == probe.name && r.from == instance.node);

@@ -97,6 +97,22 @@ fn health_does_not_rest_on_a_certificate() {
     assert_eq!(state(&[reading("n1", false, 3, 4_000), shown]).observed, InstanceState::Unhealthy);
 }
 
+/// Else whoever makes an alert fire, or stops Alertmanager, takes every group below its quorum.
+#[test]
+fn health_does_not_rest_on_alerts() {
+    let mut spec = spec();
+    let matchers = vec![quorate_model::alert::AlertMatcher::parse("severity=critical").unwrap()];
+    let kind =
+        ProbeKind::Alerts(quorate_model::probe::AlertsProbe { url: "http://127.0.0.1:1".into(), matchers });
+    let name = quorate_model::ProbeName::new("quiet").unwrap();
+    spec.probes.push(ProbeSpec { name: name.clone(), kind, from_peer: true, ..spec.probes[0].clone() });
+    for from in ["n1", "n2"] {
+        let fires = quorate_model::ProbeReading { probe: name.clone(), ..reading(from, false, 9, 4_000) };
+        let seen = fold(&spec, &instance(), &active(1_000, 5_000), &[reading("n1", true, 3, 4_000), fires]);
+        assert_eq!((seen.observed, seen.failing), (InstanceState::Healthy, false), "{from}");
+    }
+}
+
 #[test]
 fn a_peer_that_stably_fails_outweighs_the_node_itself() {
     let own = reading("n1", true, 9, 4_000);

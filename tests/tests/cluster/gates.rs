@@ -18,7 +18,7 @@ fn file(fleet: &Fleet, spec: &Value, more: &[Value]) -> String {
     file.to_string_lossy().into_owned()
 }
 
-fn declare(fleet: &Fleet, spec: &Value, more: &[Value]) {
+pub(crate) fn declare(fleet: &Fleet, spec: &Value, more: &[Value]) {
     let _ = fleet.quorate(&["apply", "-f", &file(fleet, spec, more), "--yes"]).expect(0);
 }
 
@@ -38,7 +38,7 @@ fn sense(expr: &str) -> Value {
     json!({ "name": "sense", "interval": "0.3s", "timeout": "1s", "passes": 2, "expression": { "expr": expr } })
 }
 
-fn sample(fleet: &Fleet) -> Value {
+pub(crate) fn sample(fleet: &Fleet) -> Value {
     let shown = fleet.json(&["service", "show", "ledger"]);
     shown.get("spec").unwrap_or(&shown).clone()
 }

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use quorate_tests::cluster::Fleet;
 use quorate_tests::harness::{Test, run};
 
+mod alerts;
 mod approvals;
 mod artifact;
 mod backup;
@@ -83,6 +84,10 @@ const TESTS: &[Test] = &[
         gates::an_expression_over_nothing_is_refused_with_its_place,
     ),
     ("gates::a_worse_metric_stops_the_rollout", gates::a_worse_metric_stops_the_rollout),
+    (
+        "alerts::a_gate_waits_for_what_fires_and_for_who_does_not_answer",
+        alerts::a_gate_waits_for_what_fires_and_for_who_does_not_answer,
+    ),
     ("calendar::a_window_holds_and_opens", calendar::a_window_holds_and_opens),
     ("calendar::windows_are_declared", calendar::windows_are_declared),
     (

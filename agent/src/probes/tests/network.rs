@@ -19,7 +19,7 @@ use crate::host::fake::{FakeHost, FakeUnit};
 use crate::probes::{ProbeKey, ProbeTarget, Prober, Reading, Scheduled, Scheduler};
 
 /// A server that does with each connection what `serve` says.
-async fn server<F, T>(serve: F) -> SocketAddr
+pub(super) async fn server<F, T>(serve: F) -> SocketAddr
 where
     F: Fn(TcpStream) -> T + Send + 'static,
     T: Future<Output = ()> + Send + 'static,
@@ -34,7 +34,7 @@ where
     at
 }
 
-async fn head(stream: &mut TcpStream) -> String {
+pub(super) async fn head(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     let mut byte = [0_u8; 1];
     while !text.ends_with(b"\r\n\r\n") && stream.read(&mut byte).await.unwrap_or(0) == 1 {
@@ -44,7 +44,7 @@ async fn head(stream: &mut TcpStream) -> String {
 }
 
 /// A server that answers every request with these bytes and closes.
-async fn fixed(answer: impl Into<Vec<u8>>) -> SocketAddr {
+pub(super) async fn fixed(answer: impl Into<Vec<u8>>) -> SocketAddr {
     let answer: Arc<Vec<u8>> = Arc::new(answer.into());
     server(move |mut stream| {
         let answer = Arc::clone(&answer);
@@ -56,7 +56,7 @@ async fn fixed(answer: impl Into<Vec<u8>>) -> SocketAddr {
     .await
 }
 
-fn ok(body: &str) -> String {
+pub(super) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
@@ -97,7 +97,7 @@ fn target() -> ProbeTarget {
     }
 }
 
-async fn read(kind: ProbeKind, timeout_ms: u64) -> Reading {
+pub(super) async fn read(kind: ProbeKind, timeout_ms: u64) -> Reading {
     let host = RealHost::new(None, None).expect("boot id");
     Prober::new(Arc::new(host)).read(&target(), &spec(kind, timeout_ms), &BTreeMap::new()).await
 }

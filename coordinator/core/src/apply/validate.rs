@@ -4,11 +4,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 
+use quorate_model::alert::ALERT_MATCHERS_MAX;
 use quorate_model::backup::{BackupPolicy, LogRotation};
 use quorate_model::config::{CONFIG_MODE_BITS, CONFIGS_MAX, CONFIRM_MAX, CONFIRM_MIN};
 use quorate_model::maintenance::{LEASE_MAX, LEASE_MIN, MAINTENANCE_PATH_MAX_BYTES};
 use quorate_model::preflight::{REQUIRED_MAX_BYTES, REQUIRES_MAX};
-use quorate_model::probe::{CertificateProbe, MetricProbe};
+use quorate_model::probe::{AlertsProbe, CertificateProbe, MetricProbe};
 use quorate_model::traffic::{POOL_NAME_MAX_BYTES, is_pool_name};
 use quorate_model::{
     ConfigSpec, Driver, DurationMs, GroupSpec, MaintenanceSpec, Millionths, NodeName, PreflightSpec,
@@ -218,6 +219,7 @@ fn check_probe(probe: &ProbeSpec) -> Result<(), Refusal> {
         }
         ProbeKind::Metric(metric) => check_metric(probe, metric)?,
         ProbeKind::Certificate(wanted) => check_certificate(probe, wanted)?,
+        ProbeKind::Alerts(wanted) => check_alerts(probe, wanted)?,
         ProbeKind::Expression { expr } => {
             limited(&field("expr"), expr, SPEC_TEXT_MAX_BYTES)?;
             if expr.is_empty() {
@@ -242,6 +244,26 @@ fn check_certificate(probe: &ProbeSpec, wanted: &CertificateProbe) -> Result<(),
     }
     if probe.from_peer && !file.is_empty() {
         return Err(bad(format!("{}: a file cannot be read from a peer", field("from_peer"))));
+    }
+    Ok(())
+}
+
+fn check_alerts(probe: &ProbeSpec, wanted: &AlertsProbe) -> Result<(), Refusal> {
+    let field = |part: &str| format!("probes.{}.{part}", probe.name);
+    let AlertsProbe { url, matchers } = wanted;
+    limited(&field("url"), url, SPEC_TEXT_MAX_BYTES)?;
+    if !url.starts_with("http://") || url.contains(['?', '#']) {
+        return Err(bad(format!("{}: expected http:// and no query", field("url"))));
+    }
+    if matchers.is_empty() || matchers.len() > ALERT_MATCHERS_MAX {
+        return Err(bad(format!("{}: expected 1 to {ALERT_MATCHERS_MAX}", field("matchers"))));
+    }
+    for matcher in matchers {
+        limited(&field("matchers"), &matcher.label, LABEL_MAX_BYTES)?;
+        limited(&field("matchers"), &matcher.value, SPEC_TEXT_MAX_BYTES)?;
+        if !matcher.is_plain() {
+            return Err(bad(format!("{}: {:?} is no label", field("matchers"), matcher.label)));
+        }
     }
     Ok(())
 }

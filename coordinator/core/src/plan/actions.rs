@@ -163,6 +163,7 @@ fn baseline_of(probe: &ProbeSpec, kind: StepKind) -> Option<GateBaseline> {
         | ProbeKind::UnitSoak { .. }
         | ProbeKind::Membership { .. }
         | ProbeKind::Certificate(_)
+        | ProbeKind::Alerts(_)
         | ProbeKind::Expression { .. } => None,
     }
 }
@@ -176,6 +177,7 @@ fn gate_of(spec: &ServiceSpec, kind: StepKind, instance: InstanceId) -> GateSpec
         | ProbeKind::Membership { .. }
         | ProbeKind::Metric(_)
         | ProbeKind::Certificate(_)
+        | ProbeKind::Alerts(_)
         | ProbeKind::Expression { .. } => DurationMs::ZERO,
     });
     GateSpec {

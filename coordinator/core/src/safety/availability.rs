@@ -138,6 +138,7 @@ pub fn freshness_limit(state: &State, service: &ServiceName) -> DurationMs {
         | ProbeKind::UnitSoak { .. }
         | ProbeKind::Membership { .. }
         | ProbeKind::Certificate(_)
+        | ProbeKind::Alerts(_)
         | ProbeKind::Metric(_) => false,
     };
     let below = if spec.is_some_and(|s| s.probes.iter().any(rests)) { interval } else { DurationMs::ZERO };
@@ -155,6 +156,7 @@ pub fn has_membership_probe(spec: &ServiceSpec) -> bool {
         | ProbeKind::UnitSoak { .. }
         | ProbeKind::Metric(_)
         | ProbeKind::Certificate(_)
+        | ProbeKind::Alerts(_)
         | ProbeKind::Expression { .. } => false,
     })
 }

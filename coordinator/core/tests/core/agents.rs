@@ -49,6 +49,8 @@ pub(crate) struct Mischief {
     pub(crate) amnesia: BTreeSet<NodeName>,
     /// Hosts whose instance has more errors after its next restart.
     pub(crate) worse: BTreeSet<NodeName>,
+    /// An alert of its instance fires.
+    pub(crate) firing: BTreeSet<NodeName>,
     /// Hosts whose metrics page cannot be read until its instance is restarted.
     pub(crate) mute: BTreeSet<NodeName>,
     /// Agents that take no new work up.
@@ -456,13 +458,24 @@ impl Fleet {
             at: now,
         };
         let mut probes = vec![probe("health", &id.node), probe("member", &id.node)];
-        if let Some(peer) = peer_of(&self.world.state, &id.node)
-            && !self.mischief.deaf.contains(peer)
-        {
-            probes.push(probe("health", peer));
+        let peer = peer_of(&self.world.state, &id.node).filter(|peer| !self.mischief.deaf.contains(*peer));
+        probes.extend(peer.map(|peer| probe("health", peer)));
+        let spec = self.world.state.services.get(&id.service).map(|s| &s.spec);
+        let declared = |name: &str| spec.is_some_and(|s| s.probes.iter().any(|p| p.name.as_str() == name));
+        if declared("quiet") {
+            let fires = self.mischief.firing.contains(&id.node);
+            let quiet = |from| match fires {
+                true => ProbeReading {
+                    ok: false,
+                    passes: 0,
+                    detail: "1 alert fires: Lags".into(),
+                    ..probe("quiet", from)
+                },
+                false => ProbeReading { detail: "no alert fires".into(), ..probe("quiet", from) },
+            };
+            probes.extend([Some(&id.node), peer].into_iter().flatten().map(quiet));
         }
-        let declared = self.world.state.services.get(&id.service);
-        if declared.is_some_and(|s| s.spec.probes.iter().any(|p| p.name.as_str() == "errors")) {
+        if declared("errors") {
             let changed = truth.starts > 0;
             let value = if changed && self.mischief.worse.contains(&id.node) { 800_000 } else { 100_000 };
             let errors = probe("errors", &id.node);

@@ -11,14 +11,16 @@ use quorate_core::plan::{Change, Goal, PlanRequest, plan};
 use quorate_core::state::audit::{self, Anchor, AuditRecord};
 use quorate_core::state::{Settings, TokenPurpose};
 use quorate_core::{Answer, Hash, expand};
+use quorate_model::alert::AlertMatcher;
+use quorate_model::probe::AlertsProbe;
 use quorate_model::{
     DurationMs, Epoch, ExecutionId, ExecutionState, GroupSpec, MemberName, NodeId, ObligationId,
-    ObligationState, OperationId, OperationState, Principal, QuorumPolicy, Reason, RequestId, Selector,
-    Serial, TokenId,
+    ObligationState, OperationId, OperationState, Principal, ProbeKind, ProbeSpec, QuorumPolicy, Reason,
+    RequestId, Selector, Serial, TokenId,
 };
 
 use crate::agents::Fleet;
-use crate::world::{World, admin, group, node, policy, service, spec};
+use crate::world::{World, admin, group, node, policy, quiet, service, spec};
 
 fn reason(answer: &Answer) -> Option<Reason> {
     answer.refusal().map(quorate_model::Refusal::reason)
@@ -417,4 +419,32 @@ fn variables_are_filled_in_once_and_unknown_ones_stay() {
         assert_eq!(expand::text(template, &declared, &node("node1")), filled);
     }
     assert_eq!(service("ledger"), declared.name);
+}
+
+#[test]
+fn alerts_are_chosen_by_matchers_whose_values_are_filled_in() {
+    let mut world = World::new();
+    let kind_of = |matchers: &[&str], url: &str| {
+        let matchers = matchers.iter().map(|text| AlertMatcher::parse(text).unwrap()).collect();
+        ProbeKind::Alerts(AlertsProbe { url: url.into(), matchers })
+    };
+    let mut declare = |kind| {
+        let mut declared = spec("ledger");
+        declared.probes.push(ProbeSpec { kind, ..quiet() });
+        let command = DeclaredCommand::ApplyService { spec: declared, expect: None };
+        reason(&world.user(Command::Declared(Box::new(command))))
+    };
+    let url = "http://alerts:9093";
+    let many = vec!["a=b"; 17];
+    assert_eq!(declare(kind_of(&["a=b"], url)), None);
+    let mut odd = kind_of(&["a=b"], url);
+    if let ProbeKind::Alerts(AlertsProbe { matchers, .. }) = &mut odd {
+        matchers[0].label = "a\"} or {b".into();
+    }
+    for wrong in [kind_of(&[], url), kind_of(&many, url), kind_of(&["a=b"], "https://alerts"), odd] {
+        assert_eq!(declare(wrong), Some(Reason::InvalidArgument));
+    }
+    let filled = expand::probe(&quiet(), &spec("ledger"), &node("node1"));
+    let ProbeKind::Alerts(AlertsProbe { matchers, .. }) = filled.kind else { panic!("{filled:?}") };
+    assert_eq!(matchers[0].to_string(), "service=\"ledger\"");
 }

@@ -35,7 +35,7 @@ use calendar::{freezes, windows};
 use rollouts::{configured, prepared, promoted, taken_back, unknown};
 use schedules::scheduled;
 
-use crate::world::{START, admin, group, measured, node, release, service, spec};
+use crate::world::{START, admin, group, measured, node, quiet, release, service, spec};
 
 struct Log {
     state: State,
@@ -296,7 +296,9 @@ fn declarations(log: &mut Log) {
     declared.vars = BTreeMap::from([(node("node1"), BTreeMap::from([("port".into(), "9001".into())]))]);
     let declare = |command| Command::Declared(Box::new(command));
     log.user(declare(DeclaredCommand::ApplyService { spec: declared, expect: None }));
-    log.user(declare(DeclaredCommand::ApplyService { spec: spec("other"), expect: None }));
+    let mut other = spec("other");
+    other.probes.push(quiet());
+    log.user(declare(DeclaredCommand::ApplyService { spec: other, expect: None }));
     log.user(declare(DeclaredCommand::DeleteService { name: service("other") }));
     for name in ["ledger", "spare"] {
         let spec = GroupSpec {

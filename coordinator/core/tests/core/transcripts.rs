@@ -21,7 +21,7 @@ use quorate_model::{
 };
 
 use crate::agents::{Fleet, TICK_MS};
-use crate::world::{admin, group, measured, node, policy, release, service, spec};
+use crate::world::{admin, group, measured, node, policy, quiet, release, service, spec};
 
 struct Run {
     fleet: Fleet,
@@ -118,6 +118,8 @@ impl Run {
             "sick" => drop(mischief.sick.insert(node(name))),
             "hang" => drop(mischief.hang.insert(node(name))),
             "worse" => drop(mischief.worse.insert(node(name))),
+            "firing" => drop(mischief.firing.insert(node(name))),
+            "resolved" => drop(mischief.firing.remove(&node(name))),
             "mute" => drop(mischief.mute.insert(node(name))),
             "slow" => drop(mischief.slow.insert(node(name))),
             "quick" => drop(mischief.slow.remove(&node(name))),

@@ -8,7 +8,8 @@ use quorate_core::command::{
 };
 use quorate_core::state::{ReleaseRequest, TokenPurpose};
 use quorate_core::{Answer, Hash, Observations, State, apply};
-use quorate_model::probe::{Baseline, MembershipPaths, MetricCheck, MetricProbe};
+use quorate_model::alert::AlertMatcher;
+use quorate_model::probe::{AlertsProbe, Baseline, MembershipPaths, MetricCheck, MetricProbe};
 use quorate_model::{
     AccessRole, BftRounding, ClusterId, Comparison, Digest, Driver, DurationMs, GroupName, GroupSpec,
     MemberName, Millionths, NodeName, Principal, ProbeKind, ProbeName, ProbeSpec, QuorumPolicy, Selector,
@@ -279,4 +280,18 @@ pub(crate) fn measured() -> [ProbeSpec; 2] {
     };
     let expr = "probes.health.pass && probes.errors.value < 5.0".to_string();
     [probe("errors", ProbeKind::Metric(metric)), probe("sense", ProbeKind::Expression { expr })]
+}
+
+/// No alert of the service fires.
+pub(crate) fn quiet() -> ProbeSpec {
+    let matchers = ["service=${service}", "severity=~\"crit.*\"", "instance!~\"a\\.b\""];
+    let matchers = matchers.iter().map(|text| AlertMatcher::parse(text).unwrap()).collect();
+    ProbeSpec {
+        name: ProbeName::new("quiet").unwrap(),
+        kind: ProbeKind::Alerts(AlertsProbe { url: "http://alerts:9093".into(), matchers }),
+        interval: DurationMs(500),
+        timeout: DurationMs(400),
+        passes: 2,
+        from_peer: true,
+    }
 }

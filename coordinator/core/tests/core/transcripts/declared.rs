@@ -9,6 +9,9 @@ impl Run {
             let [errors, _] = measured();
             declared.probes.push(errors);
         }
+        if options.contains(&"watched") {
+            declared.probes.push(quiet());
+        }
         let pausing = options.contains(&"pausing");
         if pausing || options.contains(&"copied") {
             let hook = |name| pausing.then(|| HookName::new(name).unwrap());
