@@ -26,7 +26,7 @@ pub(crate) mod traffic;
 use self::release::exec::Goal;
 pub use context::{
     ActionContext, Clock, FactsSource, HookReport, HookRunner, Leaving, Limits, ObligationKeeper, Programs,
-    Progress, ServiceDriver, ServiceHandle, Services, Stopped, Undo,
+    Progress, ServiceDriver, ServiceHandle, Services, Stopped, Told, Undo,
 };
 pub use error::{ActionError, PortError};
 pub(crate) use ports::host_driver;
@@ -120,7 +120,7 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
         ),
         ActionKind::ExecRun => (
             RiskClass::Disruptive,
-            "service, hook, whether it is run once, release",
+            "service, hook, whether it is run once, release, who may take over",
             "Run a hook that this host declares and lets be run this way.",
         ),
         ActionKind::HostPreflight => preflight::LOOK,
@@ -223,8 +223,9 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         ActionSpec::TrafficRestore { service, traffic } => {
             traffic::exec::restore(context, service, traffic).await
         }
-        ActionSpec::ExecRun { service, hook, once: _, release } => {
-            hook::exec::run(context, service, hook, release.as_ref()).await
+        ActionSpec::ExecRun { service, hook, once: _, release, targets } => {
+            let told = Told { release: release.as_ref(), targets };
+            hook::exec::run(context, service, hook, told).await
         }
         ActionSpec::HostPreflight { service, preflight, ahead_of: _, release, backup } => {
             preflight::exec::look(context, service, preflight, release.as_ref(), *backup).await

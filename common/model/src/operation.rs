@@ -117,6 +117,8 @@ words! {
         Hook = "HOOK",
         /// `host.preflight`.
         Preflight = "PREFLIGHT",
+        /// `exec.run`: who leads hands over, and is seen to have.
+        Handover = "HANDOVER",
         /// A condition that must hold before the next step.
         Gate = "GATE",
     }

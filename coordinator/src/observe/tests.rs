@@ -36,6 +36,7 @@ fn spec() -> ServiceSpec {
         configs: Vec::new(),
         migrate: None,
         preflight: None,
+        handover: None,
         log_rotation: None,
         vars: Default::default(),
         labels: Default::default(),

@@ -8,12 +8,14 @@ use quorate_model::backup::{BackupPolicy, LogRotation};
 use quorate_model::config::{CONFIG_MODE_BITS, CONFIGS_MAX, CONFIRM_MAX, CONFIRM_MIN};
 use quorate_model::preflight::{REQUIRED_MAX_BYTES, REQUIRES_MAX};
 use quorate_model::probe::{CertificateProbe, MetricProbe};
+use quorate_model::service::HANDOVER_TIMEOUT_MAX;
 use quorate_model::traffic::{POOL_NAME_MAX_BYTES, is_pool_name};
 use quorate_model::{
     ConfigSpec, Driver, DurationMs, GroupSpec, Millionths, NodeName, PreflightSpec, ProbeKind, ProbeSpec,
     QuorumPolicy, Reason, Refusal, Required, ServiceSpec, TrafficSpec,
 };
 
+use crate::safety::availability::has_membership_probe;
 use crate::safety::quorum::required;
 use crate::state::State;
 use crate::state::declared::{GROUP_MEMBERS_MAX, PROBES_MAX, SPEC_TEXT_MAX_BYTES};
@@ -124,6 +126,15 @@ pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
     }
     if let Some(wanted) = &spec.preflight {
         check_preflight(wanted)?;
+    }
+    if let Some(handover) = &spec.handover {
+        span("handover.timeout", handover.timeout)?;
+        if handover.timeout > HANDOVER_TIMEOUT_MAX {
+            return Err(bad("handover.timeout: it is longer than an hour"));
+        }
+        if !has_membership_probe(spec) {
+            return Err(bad("handover: the service needs a membership probe, which tells who leads"));
+        }
     }
     for vars in spec.vars.values() {
         if vars.len() > LABELS_MAX {

@@ -47,6 +47,7 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
         | StepKind::Restore
         | StepKind::Confirm
         | StepKind::Preflight
+        | StepKind::Handover
         | StepKind::Gate => LOOK_DEADLINE,
     }
 }
@@ -72,6 +73,7 @@ fn is_gated(kind: StepKind, disruptive: bool) -> bool {
         | StepKind::Restore
         | StepKind::Confirm
         | StepKind::Preflight
+        | StepKind::Handover
         | StepKind::Gate => false,
     }
 }

@@ -11,7 +11,9 @@ use quorate_model::{
 };
 
 use super::targets::{Job, Target};
-use super::{PARALLEL_DEFAULT, actions, copies, migrate, order, preflight, releases, traffic, waves};
+use super::{
+    PARALLEL_DEFAULT, actions, copies, handover, migrate, order, preflight, releases, traffic, waves,
+};
 use crate::apply::step::doing;
 use crate::observations::Observations;
 use crate::safety::availability::{Availability, availability};
@@ -31,6 +33,8 @@ pub(super) struct Draft<'a> {
     warnings: Vec<String>,
     /// The copies that no step stores yet.
     copies: BTreeMap<NodeName, BackupId>,
+    /// The nodes whose instance is stopped, and stays so.
+    stopping: BTreeSet<NodeName>,
 }
 
 /// One group as the plan sees it before it begins: who counts.
@@ -79,6 +83,7 @@ impl<'a> Draft<'a> {
             skipped: 0,
             warnings: Vec::new(),
             copies: BTreeMap::new(),
+            stopping: BTreeSet::new(),
         }
     }
 
@@ -282,6 +287,8 @@ impl<'a> Draft<'a> {
     /// Waves, widest that every group allows.
     pub(super) fn build(&mut self, job: &Job) -> Result<(), Refusal> {
         self.copies = job.copies.clone();
+        let stopping = job.targets.iter().filter(|t| t.kind == StepKind::Stop);
+        self.stopping = stopping.map(|t| t.node.clone()).collect();
         let disruptive = disturbs(job);
         let members = u32::try_from(job.targets.len()).unwrap_or(u32::MAX);
         let wished = match (self.request.max_unavailable, disruptive) {
@@ -411,6 +418,7 @@ impl<'a> Draft<'a> {
             }
             steps.extend(preflight::step(self.state, self.request, target));
             steps.extend(copies::step(self.state, self.request, target, &mut self.copies));
+            steps.extend(handover::step(self.state, target, &self.stopping));
             steps.extend(traffic::drain(self.state, self.request, target));
             steps.push(step);
             steps.extend(actions::gate(self.state, self.request, target));

@@ -6,6 +6,7 @@
 mod actions;
 mod copies;
 mod draft;
+mod handover;
 mod migrate;
 mod order;
 mod preflight;
@@ -72,6 +73,7 @@ pub fn plan(
     traffic::check_capabilities(state, obs, &job)?;
     preflight::check_capabilities(state, obs, request, &job)?;
     copies::check_capabilities(obs, &job)?;
+    handover::check_capabilities(state, obs, &job)?;
     order::sort(state, obs, &job.service, &mut job.targets);
     draft.build(&job)?;
     let fit = windows::fit(state, &draft.waves, now)?;

@@ -37,6 +37,7 @@ pub(super) const fn is_led(kind: StepKind) -> bool {
         | StepKind::Restore
         | StepKind::Confirm
         | StepKind::Preflight
+        | StepKind::Handover
         | StepKind::Gate => false,
     }
 }

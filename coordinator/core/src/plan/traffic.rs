@@ -36,6 +36,7 @@ const fn is_drained(kind: StepKind) -> bool {
         | StepKind::RunOnce
         | StepKind::Hook
         | StepKind::Preflight
+        | StepKind::Handover
         | StepKind::Gate => false,
     }
 }
@@ -60,6 +61,7 @@ const fn is_restored(kind: StepKind) -> bool {
         | StepKind::RunOnce
         | StepKind::Hook
         | StepKind::Preflight
+        | StepKind::Handover
         | StepKind::Gate => false,
     }
 }

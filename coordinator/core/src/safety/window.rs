@@ -34,6 +34,7 @@ pub const fn is_undo(kind: StepKind) -> bool {
         | StepKind::RunOnce
         | StepKind::Hook
         | StepKind::Preflight
+        | StepKind::Handover
         | StepKind::Gate => false,
     }
 }

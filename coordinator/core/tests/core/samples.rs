@@ -185,6 +185,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     scheduled(&mut log);
     rollouts::migrated(&mut log);
     prepared(&mut log);
+    rollouts::handed_over(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     log.entries

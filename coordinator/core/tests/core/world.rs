@@ -248,6 +248,7 @@ pub(crate) fn spec(name: &str) -> ServiceSpec {
         configs: Vec::new(),
         migrate: None,
         preflight: None,
+        handover: None,
         log_rotation: None,
         vars: BTreeMap::new(),
         labels: BTreeMap::new(),
