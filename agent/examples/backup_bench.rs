@@ -33,7 +33,7 @@ impl HookRunner for Nothing {
         &'a self,
         _: &'a HookName,
         _: &'a InstanceId,
-        _: Option<&'a quorate_model::Version>,
+        _: quorate_agent::actions::Told<'a>,
         _: Duration,
     ) -> BoxFuture<'a, Result<HookReport, PortError>> {
         async { Ok(HookReport::default()) }.boxed()
@@ -138,6 +138,7 @@ fn spec(service: &ServiceName) -> ServiceSpec {
         configs: Vec::new(),
         migrate: None,
         preflight: None,
+        handover: None,
         maintenance: None,
         log_rotation: None,
         vars: std::collections::BTreeMap::new(),

@@ -391,6 +391,7 @@ mod tests {
             hook: HookName::new(hook).unwrap(),
             once: true,
             release: None,
+            targets: Vec::new(),
         };
         let some = policy(
             "actions = ['exec.run']\nservices = ['ledger']\nhooks = ['pause', 'migrate']\nrun_hooks = ['migrate']",

@@ -79,6 +79,15 @@ pub struct HookReport {
     pub leftovers: Vec<String>,
 }
 
+/// What a hook is told in its environment, on top of its instance.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told<'a> {
+    /// The version of the release that it is run for.
+    pub release: Option<&'a Version>,
+    /// The members that may take over from its instance.
+    pub targets: &'a [NodeName],
+}
+
 /// Runs the hooks that the host itself declares in `agent.toml`; a caller's text never becomes a command.
 pub trait HookRunner: Send + Sync {
     /// Runs one to its end, or kills its whole process group after `limit`. `instance` is given in its environment.
@@ -90,15 +99,15 @@ pub trait HookRunner: Send + Sync {
         instance: &'a InstanceId,
         limit: Duration,
     ) -> BoxFuture<'a, Result<HookReport, PortError>> {
-        self.run_for(hook, instance, None, limit)
+        self.run_for(hook, instance, Told::default(), limit)
     }
 
-    /// As [`Self::run`], for a release, whose version is given in its environment.
+    /// As [`Self::run`], with what else it is told in its environment.
     fn run_for<'a>(
         &'a self,
         hook: &'a HookName,
         instance: &'a InstanceId,
-        release: Option<&'a Version>,
+        told: Told<'a>,
         limit: Duration,
     ) -> BoxFuture<'a, Result<HookReport, PortError>>;
     /// Runs one to have it look at a candidate for a configuration file. Its command names the candidate as `{file}`; the

@@ -27,7 +27,7 @@ pub(crate) mod traffic;
 use self::release::exec::Goal;
 pub use context::{
     ActionContext, Clock, FactsSource, HookReport, HookRunner, Kept, Leaving, Limits, ObligationKeeper,
-    Programs, Progress, ServiceDriver, ServiceHandle, Services, Stopped, Undo,
+    Programs, Progress, ServiceDriver, ServiceHandle, Services, Stopped, Told, Undo,
 };
 pub use error::{ActionError, PortError};
 pub(crate) use ports::host_driver;
@@ -121,7 +121,7 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
         ),
         ActionKind::ExecRun => (
             RiskClass::Disruptive,
-            "service, hook, whether it is run once, release",
+            "service, hook, whether it is run once, release, who may take over",
             "Run a hook that this host declares and lets be run this way.",
         ),
         ActionKind::MaintenanceEnter => maintenance::ENTER,
@@ -228,8 +228,9 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         ActionSpec::TrafficRestore { service, traffic } => {
             traffic::exec::restore(context, service, traffic).await
         }
-        ActionSpec::ExecRun { service, hook, once: _, release } => {
-            hook::exec::run(context, service, hook, release.as_ref()).await
+        ActionSpec::ExecRun { service, hook, once: _, release, targets } => {
+            let told = Told { release: release.as_ref(), targets };
+            hook::exec::run(context, service, hook, told).await
         }
         ActionSpec::MaintenanceEnter { service, maintenance, exit_within, reason } => {
             maintenance::enter(context, service, maintenance, *exit_within, reason).await

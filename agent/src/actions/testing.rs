@@ -20,7 +20,7 @@ use crate::host::fake::FakeHost;
 
 use super::{
     ActionContext, Balancers, Clock, FactsSource, HookReport, HookRunner, Kept, Leaving, Limits,
-    ObligationKeeper, PortError, Programs, ServiceDriver, ServiceHandle, Services, Stopped, Undo,
+    ObligationKeeper, PortError, Programs, ServiceDriver, ServiceHandle, Services, Stopped, Told, Undo,
 };
 use crate::host::{ExecOutcome, ExecSpec};
 use crate::policy::InstallRules;
@@ -213,12 +213,13 @@ impl HookRunner for Recorder {
         &'a self,
         hook: &'a HookName,
         _instance: &'a InstanceId,
-        release: Option<&'a Version>,
+        told: Told<'a>,
         _limit: Duration,
     ) -> BoxFuture<'a, Result<HookReport, PortError>> {
         async move {
-            let release = release.map(|version| format!(" for {version}")).unwrap_or_default();
-            self.note(format!("hook {hook}{release}"));
+            let release = told.release.map(|version| format!(" for {version}")).unwrap_or_default();
+            let targets = told.targets.iter().map(|node| format!(" to {node}")).collect::<String>();
+            self.note(format!("hook {hook}{release}{targets}"));
             match locked(&self.body).as_ref() {
                 Some(body) => body(hook.as_str()),
                 None => Ok(HookReport { ok: true, ended: "exit code 0".to_owned(), ..HookReport::default() }),
@@ -360,6 +361,7 @@ pub(super) fn spec() -> ServiceSpec {
         configs: Vec::new(),
         migrate: None,
         preflight: None,
+        handover: None,
         maintenance: None,
         log_rotation: None,
         vars: BTreeMap::new(),

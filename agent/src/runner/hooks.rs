@@ -9,12 +9,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
-use quorate_model::{HookName, InstanceId, Reason, Version};
+use quorate_model::{HookName, InstanceId, NodeName, Reason};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::settings::Settings;
-use crate::actions::{HookReport, HookRunner, PortError};
+use crate::actions::{HookReport, HookRunner, PortError, Told};
 use crate::config::HookCall;
 use crate::host::exec::ExecEnd;
 use crate::host::{ExecSpec, Host, HostError};
@@ -76,7 +76,7 @@ impl Hooks {
         &self,
         hook: &HookName,
         instance: &InstanceId,
-        release: Option<&Version>,
+        told: Told<'_>,
         limit: Duration,
         file: Option<Checked<'_>>,
     ) -> Result<HookReport, PortError> {
@@ -96,7 +96,7 @@ impl Hooks {
                 }
                 env.insert(MARK.to_owned(), mark(&config));
                 let spec =
-                    ExecSpec { argv, cwd, env: environment(env, hook, instance, release), deadline: limit };
+                    ExecSpec { argv, cwd, env: environment(env, hook, instance, told), deadline: limit };
                 self.program(&spec, limit).await
             }
             HookCall::HttpPost { .. } if file.is_some() => {
@@ -159,10 +159,10 @@ impl HookRunner for Hooks {
         &'a self,
         hook: &'a HookName,
         instance: &'a InstanceId,
-        release: Option<&'a Version>,
+        told: Told<'a>,
         limit: Duration,
     ) -> BoxFuture<'a, Result<HookReport, PortError>> {
-        self.call(hook, instance, release, limit, None).boxed()
+        self.call(hook, instance, told, limit, None).boxed()
     }
 
     fn check<'a>(
@@ -173,7 +173,7 @@ impl HookRunner for Hooks {
         candidate: &'a Path,
         target: &'a Path,
     ) -> BoxFuture<'a, Result<HookReport, PortError>> {
-        self.call(hook, instance, None, limit, Some(Checked { candidate, target })).boxed()
+        self.call(hook, instance, Told::default(), limit, Some(Checked { candidate, target })).boxed()
     }
 }
 
@@ -187,7 +187,7 @@ fn environment(
     own: BTreeMap<String, String>,
     hook: &HookName,
     instance: &InstanceId,
-    release: Option<&Version>,
+    told: Told<'_>,
 ) -> BTreeMap<String, String> {
     let mut env = BTreeMap::from([
         ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
@@ -195,7 +195,11 @@ fn environment(
         ("QUORATE_NODE".to_owned(), instance.node.to_string()),
         ("QUORATE_SERVICE".to_owned(), instance.service.to_string()),
     ]);
-    env.extend(release.map(|version| ("QUORATE_RELEASE".to_owned(), version.to_string())));
+    env.extend(told.release.map(|version| ("QUORATE_RELEASE".to_owned(), version.to_string())));
+    if !told.targets.is_empty() {
+        let names = told.targets.iter().map(NodeName::as_str).collect::<Vec<_>>();
+        env.insert("QUORATE_TARGETS".to_owned(), names.join(" "));
+    }
     env.extend(own);
     env
 }

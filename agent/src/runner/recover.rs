@@ -172,7 +172,7 @@ mod tests {
         }
         let hook = |once| {
             let hook = HookName::new("h").unwrap();
-            ActionSpec::ExecRun { service: service(), hook, once, release: None }
+            ActionSpec::ExecRun { service: service(), hook, once, release: None, targets: Vec::new() }
         };
         assert_eq!(resume(&hook(false), None, false), Resume::Run);
         assert_eq!(resume(&hook(false), None, true), Resume::Late);

@@ -301,6 +301,7 @@ fn spec_of(instance: &NodeInstance) -> ServiceSpec {
         configs: Vec::new(),
         migrate: None,
         preflight: None,
+        handover: None,
         maintenance: None,
         log_rotation: None::<LogRotation>,
         vars: std::collections::BTreeMap::new(),

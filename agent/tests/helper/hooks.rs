@@ -18,6 +18,7 @@ fn migrate(once: bool) -> ActionSpec {
         hook: HookName::new("migrate").expect("a valid name"),
         once,
         release: Some(Version::new("1.1.0").expect("a valid version")),
+        targets: Vec::new(),
     }
 }
 
@@ -110,7 +111,8 @@ async fn what_the_host_does_not_let_be_run_this_way_is_rejected() {
     declare(&mut host, "exit 0");
     host.running().await;
     let hook = HookName::new("pause").expect("a valid name");
-    let pause = ActionSpec::ExecRun { service: service(), hook, once: false, release: None };
+    let pause =
+        ActionSpec::ExecRun { service: service(), hook, once: false, release: None, targets: Vec::new() };
     host.deliver(work("x-2", 2, pause)).await;
     let end = host.ended("x-2").await;
     assert_eq!((end.state, end.reason), (ExecutionState::Rejected, Some(Reason::PolicyDenied)), "{end:?}");

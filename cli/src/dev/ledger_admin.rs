@@ -33,6 +33,8 @@ enum Verb {
     PauseWrites,
     ResumeWrites,
     Compact,
+    /// Hand the leadership to one of the members that QUORATE_TARGETS names
+    HandOver,
 }
 
 pub(super) async fn run(args: AdminArgs) -> anyhow::Result<ExitCode> {
@@ -40,8 +42,14 @@ pub(super) async fn run(args: AdminArgs) -> anyhow::Result<ExitCode> {
         Verb::PauseWrites => "/admin/pause-writes",
         Verb::ResumeWrites => "/admin/resume-writes",
         Verb::Compact => "/admin/compact",
+        Verb::HandOver => "/admin/hand-over",
+    };
+    let body = match args.verb {
+        Verb::HandOver => serde_json::to_vec(&targets())?,
+        Verb::PauseWrites | Verb::ResumeWrites | Verb::Compact => Vec::new(),
     };
     let (status, body) = Call::new(Method::POST, (args.address, args.port).into(), path, LIMIT)
+        .body(body)
         .send()
         .await
         .with_context(|| format!("POST {path}"))?;
@@ -51,4 +59,10 @@ pub(super) async fn run(args: AdminArgs) -> anyhow::Result<ExitCode> {
     }
     println!("{text}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The members that may take over, as the agent tells a hook.
+fn targets() -> Vec<String> {
+    let named = std::env::var("QUORATE_TARGETS").unwrap_or_default();
+    named.split_whitespace().map(str::to_owned).collect()
 }

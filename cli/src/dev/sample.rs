@@ -38,6 +38,8 @@ const SETTINGS: &str = "settings.toml";
 const FIRST_SETTINGS: &str = "note = \"as it was made\"\n";
 /// The sample's upkeep.
 const COMPACT: &str = "ledger-compact";
+/// How the member that leads hands over; no service of the sample declares it by itself.
+const HAND_OVER: &str = "ledger-hand-over";
 /// The release that is in use before anybody installs one: a link to the program that runs this.
 const BUILT_IN: &str = "releases/1.0.0-dev";
 
@@ -116,9 +118,12 @@ pub(super) fn declare(layout: &Layout, instance: &Instance, quorate: &Path, agen
         Process { argv: run, cwd: instance.dir.clone(), log: instance.log.with_file_name("output.log") };
     agent.process.insert(LEDGER.to_owned(), process);
     let port = instance.port.to_string();
-    for (hook, verb) in
-        [("ledger-pause", "pause-writes"), ("ledger-resume", "resume-writes"), (COMPACT, "compact")]
-    {
+    for (hook, verb) in [
+        ("ledger-pause", "pause-writes"),
+        ("ledger-resume", "resume-writes"),
+        (COMPACT, "compact"),
+        (HAND_OVER, "hand-over"),
+    ] {
         let argv = argv(&["dev", "ledger-admin", verb, "--port", &port]);
         agent.hook.insert(hook.to_owned(), Hook { argv });
         agent.policy.hooks.push(hook.to_owned());
@@ -127,7 +132,7 @@ pub(super) fn declare(layout: &Layout, instance: &Instance, quorate: &Path, agen
     agent.hook.insert("ledger-check".to_owned(), Hook { argv: check });
     agent.policy.hooks.push("ledger-check".to_owned());
     agent.policy.configs.push(app.join(ETC));
-    agent.policy.run_hooks.push(COMPACT.to_owned());
+    agent.policy.run_hooks.extend([COMPACT, HAND_OVER].map(str::to_owned));
     agent.policy.install.push(app);
     agent.policy.services.push(LEDGER.to_owned());
     let logs = instance.log.parent().map(Path::to_owned);
@@ -185,6 +190,7 @@ pub(super) fn service(layout: &Layout, fleet: &Fleet) -> ServiceSpec {
         }],
         migrate: None,
         preflight: None,
+        handover: None,
         maintenance: None,
         log_rotation: Some(LogRotation {
             paths: vec!["${log}".to_owned()],

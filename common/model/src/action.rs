@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::{BackupPolicy, BackupReceipt, LogRotation};
-use crate::id::{BackupId, HookName, ServiceName, Version};
+use crate::id::{BackupId, HookName, NodeName, ServiceName, Version};
 use crate::maintenance::MaintenanceSpec;
 use crate::node::Facts;
 use crate::preflight::PreflightSpec;
@@ -193,6 +193,9 @@ pub enum ActionSpec {
         /// The release it is run for, told to the hook; none when it is for none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         release: Option<Version>,
+        /// The members that may take over from this one, told to the hook; empty when it hands nothing over.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        targets: Vec<NodeName>,
     },
     /// `maintenance.enter`: the file is there until it is taken away again, by its host alone if need be.
     MaintenanceEnter {

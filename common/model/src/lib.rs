@@ -66,7 +66,7 @@ pub use release::{Install, Release, ReleaseReceipt};
 pub use rollout::{MigrationChoice, OnFailure, Promotion, Share, WavePolicy};
 pub use schedule::{InvalidSchedule, MissedPolicy, Overlap, RunResult, ScheduleSpec};
 pub use selector::{Selector, SelectorError};
-pub use service::{Driver, InstanceState, MigrateSpec, MigrateWhen, ServiceSpec};
+pub use service::{Driver, HandoverSpec, InstanceState, MigrateSpec, MigrateWhen, ServiceSpec};
 pub use time::{DurationMs, Timestamp};
 pub use traffic::{OnTimeout, TrafficReceipt, TrafficSpec};
 pub use window::{InvalidWindow, Occurrence, Recurrence, WindowSpec, WindowState};

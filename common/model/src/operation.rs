@@ -121,6 +121,8 @@ words! {
         ExitMaintenance = "EXIT_MAINTENANCE",
         /// `host.preflight`.
         Preflight = "PREFLIGHT",
+        /// `exec.run`: who leads hands over, and is seen to have.
+        Handover = "HANDOVER",
         /// A condition that must hold before the next step.
         Gate = "GATE",
     }

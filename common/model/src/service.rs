@@ -91,6 +91,21 @@ pub struct MigrateSpec {
     pub undo: Option<HookName>,
 }
 
+/// Longest time that a hand-over may take: an hour.
+pub const HANDOVER_TIMEOUT_MAX: DurationMs = DurationMs::from_secs(3_600);
+
+/// Most members that are named to a hand-over's hook.
+pub const HANDOVER_TARGETS_MAX: usize = 100;
+
+/// How an instance that leads hands over before it is disturbed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandoverSpec {
+    /// The hook, run on the node of the instance that leads; each host that may run it declares and allows it itself.
+    pub hook: HookName,
+    /// Longest time until another member is seen to lead, the hook's own time included.
+    pub timeout: DurationMs,
+}
+
 /// A service as its owner declares it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
@@ -131,6 +146,9 @@ pub struct ServiceSpec {
     /// How an instance is told that it is worked on; none when it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<MaintenanceSpec>,
+    /// How an instance that leads hands over before it is disturbed; none when leadership moves by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover: Option<HandoverSpec>,
     /// Variables per node for `${…}` in probes, for example its port.
     #[serde(default)]
     pub vars: BTreeMap<NodeName, BTreeMap<String, String>>,

@@ -82,8 +82,8 @@ pairs! {
     /// What a step does.
     read_step_kind / write_step_kind: StepKind = v1::StepKind {
         Status, Start, Stop, Restart, Reload, Backup, Verify, Rotate, Facts, Diagnose, Gate, Stage,
-        Activate, Confirm, Drain, Hook, Preflight, Restore, Revert, RunOnce,
-        EnterMaintenance, ExitMaintenance,
+        Activate, Confirm, Drain, EnterMaintenance, ExitMaintenance, Handover, Hook, Preflight, Restore, Revert,
+        RunOnce,
     }
     /// When the run-once hook of a release is run.
     read_migrate_when / write_migrate_when: MigrateWhen = v1::MigrateWhen { Before, After }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_model::config::CONFIGS_MAX;
+use quorate_model::service::HANDOVER_TIMEOUT_MAX;
 use quorate_model::{
-    ConfigSpec, Driver, DurationMs, Install, MigrateSpec, MigrateWhen, NodeName, ProbeKind, ProbeSpec,
-    ServiceSpec,
+    ConfigSpec, Driver, DurationMs, HandoverSpec, Install, MigrateSpec, MigrateWhen, NodeName, ProbeKind,
+    ProbeSpec, ServiceSpec,
 };
 use quorate_proto::v1;
 
@@ -29,6 +30,9 @@ const MIGRATE_TIMEOUT: DurationMs = DurationMs::from_secs(600);
 /// Longest time of a migration, as of every span of a declaration.
 const MIGRATE_TIMEOUT_MAX: DurationMs = DurationMs::from_secs(24 * 3_600);
 
+/// How long a hand-over may take when the message says nothing (proto).
+const HANDOVER_TIMEOUT: DurationMs = DurationMs::from_secs(60);
+
 /// A service as its owner declares it.
 ///
 /// # Errors
@@ -50,6 +54,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         configs,
         migrate,
         preflight,
+        handover,
         maintenance,
     } = message;
     let probes = each("probes", probes, PROBES_MAX, probe::read_probe)?;
@@ -81,6 +86,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
             .transpose()
             .map_err(|i| i.within("maintenance"))?,
         preflight: preflight.map(flight::read_preflight).transpose().map_err(|i| i.within("preflight"))?,
+        handover: handover.map(read_handover).transpose().map_err(|i| i.within("handover"))?,
     })
 }
 
@@ -222,6 +228,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         configs,
         migrate,
         preflight,
+        handover,
         maintenance,
     } = spec;
     v1::ServiceSpec {
@@ -244,6 +251,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         preflight: preflight.as_ref().map(flight::write_preflight),
         configs: configs.iter().map(config::write_config).collect(),
         migrate: migrate.as_ref().map(write_migrate),
+        handover: handover.as_ref().map(write_handover),
     }
 }
 
@@ -274,6 +282,29 @@ pub fn write_migrate(migrate: &MigrateSpec) -> v1::MigrateSpec {
         when: write_migrate_when(*when) as i32,
         undo: undo.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
+}
+
+/// How an instance that leads hands over.
+///
+/// # Errors
+/// [`Invalid`] with the field.
+pub fn read_handover(message: v1::HandoverSpec) -> Result<HandoverSpec, Invalid> {
+    let v1::HandoverSpec { hook, timeout } = message;
+    let timeout = match read_duration_or("timeout", timeout, HANDOVER_TIMEOUT)? {
+        DurationMs::ZERO => HANDOVER_TIMEOUT,
+        longer if longer > HANDOVER_TIMEOUT_MAX => {
+            return Err(Invalid::new("timeout", "it is longer than an hour"));
+        }
+        fits => fits,
+    };
+    Ok(HandoverSpec { hook: read_name("hook", hook)?, timeout })
+}
+
+/// As a message.
+#[must_use]
+pub fn write_handover(handover: &HandoverSpec) -> v1::HandoverSpec {
+    let HandoverSpec { hook, timeout } = handover;
+    v1::HandoverSpec { hook: hook.to_string(), timeout: Some(write_duration(*timeout)) }
 }
 
 /// As a message.

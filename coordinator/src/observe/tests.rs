@@ -36,6 +36,7 @@ fn spec() -> ServiceSpec {
         configs: Vec::new(),
         migrate: None,
         preflight: None,
+        handover: None,
         maintenance: None,
         log_rotation: None,
         vars: Default::default(),

@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-use quorate_model::{ActionOutcome, HookName, InstanceId, Reason, ServiceName, Version};
+use quorate_model::{ActionOutcome, HookName, InstanceId, Reason, ServiceName};
 
 use super::plan;
-use crate::actions::{ActionContext, ActionError};
+use crate::actions::{ActionContext, ActionError, Told};
 
 /// `exec.run`. The runner ends the hook, with all that it started, when the execution is canceled or its time is over.
 pub(in crate::actions) async fn run(
     context: &ActionContext,
     service: &ServiceName,
     hook: &HookName,
-    release: Option<&Version>,
+    told: Told<'_>,
 ) -> Result<ActionOutcome, ActionError> {
     context.service(service)?;
     context.check("waiting to run a hook")?;
     let instance = InstanceId { node: context.node.clone(), service: service.clone() };
     let limit = Duration::from_millis(context.remaining().0);
-    let report = context.hooks.run_for(hook, &instance, release, limit).await.map_err(|error| {
+    let report = context.hooks.run_for(hook, &instance, told, limit).await.map_err(|error| {
         match error.reason {
             // It is not declared, or not allowed: nothing was done.
             Reason::PolicyDenied | Reason::NotFound => {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use quorate_model::{ActionOutcome, ActionSpec, ExecutionState, HookName, Reason, Version};
+use quorate_model::{ActionOutcome, ActionSpec, ExecutionState, HookName, NodeName, Reason, Version};
 
 use crate::actions::testing::{Bench, bench, service_name};
 use crate::actions::{ActionError, HookReport, PortError, execute};
@@ -13,6 +13,7 @@ fn migrate() -> ActionSpec {
         hook: HookName::new("migrate").unwrap(),
         once: true,
         release: Some(Version::new("1.1.0").unwrap()),
+        targets: Vec::new(),
     }
 }
 
@@ -44,6 +45,17 @@ async fn it_is_run_once_for_its_release_and_what_it_said_is_kept() {
         (Some(0), "3 tables", 8)
     );
     assert_eq!((outcome.message.as_str(), outcome.output_sha256.len()), ("hook migrate: exit code 0", 64));
+}
+
+#[tokio::test]
+async fn a_hand_over_is_told_who_may_take_over() {
+    let bench = bench(Path::new("/nowhere"), true);
+    let hook = HookName::new("step-down").unwrap();
+    let targets = ["node2", "node3"].map(|name| NodeName::new(name).unwrap()).to_vec();
+    let hand_over =
+        ActionSpec::ExecRun { service: service_name(), hook, once: false, release: None, targets };
+    execute(&bench.context, &hand_over).await.unwrap();
+    assert_eq!(bench.recorder.lines(), ["hook step-down to node2 to node3"]);
 }
 
 #[tokio::test]

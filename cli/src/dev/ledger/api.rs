@@ -47,6 +47,7 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/admin/pause-writes", post(pause))
         .route("/admin/resume-writes", post(resume))
         .route("/admin/compact", post(compact))
+        .route("/admin/hand-over", post(hand_over))
         .route("/kv/{key}", get(kv::read).put(kv::write).delete(kv::delete))
         .route("/verify/{key}", get(kv::verify))
         .route("/replica/log", get(kv::page))
@@ -249,6 +250,30 @@ async fn tell_peers(node: &Node, path: &str, standing: &Standing) -> Vec<u32> {
     known_by.push(node.config.id);
     known_by.sort_unstable();
     known_by
+}
+
+/// Hands the leadership to the first of the named members that serves. Who does not lead has nothing to hand over.
+async fn hand_over(State(node): Shared, body: String) -> Response {
+    let targets: Vec<String> = match serde_json::from_str(&body) {
+        Ok(targets) => targets,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, format!("not a list of nodes: {error}")),
+    };
+    // No write is half way through: the next one is the new leader's.
+    let writes = node.writes.lock().await;
+    if node.look(View::leader) != Some(node.config.id) {
+        return Json(json!({ "handed_over": false, "leader_id": node.look(View::leader) })).into_response();
+    }
+    let members = node.members();
+    let id_of = |name: &String| members.iter().find(|(_, (node, _))| node == name).map(|(id, _)| *id);
+    let next = targets.iter().filter_map(id_of).find(|id| node.change(|view| view.hand_over(*id)));
+    drop(writes);
+    let Some(next) = next else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "none of them serves");
+    };
+    let report = node.report().await;
+    node.log.line("INFO", &format!("handed over to {next} in term {}", report.standing.term));
+    node.announce(&report).await;
+    Json(json!({ "handed_over": true, "leader_id": next })).into_response()
 }
 
 async fn compact(State(node): Shared) -> Response {

@@ -177,6 +177,16 @@ impl View {
         true
     }
 
+    /// Gives the leadership to another member that serves. Returns whether it did: only who leads can.
+    pub(super) fn hand_over(&mut self, to: u32) -> bool {
+        if self.leader() != Some(self.own_id) || to == self.own_id || !self.serves(to) {
+            return false;
+        }
+        self.standing.term += 1;
+        self.standing.leader_id = Some(to);
+        true
+    }
+
     /// Records a pause or a resume, newer than every one known.
     pub(super) fn set_paused(&mut self, paused: bool) {
         self.standing.pause_epoch += 1;
@@ -218,6 +228,19 @@ mod tests {
         two.missed(3, true);
         assert_eq!(two.leader(), None, "the majority is gone");
         assert!(!two.claim());
+    }
+
+    #[test]
+    fn only_who_leads_hands_over_and_only_to_one_that_serves() {
+        let mut one = view(1);
+        one.status = Status::Serving;
+        one.heard(report(2, 1, Status::Serving, Standing::default()));
+        assert!(!one.hand_over(2), "it does not lead");
+        assert!(one.claim());
+        assert!(!one.hand_over(1) && !one.hand_over(3) && !one.hand_over(9));
+        assert!(one.hand_over(2));
+        assert_eq!((one.leader(), one.standing.term), (Some(2), 2));
+        assert!(!one.claim() && !one.hand_over(2), "the lower id does not take it back");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What an agent is told.
 
+use quorate_model::service::HANDOVER_TARGETS_MAX;
 use quorate_model::session::{Assignment, NodeInstance, NodeProbe, NodeWork, Welcome};
 use quorate_model::{
     ActionKind, ActionSpec, DurationMs, Epoch, InstanceId, MaintenanceSpec, Release, ServiceName, Timestamp,
@@ -288,12 +289,15 @@ pub fn read_action(message: proto::ActionSpec) -> Result<ActionSpec, Invalid> {
                 traffic: read_traffic("traffic_restore.traffic", traffic)?,
             }
         }
-        Kind::ExecRun(proto::ExecRunAction { service, hook, once, release }) => ActionSpec::ExecRun {
-            service: read_name("exec_run.service", service)?,
-            hook: read_name("exec_run.hook", hook)?,
-            once,
-            release: read_optional_name("exec_run.release", release)?,
-        },
+        Kind::ExecRun(proto::ExecRunAction { service, hook, once, release, targets }) => {
+            ActionSpec::ExecRun {
+                service: read_name("exec_run.service", service)?,
+                hook: read_name("exec_run.hook", hook)?,
+                once,
+                release: read_optional_name("exec_run.release", release)?,
+                targets: each("exec_run.targets", targets, HANDOVER_TARGETS_MAX, |node| read_name("", node))?,
+            }
+        }
         Kind::MaintenanceEnter(proto::MaintenanceEnterAction {
             service,
             maintenance,
@@ -404,12 +408,15 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
                 traffic: Some(traffic::write_traffic(traffic)),
             })
         }
-        ActionSpec::ExecRun { service, hook, once, release } => Kind::ExecRun(proto::ExecRunAction {
-            service: service.to_string(),
-            hook: hook.to_string(),
-            once: *once,
-            release: release.as_ref().map(ToString::to_string).unwrap_or_default(),
-        }),
+        ActionSpec::ExecRun { service, hook, once, release, targets } => {
+            Kind::ExecRun(proto::ExecRunAction {
+                service: service.to_string(),
+                hook: hook.to_string(),
+                once: *once,
+                release: release.as_ref().map(ToString::to_string).unwrap_or_default(),
+                targets: targets.iter().map(ToString::to_string).collect(),
+            })
+        }
         ActionSpec::MaintenanceEnter { service, maintenance, exit_within, reason } => {
             Kind::MaintenanceEnter(proto::MaintenanceEnterAction {
                 service: service.to_string(),

@@ -19,11 +19,15 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
     let mut once = 0_usize;
     for (_, step) in plan.steps() {
         let fits = match (step.kind, step.action.as_ref()) {
-            (StepKind::RunOnce, Some(ActionSpec::ExecRun { once, release, .. })) => {
-                *once && release.is_some() && brings
+            (StepKind::RunOnce, Some(ActionSpec::ExecRun { once, release, targets, .. })) => {
+                *once && release.is_some() && targets.is_empty() && brings
             }
-            (StepKind::Hook, Some(ActionSpec::ExecRun { once, .. })) => !once,
-            (StepKind::RunOnce | StepKind::Hook, _) | (_, Some(ActionSpec::ExecRun { .. })) => false,
+            (StepKind::Hook, Some(ActionSpec::ExecRun { once, targets, .. })) => !once && targets.is_empty(),
+            (StepKind::Handover, Some(ActionSpec::ExecRun { once, release, targets, .. })) => {
+                !once && release.is_none() && targets.is_empty()
+            }
+            (StepKind::RunOnce | StepKind::Hook | StepKind::Handover, _)
+            | (_, Some(ActionSpec::ExecRun { .. })) => false,
             _ => true,
         };
         if !fits {

@@ -13,7 +13,7 @@ use quorate_model::{
 
 use super::{Answer, Context, Effect, backup, migration, validate};
 use crate::command::StepCommand;
-use crate::safety::{Ask, Evidence, approval, budget, disturb_all, fence, gate, once, window};
+use crate::safety::{Ask, Evidence, approval, budget, disturb_all, fence, gate, handover, once, window};
 use crate::state::operation::{Before, Failure, Operation, Step, is_over};
 use crate::state::{Execution, Grant, State};
 
@@ -83,7 +83,7 @@ pub(crate) fn in_order(operation: &Operation) -> Vec<u32> {
         let lane = lanes.entry(&step.node).or_default();
         lane.begun |= step.started_at.is_some();
         lane.left |= !is_over(step.state);
-        if !lane.stuck && step.state != StepState::Succeeded {
+        if !lane.stuck && step.state != StepState::Succeeded && !handover::was_needless(step) {
             lane.stuck = true;
             lane.ready = matches!(step.state, StepState::Pending | StepState::Blocked).then_some(index);
         }
@@ -129,6 +129,7 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
         StepKind::EnterMaintenance => "announcing maintenance of",
         StepKind::ExitMaintenance => "ending the maintenance of",
         StepKind::Preflight => "looking ahead at",
+        StepKind::Handover => "handing over from",
         StepKind::Gate => "watching",
     }
 }
@@ -137,7 +138,7 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
 /// get ready.
 pub(crate) const fn goes_ahead(kind: StepKind) -> bool {
     match kind {
-        StepKind::Preflight | StepKind::Backup => true,
+        StepKind::Preflight | StepKind::Backup | StepKind::Handover => true,
         StepKind::Status
         | StepKind::Start
         | StepKind::Stop
@@ -182,6 +183,9 @@ pub(crate) fn guard(
     }
     let step = ahead_of(operation, step).unwrap_or(step);
     if let Some(refusal) = once::settled(state, operation, step) {
+        return Some(refusal);
+    }
+    if let Some(refusal) = handover::refuses(state, step, evidence, now) {
         return Some(refusal);
     }
     let action = step.action.as_ref()?;
@@ -270,9 +274,14 @@ fn start(
         return Ok(Effect::changed(context.done(), format!("operations/{id}"), text).of(id));
     }
     let evidence = Evidence::from_readings(evidence);
+    if let Some(effect) = hand_over_first(state, context, (id, index), &evidence) {
+        return Ok(effect);
+    }
+    let (operation, step) = find(state, id, index)?;
     if let Some(refusal) = guard(state, operation, step, &evidence, context.now) {
         return Err(refusal);
     }
+    let action = handover::told(state, step, action, &evidence, context.now);
     let epoch = state.epoch.next();
     let instance =
         action.service().map(|service| InstanceId { node: step.node.clone(), service: service.clone() });
@@ -308,6 +317,31 @@ fn start(
     state.executions.insert(execution.clone(), made);
     let answer = Answer::Execution { revision: context.revision, execution: execution.clone(), epoch };
     Ok(Effect::changed(answer, format!("executions/{execution}"), details).of(id))
+}
+
+/// What a lane's hand-over makes of a step that is to begin: there is nothing to hand over, or its instance leads by now and
+/// hands over first.
+fn hand_over_first(
+    state: &mut State,
+    context: &Context<'_>,
+    (id, index): (&OperationId, u32),
+    evidence: &Evidence<'_>,
+) -> Option<Effect> {
+    let operation = state.operations.get(id)?;
+    let step = operation.step(index)?;
+    let node = step.node.clone();
+    let (changed, reached, details) = if handover::is_needless(state, step, evidence, context.now) {
+        (index, StepState::Skipped, format!("step {index}: {node} does not lead and hands nothing over"))
+    } else {
+        let again = handover::leads_by_now(state, operation, index, evidence, context.now)?;
+        (again, StepState::Pending, format!("step {again}: {node} leads by now and hands over first"))
+    };
+    let operation = state.operations.get_mut(id)?;
+    let step = operation.step_mut(changed)?;
+    step.state = reached;
+    step.ended_at = (reached == StepState::Skipped).then_some(context.now);
+    tidy(operation, context);
+    Some(Effect::changed(context.done(), format!("operations/{id}"), details).of(id))
 }
 
 /// Starting and stopping on purpose says what the owner wants.
@@ -395,7 +429,10 @@ fn deadline_passed(
     let mut message = String::from(message);
     validate::cut(&mut message, 512);
     let details = format!("step {index} on {node}: {message}");
-    if let Some(execution) = step.execution.clone() {
+    if handover::awaited(state, step).is_some() {
+        let failure = Failure { reason: Reason::GateFailed, message };
+        end(state, context, id, index, StepState::Failed, Some(failure));
+    } else if let Some(execution) = step.execution.clone() {
         if let Some(found) = state.executions.get_mut(&execution).filter(|e| !e.state.is_final()) {
             found.state = ExecutionState::Unknown;
             found.reason = Some(Reason::DeadlineExceeded);

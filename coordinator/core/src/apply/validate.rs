@@ -10,12 +10,14 @@ use quorate_model::config::{CONFIG_MODE_BITS, CONFIGS_MAX, CONFIRM_MAX, CONFIRM_
 use quorate_model::maintenance::{LEASE_MAX, LEASE_MIN, MAINTENANCE_PATH_MAX_BYTES};
 use quorate_model::preflight::{REQUIRED_MAX_BYTES, REQUIRES_MAX};
 use quorate_model::probe::{AlertsProbe, CertificateProbe, MetricProbe};
+use quorate_model::service::HANDOVER_TIMEOUT_MAX;
 use quorate_model::traffic::{POOL_NAME_MAX_BYTES, is_pool_name};
 use quorate_model::{
     ConfigSpec, Driver, DurationMs, GroupSpec, MaintenanceSpec, Millionths, NodeName, PreflightSpec,
     ProbeKind, ProbeSpec, QuorumPolicy, Reason, Refusal, Required, ServiceSpec, TrafficSpec,
 };
 
+use crate::safety::availability::has_membership_probe;
 use crate::safety::quorum::required;
 use crate::state::State;
 use crate::state::declared::{GROUP_MEMBERS_MAX, PROBES_MAX, SPEC_TEXT_MAX_BYTES};
@@ -129,6 +131,15 @@ pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
     }
     if let Some(wanted) = &spec.preflight {
         check_preflight(wanted)?;
+    }
+    if let Some(handover) = &spec.handover {
+        span("handover.timeout", handover.timeout)?;
+        if handover.timeout > HANDOVER_TIMEOUT_MAX {
+            return Err(bad("handover.timeout: it is longer than an hour"));
+        }
+        if !has_membership_probe(spec) {
+            return Err(bad("handover: the service needs a membership probe, which tells who leads"));
+        }
     }
     for vars in spec.vars.values() {
         if vars.len() > LABELS_MAX {

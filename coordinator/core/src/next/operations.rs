@@ -16,7 +16,7 @@ use crate::apply::step::{ahead_of, begins, guard, in_order};
 use crate::command::{Command, OperationCommand, StepCommand};
 use crate::observations::Observations;
 use crate::safety::approval::waits_for;
-use crate::safety::{Evidence, gate};
+use crate::safety::{Evidence, gate, handover};
 use crate::state::State;
 use crate::state::operation::{Operation, Step};
 
@@ -116,6 +116,9 @@ fn running(
     evidence: &Evidence<'_>,
 ) -> Option<Command> {
     let started = step.started_at.unwrap_or(now);
+    if handover::awaited(state, step).is_some() {
+        return handed_over(state, obs, now, operation, (index, step), evidence);
+    }
     let Some(spec) = &step.gate else {
         let settings = &state.settings;
         let limit = step.deadline.plus(settings.grant_life).plus(settings.execution_slack);
@@ -152,6 +155,32 @@ fn running(
             }))
         }
         Some(_) => None,
+    }
+}
+
+/// What is due of a hand-over whose hook is done.
+fn handed_over(
+    state: &State,
+    obs: &Observations,
+    now: Timestamp,
+    operation: &Operation,
+    (index, step): (u32, &Step),
+    evidence: &Evidence<'_>,
+) -> Option<Command> {
+    let operation = operation.id.clone();
+    let started = fresh_from(obs, step.started_at.unwrap_or(now));
+    match (handover::missing(state, step, evidence, now), handover::instance(step)) {
+        (None, Some(instance)) => Some(Command::Step(StepCommand::PassGate {
+            operation,
+            step: index,
+            readings: Vec::new(),
+            evidence: readings_of(state, obs, &instance),
+        })),
+        (Some(message), _) if now.since(started) > step.deadline => {
+            let readings = Vec::new();
+            Some(Command::Step(StepCommand::DeadlinePassed { operation, step: index, readings, message }))
+        }
+        (Some(_) | None, _) => None,
     }
 }
 

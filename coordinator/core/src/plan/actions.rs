@@ -49,6 +49,7 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
         | StepKind::EnterMaintenance
         | StepKind::ExitMaintenance
         | StepKind::Preflight
+        | StepKind::Handover
         | StepKind::Gate => LOOK_DEADLINE,
     }
 }
@@ -76,6 +77,7 @@ fn is_gated(kind: StepKind, disruptive: bool) -> bool {
         | StepKind::EnterMaintenance
         | StepKind::ExitMaintenance
         | StepKind::Preflight
+        | StepKind::Handover
         | StepKind::Gate => false,
     }
 }

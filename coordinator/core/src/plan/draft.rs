@@ -12,7 +12,8 @@ use quorate_model::{
 
 use super::targets::{Job, Target};
 use super::{
-    PARALLEL_DEFAULT, actions, copies, maintenance, migrate, order, preflight, releases, traffic, waves,
+    PARALLEL_DEFAULT, actions, copies, handover, maintenance, migrate, order, preflight, releases, traffic,
+    waves,
 };
 use crate::apply::step::doing;
 use crate::observations::Observations;
@@ -33,6 +34,8 @@ pub(super) struct Draft<'a> {
     warnings: Vec<String>,
     /// The copies that no step stores yet.
     copies: BTreeMap<NodeName, BackupId>,
+    /// The nodes whose instance is stopped, and stays so.
+    stopping: BTreeSet<NodeName>,
 }
 
 /// One group as the plan sees it before it begins: who counts.
@@ -81,6 +84,7 @@ impl<'a> Draft<'a> {
             skipped: 0,
             warnings: Vec::new(),
             copies: BTreeMap::new(),
+            stopping: BTreeSet::new(),
         }
     }
 
@@ -284,6 +288,8 @@ impl<'a> Draft<'a> {
     /// Waves, widest that every group allows.
     pub(super) fn build(&mut self, job: &Job) -> Result<(), Refusal> {
         self.copies = job.copies.clone();
+        let stopping = job.targets.iter().filter(|t| t.kind == StepKind::Stop);
+        self.stopping = stopping.map(|t| t.node.clone()).collect();
         let disruptive = disturbs(job);
         let members = u32::try_from(job.targets.len()).unwrap_or(u32::MAX);
         let wished = match (self.request.max_unavailable, disruptive) {
@@ -410,6 +416,7 @@ impl<'a> Draft<'a> {
             }
             steps.extend(preflight::step(self.state, self.request, target));
             steps.extend(copies::step(self.state, self.request, target, &mut self.copies));
+            steps.extend(handover::step(self.state, target, &self.stopping));
             steps.extend(maintenance::enter(self.state, self.request, target));
             steps.extend(traffic::drain(self.state, self.request, target));
             steps.push(step);

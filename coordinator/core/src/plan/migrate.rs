@@ -36,7 +36,7 @@ pub(super) struct Around {
 /// The upkeep of one member: it may be run again when its outcome is lost.
 pub(super) fn hook(service: &ServiceName, hook: &HookName) -> ActionSpec {
     let (service, hook) = (service.clone(), hook.clone());
-    ActionSpec::ExecRun { service, hook, once: false, release: None }
+    ActionSpec::ExecRun { service, hook, once: false, release: None, targets: Vec::new() }
 }
 
 /// What is run once around the waves of a job. `out` and `up` are its targets in order: the first one is upgraded first.
@@ -108,6 +108,7 @@ fn step(service: &Service, migrate: &MigrateSpec, version: &Version, target: &Ta
         hook: hook.clone(),
         once: true,
         release: Some(version.clone()),
+        targets: Vec::new(),
     };
     Once {
         target: Target { node: target.node.clone(), kind: StepKind::RunOnce, action: run(&migrate.hook) },

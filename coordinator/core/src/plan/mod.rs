@@ -6,6 +6,7 @@
 mod actions;
 mod copies;
 mod draft;
+mod handover;
 mod maintenance;
 mod migrate;
 mod order;
@@ -74,6 +75,7 @@ pub fn plan(
     preflight::check_capabilities(state, obs, request, &job)?;
     copies::check_capabilities(obs, &job)?;
     maintenance::check_capabilities(state, obs, &job)?;
+    handover::check_capabilities(state, obs, &job)?;
     order::sort(state, obs, &job.service, &mut job.targets);
     draft.build(&job)?;
     let fit = windows::fit(state, &draft.waves, now)?;

@@ -39,6 +39,7 @@ pub(super) const fn is_led(kind: StepKind) -> bool {
         | StepKind::EnterMaintenance
         | StepKind::ExitMaintenance
         | StepKind::Preflight
+        | StepKind::Handover
         | StepKind::Gate => false,
     }
 }

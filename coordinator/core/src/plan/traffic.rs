@@ -38,6 +38,7 @@ const fn is_drained(kind: StepKind) -> bool {
         | StepKind::EnterMaintenance
         | StepKind::ExitMaintenance
         | StepKind::Preflight
+        | StepKind::Handover
         | StepKind::Gate => false,
     }
 }
@@ -64,6 +65,7 @@ const fn is_restored(kind: StepKind) -> bool {
         | StepKind::EnterMaintenance
         | StepKind::ExitMaintenance
         | StepKind::Preflight
+        | StepKind::Handover
         | StepKind::Gate => false,
     }
 }

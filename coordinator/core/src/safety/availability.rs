@@ -226,7 +226,7 @@ pub fn member(state: &State, id: &InstanceId, evidence: &Evidence<'_>, now: Time
 
 /// Whether a reading shows that an instance serves nobody: its unit is not active, its own node sees it failing, or it has no
 /// vote. Never because something is missing: agents that were just restarted have no passes to show of members that serve.
-fn does_not_serve(reading: &InstanceReading) -> bool {
+pub(super) fn does_not_serve(reading: &InstanceReading) -> bool {
     let idle = match reading.observed {
         InstanceState::Stopped
         | InstanceState::Stopping
@@ -245,7 +245,7 @@ fn is_ready(state: &State, node: &NodeName) -> bool {
 }
 
 /// Fresh, and newer than the last action that disturbed its instance.
-fn is_current(state: &State, reading: &InstanceReading, now: Timestamp) -> bool {
+pub(super) fn is_current(state: &State, reading: &InstanceReading, now: Timestamp) -> bool {
     let id = &reading.instance;
     let is_fresh = now.since(reading.at) <= freshness_limit(state, &id.service);
     is_fresh && state.instances.get(id).is_none_or(|instance| reading.at > instance.disturbed_at)

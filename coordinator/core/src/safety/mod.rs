@@ -1,4 +1,4 @@
-//! What says no: quorum, budget, freshness, fences, freezes, windows, runs of schedules. Each guard returns `Option<Refusal>`; missing data is unsafe.
+//! What says no: quorum, budget, freshness, fences, freezes, windows, hand-overs, runs of schedules. Each guard returns `Option<Refusal>`; missing data is unsafe.
 //!
 //! Job: decide whether something may be disturbed now. Must never: plan, change the state, or look at anything but the state
 //! and the evidence handed in; `apply` calls it on every replica.
@@ -14,6 +14,7 @@ mod cover;
 pub mod fence;
 pub mod freeze;
 pub mod gate;
+pub mod handover;
 pub mod once;
 pub mod quorum;
 pub mod schedule;

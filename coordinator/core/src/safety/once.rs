@@ -13,7 +13,8 @@ use crate::state::{Service, State};
 
 /// What a step runs once, if it does.
 fn run_once(step: &Step) -> Option<(&ServiceName, &HookName, &Version)> {
-    let ActionSpec::ExecRun { service, hook, once: true, release: Some(version) } = step.action.as_ref()?
+    let ActionSpec::ExecRun { service, hook, once: true, release: Some(version), targets: _ } =
+        step.action.as_ref()?
     else {
         return None;
     };

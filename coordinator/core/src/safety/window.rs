@@ -39,6 +39,7 @@ pub const fn is_undo(kind: StepKind) -> bool {
         | StepKind::Hook
         | StepKind::EnterMaintenance
         | StepKind::Preflight
+        | StepKind::Handover
         | StepKind::Gate => false,
     }
 }

@@ -295,9 +295,10 @@ impl Fleet {
     }
 
     fn begin(&mut self, name: &NodeName, action: &quorate_model::ActionSpec) {
-        if let ActionSpec::ExecRun { hook, release, .. } = action {
-            let release = release.as_ref().map(ToString::to_string).unwrap_or_default();
-            self.ran.push((name.clone(), hook.to_string(), release));
+        if let ActionSpec::ExecRun { hook, release, targets, .. } = action {
+            let told: Vec<&str> =
+                release.iter().map(|r| r.as_str()).chain(targets.iter().map(|t| t.as_str())).collect();
+            self.ran.push((name.clone(), hook.to_string(), told.join(" ")));
         }
         let Some(on) = action.service() else { return };
         let id = InstanceId { node: name.clone(), service: on.clone() };
@@ -384,6 +385,7 @@ impl Fleet {
                 continue;
             }
             self.results.insert(id, ExecutionState::Succeeded);
+            crate::hooks::hand_over(self, name, &action);
             let Some(on) = action.service() else { continue };
             let instance = InstanceId { node: name.clone(), service: on.clone() };
             self.install(&instance, &action);

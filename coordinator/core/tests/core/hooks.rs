@@ -1,12 +1,15 @@
 //! Hooks in scripts: declared, chosen, and what became of them.
 
 use quorate_core::plan::PlanRequest;
-use quorate_model::{DurationMs, HookName, MigrateSpec, MigrateWhen, MigrationChoice, ServiceSpec};
+use quorate_model::{
+    ActionSpec, DurationMs, HandoverSpec, HookName, MigrateSpec, MigrateWhen, MigrationChoice, NodeName,
+    ServiceSpec,
+};
 
 use crate::agents::Fleet;
 use crate::world::service;
 
-/// `migrating [after] [undoable]`.
+/// `migrating [after] [undoable]`, `handing`.
 pub(crate) fn declare(spec: &mut ServiceSpec, options: &[&str]) {
     if options.contains(&"migrating") {
         let after = options.contains(&"after");
@@ -16,6 +19,18 @@ pub(crate) fn declare(spec: &mut ServiceSpec, options: &[&str]) {
             when: if after { MigrateWhen::After } else { MigrateWhen::Before },
             undo: options.contains(&"undoable").then(|| HookName::new("migrate-back").unwrap()),
         });
+    }
+    if options.contains(&"handing") {
+        let hook = HookName::new("step-down").unwrap();
+        spec.handover = Some(HandoverSpec { hook, timeout: DurationMs::from_secs(10) });
+    }
+}
+
+/// A hook that is told who may take over makes the first of them the leader; one that is stuck only says so.
+pub(crate) fn hand_over(fleet: &mut Fleet, name: &NodeName, action: &ActionSpec) {
+    let ActionSpec::ExecRun { targets, .. } = action else { return };
+    if let Some(next) = targets.first().filter(|_| !fleet.mischief.stuck.contains(name)) {
+        fleet.leader = next.clone();
     }
 }
 
@@ -28,7 +43,7 @@ pub(crate) fn choose(request: &mut PlanRequest, words: &[&str]) {
 /// Every run of a hook on the hosts.
 pub(crate) fn ran(fleet: &mut Fleet) {
     let lines: Vec<String> =
-        fleet.ran.iter().map(|(node, hook, release)| format!("  {hook} {release} on {node}")).collect();
+        fleet.ran.iter().map(|(node, hook, told)| format!("  {hook} {told} on {node}")).collect();
     fleet.world.say(format!("  {} runs of hooks", lines.len()));
     fleet.world.lines.extend(lines);
 }

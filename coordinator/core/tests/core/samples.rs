@@ -186,6 +186,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     rollouts::migrated(&mut log);
     prepared(&mut log);
     rollouts::told(&mut log);
+    rollouts::handed_over(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     log.entries

@@ -249,6 +249,7 @@ pub(crate) fn spec(name: &str) -> ServiceSpec {
         configs: Vec::new(),
         migrate: None,
         preflight: None,
+        handover: None,
         maintenance: None,
         log_rotation: None,
         vars: BTreeMap::new(),

@@ -35,6 +35,7 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         | StepKind::Drain
         | StepKind::Restore
         | StepKind::Preflight
+        | StepKind::Handover
         | StepKind::Confirm
         | StepKind::EnterMaintenance
         | StepKind::ExitMaintenance

@@ -163,6 +163,8 @@ pub(in crate::apply) fn tidy(operation: &mut Operation, context: &Context<'_>) {
 pub(in crate::apply) fn execution_ended(state: &mut State, context: &Context<'_>, done: &Execution) {
     let Some((attempts, canceling)) = waiting(state, &done.operation, done.step, &done.id) else { return };
     let ended = match done.state {
+        // Its word is not enough: it ends when another member is seen to lead.
+        ExecutionState::Succeeded if hands_over(state, done) => return,
         ExecutionState::Succeeded => (StepState::Succeeded, None),
         ExecutionState::Canceled if canceling => (StepState::Skipped, None),
         ExecutionState::Rejected if canceling => (StepState::Skipped, None),
@@ -192,6 +194,11 @@ pub(in crate::apply) fn execution_ended(state: &mut State, context: &Context<'_>
         ),
     });
     end(state, context, &done.operation, done.step, ended.0, failure);
+}
+
+fn hands_over(state: &State, done: &Execution) -> bool {
+    let step = state.operations.get(&done.operation).and_then(|operation| operation.step(done.step));
+    step.is_some_and(|step| step.kind == StepKind::Handover)
 }
 
 /// Refused before anything was done, for a reason that a fresh grant cures.

@@ -7,7 +7,7 @@ use quorate_model::{InstanceReading, OperationId, ProbeReading, Reason, Refusal,
 
 use super::{begins, check_order, end, find, tidy, wrong};
 use crate::apply::{Context, Effect, validate};
-use crate::safety::{Evidence, gate};
+use crate::safety::{Evidence, gate, handover};
 use crate::state::State;
 use crate::state::operation::Failure;
 
@@ -55,6 +55,9 @@ pub(super) fn pass_gate(
     evidence: &[InstanceReading],
 ) -> Result<Effect, Refusal> {
     let (operation, step) = find(state, id, index)?;
+    if handover::awaited(state, step).is_some() {
+        return handed_over(state, context, (id, index), evidence);
+    }
     let Some(spec) = step.gate.as_ref().filter(|_| step.state == StepState::Running) else {
         return Err(wrong(format!("step {index} of {id} is {} or no gate", step.state)));
     };
@@ -75,6 +78,24 @@ pub(super) fn pass_gate(
     }
     end(state, context, id, index, StepState::Succeeded, None);
     let details = format!("gate {index} on {node} passed");
+    Ok(Effect::changed(context.done(), format!("operations/{id}"), details).of(id))
+}
+
+/// A hand-over is done: its instance leads no longer, and another member does.
+fn handed_over(
+    state: &mut State,
+    context: &Context<'_>,
+    (id, index): (&OperationId, u32),
+    evidence: &[InstanceReading],
+) -> Result<Effect, Refusal> {
+    let (_, step) = find(state, id, index)?;
+    let evidence = Evidence::from_readings(evidence);
+    if let Some(missing) = handover::missing(state, step, &evidence, context.now) {
+        return Err(wrong(format!("step {index} of {id} is not handed over: {missing}")));
+    }
+    let node = step.node.clone();
+    end(state, context, id, index, StepState::Succeeded, None);
+    let details = format!("step {index}: {node} has handed over");
     Ok(Effect::changed(context.done(), format!("operations/{id}"), details).of(id))
 }
 

@@ -1,6 +1,7 @@
 //! Operations that advance by waves, and one that is taken back.
 
-use quorate_model::{MaintenanceSpec, MigrateSpec, MigrateWhen, MigrationChoice};
+use quorate_core::state::plan::Verb;
+use quorate_model::{HandoverSpec, MaintenanceSpec, MigrateSpec, MigrateWhen, MigrationChoice};
 
 use super::*;
 
@@ -206,6 +207,27 @@ pub(super) fn told(log: &mut Log) {
     log.operation(OperationCommand::Start { id: id.clone(), plan });
     log.act(&id, 0, "x-look-2");
     log.act(&id, 1, "x-told");
+    log.operation(OperationCommand::Cancel { id: id.clone() });
+    log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
+}
+
+/// A member that leads: it hands over and is seen to have, then the rest is canceled.
+pub(super) fn handed_over(log: &mut Log) {
+    let mut declared = log.state.services[&service("ledger")].spec.clone();
+    declared.preflight = None;
+    let hook = HookName::new("step-down").unwrap();
+    declared.handover = Some(HandoverSpec { hook, timeout: DurationMs::from_secs(30) });
+    log.user(Command::Declared(Box::new(DeclaredCommand::ApplyService { spec: declared, expect: None })));
+    let (service, nodes) = (service("ledger"), Selector::node("node1"));
+    let goal = Goal::Run { service, nodes, verb: Verb::Restart };
+    let plan = log.plan_of(1200, &PlanRequest::new(goal, admin()));
+    let id = operation_id("r-12");
+    log.operation(OperationCommand::Start { id: id.clone(), plan });
+    log.act(&id, 0, "x-down");
+    let mut evidence = log.readings();
+    evidence[0].role = InstanceRole::Voter;
+    evidence[1].role = InstanceRole::Leader;
+    log.step(StepCommand::PassGate { operation: id.clone(), step: 0, readings: vec![], evidence });
     log.operation(OperationCommand::Cancel { id: id.clone() });
     log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
 }
