@@ -12,7 +12,7 @@ use quorate_model::node::Facts;
 use quorate_model::service::UnitStatus;
 use quorate_model::{
     Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId, OperationId, Reason,
-    Selector, ServiceName, ServiceSpec, Timestamp, Version,
+    Selector, ServiceName, ServiceSpec, Timestamp,
 };
 use tokio_util::sync::CancellationToken;
 

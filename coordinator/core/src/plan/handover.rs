@@ -31,6 +31,8 @@ const fn is_disturbed(kind: StepKind) -> bool {
         | StepKind::Restore
         | StepKind::Confirm
         | StepKind::RunOnce
+        | StepKind::EnterMaintenance
+        | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Handover
         | StepKind::Gate => false,

@@ -36,6 +36,7 @@ const fn is_told(kind: StepKind) -> bool {
         | StepKind::Confirm
         | StepKind::RunOnce
         | StepKind::Hook
+        | StepKind::Handover
         | StepKind::EnterMaintenance
         | StepKind::ExitMaintenance
         | StepKind::Preflight

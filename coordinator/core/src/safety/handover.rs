@@ -124,6 +124,8 @@ const fn takes_away(kind: StepKind) -> bool {
         | StepKind::Restore
         | StepKind::Confirm
         | StepKind::RunOnce
+        | StepKind::EnterMaintenance
+        | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Handover
         | StepKind::Gate => false,
