@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::restart::{LIMIT, steps};
 
 /// Makes the sample service declare something more, or no longer.
-fn declare(fleet: &Fleet, field: &str, value: Value) {
+pub(crate) fn declare(fleet: &Fleet, field: &str, value: Value) {
     let mut service = fleet.json(&["service", "show", "ledger"])["spec"].clone();
     assert!(service.is_object(), "{service:#}");
     service["kind"] = "Service".into();
