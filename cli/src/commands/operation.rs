@@ -223,17 +223,24 @@ async fn create(
     if change.dry_run {
         return form.show(ctx, &answer.plan.unwrap_or_default());
     }
-    let operation = answer.operation.unwrap_or_default();
+    made(ctx, client, &answer.operation.unwrap_or_default(), waiting).await
+}
+
+/// Tells of an operation that was just made, and follows it where that is asked for.
+///
+/// # Errors
+/// What the API or the terminal gives.
+pub async fn made(ctx: &Ctx, client: &Client, operation: &v1::Operation, waiting: &Waiting) -> Outcome {
     if !waiting.waits() {
-        render::answer(ctx.global.output, &operation, "quorate.v1.Operation", None, |_| {
-            view::id(&operation).to_owned()
+        render::answer(ctx.global.output, operation, "quorate.v1.Operation", None, |_| {
+            view::id(operation).to_owned()
         })?;
-        talk(&begun(&operation));
+        talk(&begun(operation));
         return Ok(exit::DONE);
     }
-    talk(&format!("started {}", view::id(&operation)));
+    talk(&format!("started {}", view::id(operation)));
     if operation.state() == v1::OperationState::AwaitingApproval {
-        talk(&begun(&operation));
+        talk(&begun(operation));
     }
     follow(ctx, client, &operation.name, waiting).await
 }

@@ -17,7 +17,7 @@ use crate::render;
 pub enum RolloutCommand {
     /// Computes a plan with the guards of the real run; changes nothing
     #[command(
-        after_help = "Examples:\n  quorate rollout plan --restart ledger\n  quorate rollout plan ledger --release 1.9.2 --artifact 5f3a… --canary 1 --hold 10m\n  quorate rollout plan -f rollout.yaml --diff --detailed-exitcode   # 8: something would change\n  quorate rollout plan -f rollout.yaml -o json"
+        after_help = "Examples:\n  quorate rollout plan --restart ledger\n  quorate rollout plan ledger --release 1.9.2 --artifact 5f3a… --canary 1 --hold 10m\n  quorate rollout plan --restart ledger --order zone --zone-label rack\n  quorate rollout plan -f rollout.yaml --diff --detailed-exitcode   # 8: something would change\n  quorate rollout plan -f rollout.yaml -o json"
     )]
     Plan {
         #[command(flatten)]
@@ -35,7 +35,7 @@ pub enum RolloutCommand {
         #[command(flatten)]
         what: What,
         /// A stored plan, with its hash or the first 8 digits of it; refused when what it touches has moved
-        #[arg(long, value_name = "ID[@HASH]", conflicts_with_all = ["restart", "reload", "backup", "rotate", "file", "group", "canary", "ramp", "hold", "promotion", "on_failure", "backup_first"])]
+        #[arg(long, value_name = "ID[@HASH]", conflicts_with_all = ["restart", "reload", "backup", "rotate", "file", "group", "canary", "ramp", "hold", "promotion", "order", "zone_label", "on_failure", "backup_first"])]
         plan: Option<String>,
         #[command(flatten)]
         form: operation::Form,
@@ -215,6 +215,16 @@ pub enum OnFailure {
     Rollback,
 }
 
+/// By what the members of a group are ordered.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Learners, followers, the leader last
+    #[default]
+    Role,
+    /// One zone is done before the next begins, that of the leader last
+    Zone,
+}
+
 /// How it advances from wave to wave.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Waves")]
@@ -231,6 +241,12 @@ pub struct Advance {
     /// Which waves wait for `quorate rollout promote`
     #[arg(long, value_enum, default_value_t)]
     promotion: Promotion,
+    /// By what the members are ordered
+    #[arg(long, value_enum, default_value_t)]
+    order: Order,
+    /// The label of nodes that names their zone; `zone` when it is not given
+    #[arg(long, value_name = "KEY")]
+    zone_label: Option<String>,
     /// What happens when more has failed than is tolerated
     #[arg(long, value_enum, default_value_t)]
     on_failure: OnFailure,
@@ -241,7 +257,12 @@ pub struct Advance {
 
 impl Advance {
     fn waves(&self) -> Result<Option<v1::WavePolicy>, Failure> {
-        let Self { canary, ramp, hold, promotion, on_failure: _, backup_first: _ } = self;
+        let Self { canary, ramp, hold, promotion, order, zone_label, on_failure: _, backup_first: _ } = self;
+        let order = match (order, zone_label) {
+            (Order::Zone, _) => v1::RolloutOrder::Zone,
+            (Order::Role, None) => v1::RolloutOrder::Unspecified,
+            (Order::Role, Some(_)) => return Err(Failure::usage("--zone-label goes with --order zone")),
+        };
         let promotion = match promotion {
             Promotion::Automatic => v1::Promotion::Automatic,
             Promotion::Canary => v1::Promotion::Canary,
@@ -251,8 +272,14 @@ impl Advance {
             .map(prost_types::Duration::try_from)
             .transpose()
             .map_err(|_| Failure::usage("--hold: the time is too long"))?;
-        let policy =
-            v1::WavePolicy { canary: *canary, ramp: ramp.clone(), hold, promotion: promotion.into() };
+        let policy = v1::WavePolicy {
+            canary: *canary,
+            ramp: ramp.clone(),
+            hold,
+            promotion: promotion.into(),
+            order: order.into(),
+            zone_label: zone_label.clone().unwrap_or_default(),
+        };
         let plain = v1::WavePolicy { promotion: v1::Promotion::Automatic.into(), ..Default::default() };
         Ok((policy != plain).then_some(policy))
     }
@@ -270,7 +297,7 @@ impl Advance {
         if *self == Self::default() {
             return Ok(());
         }
-        let flags = "--canary, --ramp, --hold, --promotion, --on-failure and --backup-first";
+        let flags = "--canary, --ramp, --hold, --promotion, --order, --on-failure and --backup-first";
         Err(Failure::usage(format!("{flags} go with --release, --run, --restart and --reload"))
             .with_hint("in a file they stand under rolling: waves: and onFailure:"))
     }

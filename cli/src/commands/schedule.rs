@@ -9,8 +9,8 @@ use quorate_proto::v1::schedule_spec::When;
 use quorate_proto::v1::work_spec::Kind;
 
 use super::freeze::time;
-use super::{Ctx, Outcome, apply, pages, run};
-use crate::args::{Change, Page, Select};
+use super::{Ctx, Outcome, apply, operation, pages, run};
+use crate::args::{Change, Page, Select, Waiting};
 use crate::call;
 use crate::confirm;
 use crate::failure::{Failure, exit};
@@ -54,6 +54,18 @@ pub enum ScheduleCommand {
         schedule: String,
         #[command(flatten)]
         change: Change,
+    },
+    /// Runs a schedule now, as if it were due; its overlap and the policies hold
+    #[command(
+        after_help = "Examples:\n  quorate schedule run nightly --dry-run\n  quorate schedule run nightly --wait --reason 'the disk is in'"
+    )]
+    Run {
+        /// Its name
+        schedule: String,
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        waiting: Waiting,
     },
     /// Deletes a schedule; its operations go on
     #[command(
@@ -167,6 +179,7 @@ pub async fn run(ctx: &Ctx, command: ScheduleCommand) -> Outcome {
             let answer = call!(ctx.client()?, ScheduleServiceClient, resume_schedule, request)?;
             told(ctx, answer.schedule, &change, "resumed")
         }
+        ScheduleCommand::Run { schedule, change, waiting } => run_now(ctx, schedule, &change, &waiting).await,
         ScheduleCommand::Delete { schedule, change } => {
             let question = format!("Delete schedule {schedule}: it starts nothing any more");
             confirm::ask(&ctx.global, &change, &question)?;
@@ -175,6 +188,30 @@ pub async fn run(ctx: &Ctx, command: ScheduleCommand) -> Outcome {
             call!(ctx.client()?, ScheduleServiceClient, delete_schedule, request)?;
             let would = if change.dry_run { "would be " } else { "" };
             render::print(&format!("{} {would}deleted", safe(&schedule)))?;
+            Ok(exit::DONE)
+        }
+    }
+}
+
+async fn run_now(ctx: &Ctx, name: String, change: &Change, waiting: &Waiting) -> Outcome {
+    let question = format!("Run schedule {name} now?");
+    confirm::ask(&ctx.global, change, &question)?;
+    let client = ctx.client()?;
+    let request = v1::RunScheduleRequest { name, options: Some(change.options()) };
+    let answer = call!(client, ScheduleServiceClient, run_schedule, request)?;
+    match (answer.operation, answer.plan) {
+        (Some(operation), _) => operation::made(ctx, &client, &operation, waiting).await,
+        (None, Some(plan)) => {
+            let message = "quorate.v1.Plan";
+            render::answer(ctx.global.output, &plan, message, None, |_| render::plan::plan(&plan))?;
+            Ok(exit::DONE)
+        }
+        (None, None) => {
+            let (schedule, would) =
+                (answer.schedule.unwrap_or_default(), if change.dry_run { "would wait" } else { "waits" });
+            render::answer(ctx.global.output, &schedule, "quorate.v1.Schedule", None, |_| {
+                format!("the run of schedule {} {would} until its operation is over", safe(&schedule.name))
+            })?;
             Ok(exit::DONE)
         }
     }
@@ -394,6 +431,9 @@ fn detail(run: &v1::ScheduleRun) -> String {
     }
     if !run.message.is_empty() {
         parts.push(run.message.clone());
+    }
+    if !run.by.is_empty() {
+        parts.push(format!("by {}", run.by));
     }
     if run.passed > 0 {
         parts.push(format!("{} before it were missed", run.passed));

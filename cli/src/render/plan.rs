@@ -44,8 +44,23 @@ pub fn plan(plan: &v1::Plan) -> String {
     for note in plan.notes.iter().filter(|note| !is_count(note, plan)) {
         let _ = writeln!(text, "  {:<INDENT$}{}", "", safe(note));
     }
+    if let Some(estimate) = &plan.estimate {
+        let _ = writeln!(text, "  {:<INDENT$}{}", "Time", time(estimate));
+    }
     let _ = write!(text, "{}", ending(plan));
     text
+}
+
+/// How long it will take.
+fn time(estimate: &v1::PlanEstimate) -> String {
+    let span = |span: &prost_types::Duration| {
+        quorate_model::DurationMs::from_secs(u64::try_from(span.seconds).unwrap_or(0)).to_string()
+    };
+    let most = estimate.at_most.as_ref().map(span).unwrap_or_default();
+    match &estimate.typical {
+        Some(typical) => format!("about {}, at most {most}: {}", span(typical), safe(&estimate.basis)),
+        None => format!("at most {most}: {}", safe(&estimate.basis)),
+    }
 }
 
 /// The same instance by instance: from what to what, in which wave, by which steps, in the order in which they are taken.

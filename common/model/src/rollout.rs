@@ -16,6 +16,11 @@ pub const HOLD_MAX: DurationMs = DurationMs::from_secs(86_400);
 /// Most instances of a canary or of one share; a group has at most so many members of each sort.
 pub const SHARE_MAX: u32 = 500;
 
+/// The label of nodes that names their zone when nothing else is said.
+pub const ZONE_LABEL: &str = "zone";
+/// Longest key of a label.
+pub const ZONE_LABEL_MAX_BYTES: usize = 128;
+
 words! {
     /// Which waves wait for a person before the next one begins.
     pub enum Promotion {
@@ -136,6 +141,9 @@ pub struct WavePolicy {
     /// Which waves wait for a person.
     #[serde(default = "automatic")]
     pub promotion: Promotion,
+    /// The label of nodes whose zones are done one after the other; none when only roles order them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone_label: Option<String>,
 }
 
 const fn automatic() -> Promotion {
@@ -144,7 +152,13 @@ const fn automatic() -> Promotion {
 
 impl Default for WavePolicy {
     fn default() -> Self {
-        Self { canary: 0, ramp: Vec::new(), hold: DurationMs::ZERO, promotion: Promotion::Automatic }
+        Self {
+            canary: 0,
+            ramp: Vec::new(),
+            hold: DurationMs::ZERO,
+            promotion: Promotion::Automatic,
+            zone_label: None,
+        }
     }
 }
 
@@ -169,6 +183,9 @@ impl WavePolicy {
         }
         if self.hold > HOLD_MAX {
             return Some(("hold", format!("expected at most {HOLD_MAX}")));
+        }
+        if self.zone_label.as_ref().is_some_and(|key| key.is_empty() || key.len() > ZONE_LABEL_MAX_BYTES) {
+            return Some(("zone_label", format!("expected 1 to {ZONE_LABEL_MAX_BYTES} bytes")));
         }
         let nobody = self.promotion == Promotion::Canary && self.canary == 0;
         nobody.then(|| ("promotion", String::from("it is the canary's, and there is no canary")))
@@ -204,6 +221,7 @@ mod tests {
         assert_eq!(flaw(WavePolicy { ramp, ..plain.clone() }), Some("ramp"));
         assert_eq!(flaw(WavePolicy { canary: SHARE_MAX + 1, ..plain.clone() }), Some("canary"));
         let hold = DurationMs(HOLD_MAX.0 + 1);
-        assert_eq!(flaw(WavePolicy { hold, ..plain }), Some("hold"));
+        assert_eq!(flaw(WavePolicy { hold, ..plain.clone() }), Some("hold"));
+        assert_eq!(flaw(WavePolicy { zone_label: Some(String::new()), ..plain }), Some("zone_label"));
     }
 }

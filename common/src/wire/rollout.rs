@@ -1,6 +1,6 @@
 //! How a rollout advances: waves, and what a failure leads to.
 
-use quorate_model::rollout::RAMP_MAX;
+use quorate_model::rollout::{RAMP_MAX, ZONE_LABEL};
 use quorate_model::{DurationMs, MigrationChoice, OnFailure, Promotion, Share, WavePolicy};
 use quorate_proto::v1;
 
@@ -9,6 +9,7 @@ use super::enums::{
     read_migration_choice, read_on_failure, read_promotion, write_migration_choice, write_on_failure,
     write_promotion,
 };
+use super::text::read_label_key;
 use super::time::{read_duration, write_duration};
 
 /// How the targets are cut into waves; the default when it is absent.
@@ -16,7 +17,7 @@ use super::time::{read_duration, write_duration};
 /// # Errors
 /// [`Invalid`] with the field.
 pub fn read_waves(message: Option<v1::WavePolicy>) -> Result<WavePolicy, Invalid> {
-    let Some(v1::WavePolicy { canary, ramp, hold, promotion }) = message else {
+    let Some(v1::WavePolicy { canary, ramp, hold, promotion, order, zone_label }) = message else {
         return Ok(WavePolicy::default());
     };
     if ramp.len() > RAMP_MAX {
@@ -39,6 +40,7 @@ pub fn read_waves(message: Option<v1::WavePolicy>) -> Result<WavePolicy, Invalid
         } else {
             read_promotion("promotion", promotion)?
         },
+        zone_label: read_zone_label(order, zone_label)?,
     };
     match policy.flaw() {
         Some((field, text)) => Err(Invalid::new(field, text)),
@@ -46,15 +48,33 @@ pub fn read_waves(message: Option<v1::WavePolicy>) -> Result<WavePolicy, Invalid
     }
 }
 
+/// The label by which zones are told apart; none for the order by role.
+fn read_zone_label(order: i32, label: String) -> Result<Option<String>, Invalid> {
+    match v1::RolloutOrder::try_from(order) {
+        Ok(v1::RolloutOrder::Zone) if label.is_empty() => Ok(Some(ZONE_LABEL.to_owned())),
+        Ok(v1::RolloutOrder::Zone) => {
+            read_label_key("zone_label", &label)?;
+            Ok(Some(label))
+        }
+        Ok(v1::RolloutOrder::Unspecified | v1::RolloutOrder::Role) if label.is_empty() => Ok(None),
+        Ok(v1::RolloutOrder::Unspecified | v1::RolloutOrder::Role) => {
+            Err(Invalid::new("zone_label", "it goes with the order ZONE"))
+        }
+        Err(_) => Err(Invalid::new("order", format!("{order} is not known"))),
+    }
+}
+
 /// As a message; absent when nothing was asked for.
 #[must_use]
 pub fn write_waves(policy: &WavePolicy) -> Option<v1::WavePolicy> {
-    let WavePolicy { canary, ramp, hold, promotion } = policy;
+    let WavePolicy { canary, ramp, hold, promotion, zone_label } = policy;
     (!policy.is_default()).then(|| v1::WavePolicy {
         canary: *canary,
         ramp: ramp.iter().map(ToString::to_string).collect(),
         hold: (!hold.is_zero()).then(|| write_duration(*hold)),
         promotion: write_promotion(*promotion) as i32,
+        order: zone_label.as_ref().map_or(v1::RolloutOrder::Unspecified, |_| v1::RolloutOrder::Zone) as i32,
+        zone_label: zone_label.clone().unwrap_or_default(),
     })
 }
 
@@ -97,6 +117,7 @@ mod tests {
             ramp: vec![Share::Count(5), Share::Percent(20)],
             hold: DurationMs::from_secs(600),
             promotion: Promotion::Every,
+            zone_label: Some("rack".into()),
         };
         assert_eq!(read_waves(write_waves(&policy)).unwrap(), policy);
         assert_eq!(write_waves(&WavePolicy::default()), None);
@@ -125,6 +146,15 @@ mod tests {
         assert_eq!(field(alone), "promotion");
         let hold = Some(prost_types::Duration { seconds: 90_000, nanos: 0 });
         assert_eq!(field(v1::WavePolicy { hold, ..Default::default() }), "hold");
+        assert_eq!(field(v1::WavePolicy { zone_label: "rack".into(), ..Default::default() }), "zone_label");
+        let zone = v1::RolloutOrder::Zone as i32;
+        assert_eq!(
+            field(v1::WavePolicy { order: zone, zone_label: "a b".into(), ..Default::default() }),
+            "zone_label"
+        );
+        assert_eq!(field(v1::WavePolicy { order: 9, ..Default::default() }), "order");
+        let plain = read_waves(Some(v1::WavePolicy { order: zone, ..Default::default() })).unwrap();
+        assert_eq!(plain.zone_label.as_deref(), Some("zone"));
         assert_eq!(read_policy(9).unwrap_err().field, "on_failure");
         assert_eq!(read_migration(9).unwrap_err().field, "migration");
     }

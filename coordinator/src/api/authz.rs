@@ -155,6 +155,7 @@ pub const RULES: &[Rule] = rules! {
         "DeleteSchedule": OPERATOR, Change, Any;
         "PauseSchedule": OPERATOR, Change, Any;
         "ResumeSchedule": OPERATOR, Change, Any;
+        "RunSchedule": OPERATOR, Change, Leader;
     }
     "quorate.v1.PolicyService" {
         "ListPolicies": VIEWER, Read, Any;

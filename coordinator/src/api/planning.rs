@@ -53,10 +53,11 @@ fn shape(request: &PlanRequest) -> Plan {
         title: String::new(),
         warnings: Vec::new(),
         summary: String::new(),
+        estimate: None,
     }
 }
 
-fn new_operation(api: &Api) -> Result<OperationId, Failure> {
+pub(super) fn new_operation(api: &Api) -> Result<OperationId, Failure> {
     OperationId::new(minted("r", api.backend().mint()))
         .map_err(|_| Failure::Internal("a minted operation id is no id"))
 }

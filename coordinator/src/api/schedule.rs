@@ -187,4 +187,11 @@ impl ScheduleService for Api {
     ) -> Result<Response<v1::ResumeScheduleResponse>, Status> {
         self.serve(request, |api, caller, m| async move { api.resume_schedule(&caller, m).await }).await
     }
+
+    async fn run_schedule(
+        &self,
+        request: Request<v1::RunScheduleRequest>,
+    ) -> Result<Response<v1::RunScheduleResponse>, Status> {
+        self.serve(request, |api, caller, m| async move { api.run_schedule(&caller, m).await }).await
+    }
 }

@@ -7,9 +7,10 @@ use quorate_common::wire::Invalid;
 use quorate_common::wire::calendar::read_etag;
 use quorate_common::wire::schedule::read_schedule;
 use quorate_common::wire::text::read_name;
-use quorate_core::command::ScheduleCommand;
-use quorate_core::{Command, PlanRequest};
-use quorate_model::{Principal, Reason, ScheduleName, ScheduleSpec};
+use quorate_core::command::{Attempt, ScheduleCommand};
+use quorate_core::safety::schedule::{Verdict, by_hand};
+use quorate_core::{Answer, Command, PlanRequest};
+use quorate_model::{Principal, Reason, Revision, ScheduleName, ScheduleSpec};
 use quorate_proto::v1;
 
 use super::caller::Caller;
@@ -17,6 +18,7 @@ use super::context::{Api, Change, Served};
 use super::page::Page;
 use super::planning;
 use super::status::Failure;
+use super::view::plan::plan as show_plan;
 use super::view::schedule::{next, schedule as show};
 use crate::zones::{self, Nonsense, moments};
 
@@ -170,5 +172,60 @@ impl Api {
         let change = self.change(caller, options)?;
         let (schedule, index) = self.set_paused(caller, &change, name, false).await?;
         Ok(Served { message: v1::ResumeScheduleResponse { schedule }, index })
+    }
+
+    pub(super) async fn run_schedule(
+        &self,
+        caller: &Caller,
+        request: v1::RunScheduleRequest,
+    ) -> Result<Served<v1::RunScheduleResponse>, Failure> {
+        let v1::RunScheduleRequest { name, options } = request;
+        let change = self.change(caller, options)?;
+        let name: ScheduleName = read_name("name", name)?;
+        let run = |revision, attempt| wrap(ScheduleCommand::Run { name: name.clone(), revision, attempt });
+        if let Some(answer) = self.given(caller, &change, &run(Revision(0), None))? {
+            return self.run_view(&name, &answer, None);
+        }
+        self.backend().linearize().await?;
+        let (work, revision, verdict) = self.look(|state| {
+            let none = || Failure::not_found("schedule", name.as_str(), state.revision.0);
+            let found = state.schedules.get(&name).ok_or_else(none)?;
+            let verdict = by_hand(state, found)
+                .map_err(|refusal| Failure::RefusedAt { refusal, index: state.revision.0 })?;
+            Ok::<_, Failure>((found.work.clone(), found.revision, verdict))
+        })?;
+        let plan = match verdict {
+            Verdict::Start => Some(planning::compute(self, &work).await?),
+            Verdict::Wait { .. } | Verdict::Skip { .. } | Verdict::Missed | Verdict::Denied(_) => None,
+        };
+        let shown = plan.as_ref().map(show_plan);
+        let attempt = match plan {
+            Some(plan) => Some(Attempt::Start { id: planning::new_operation(self)?, plan: Box::new(plan) }),
+            None => None,
+        };
+        let (index, answer) = self.propose(caller, &change, run(revision, attempt)).await?;
+        if change.validate_only {
+            let schedule = Some(self.schedule_view(&name)?.0);
+            return Ok(Served {
+                message: v1::RunScheduleResponse { operation: None, plan: shown, schedule },
+                index,
+            });
+        }
+        self.run_view(&name, &answer, shown)
+    }
+
+    /// What became of a run by hand.
+    fn run_view(
+        &self,
+        name: &ScheduleName,
+        answer: &Answer,
+        plan: Option<v1::Plan>,
+    ) -> Result<Served<v1::RunScheduleResponse>, Failure> {
+        let (schedule, index) = self.schedule_view(name)?;
+        let operation = match answer {
+            Answer::Operation { operation, .. } => Some(self.operation_view(operation)?.0),
+            _ => None,
+        };
+        Ok(Served { message: v1::RunScheduleResponse { operation, plan, schedule: Some(schedule) }, index })
     }
 }

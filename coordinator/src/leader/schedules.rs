@@ -201,7 +201,8 @@ pub(super) fn fired(command: &Command) -> Option<(ScheduleName, Timestamp)> {
         ScheduleCommand::Fire { name, due, .. } => Some((name.clone(), *due)),
         ScheduleCommand::Apply { .. }
         | ScheduleCommand::Delete { .. }
-        | ScheduleCommand::SetPaused { .. } => None,
+        | ScheduleCommand::SetPaused { .. }
+        | ScheduleCommand::Run { .. } => None,
     }
 }
 

@@ -21,10 +21,12 @@ mod control;
 mod crashes;
 mod files;
 mod gates;
+mod handover;
 mod hooks;
 mod identity;
 mod kills;
 mod maintenance;
+mod planning;
 mod procedures;
 mod ready;
 mod refusals;
@@ -119,6 +121,16 @@ const TESTS: &[Test] = &[
     ),
     ("ready::a_host_that_is_not_ready_is_left_alone", ready::a_host_that_is_not_ready_is_left_alone),
     ("ready::a_copy_comes_before_a_restart", ready::a_copy_comes_before_a_restart),
+    ("planning::zones_and_time_are_told", planning::zones_and_time_are_told),
+    ("planning::a_schedule_is_run_by_hand", planning::a_schedule_is_run_by_hand),
+    (
+        "handover::the_leader_hands_over_before_its_restart",
+        handover::the_leader_hands_over_before_its_restart,
+    ),
+    (
+        "handover::a_leader_that_cannot_hand_over_is_left_alone",
+        handover::a_leader_that_cannot_hand_over_is_left_alone,
+    ),
     ("shapes::a_fleet_of_one_is_ready_too", shapes::a_fleet_of_one_is_ready_too),
     ("shapes::audit_is_unbroken", shapes::audit_is_unbroken),
     ("shapes::stop_leaves_no_process", shapes::stop_leaves_no_process),

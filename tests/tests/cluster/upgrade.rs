@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::restart::{LIMIT, steps};
 
 /// Longest wait for one member's answer to a write.
-const ASK: Duration = Duration::from_secs(2);
+pub(crate) const ASK: Duration = Duration::from_secs(2);
 /// Longest that the client goes from member to member for one write: an election of the sample takes a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two writes.
@@ -22,13 +22,22 @@ const PACE: Duration = Duration::from_millis(25);
 const WRITES_LEAST: usize = 20;
 
 /// A client that writes all the time, and asks the next member when one does not take it.
-struct Writer {
+pub(crate) struct Writer {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<(Vec<String>, Vec<String>)>,
 }
 
 impl Writer {
     fn begin(fleet: &Fleet, round: &'static str) -> Self {
+        Self::begin_with(fleet, round, write)
+    }
+
+    /// A writer that makes each write its own way.
+    pub(crate) fn begin_with(
+        fleet: &Fleet,
+        round: &'static str,
+        write: fn(&[SocketAddr], &str) -> Result<(), String>,
+    ) -> Self {
         let members: Vec<SocketAddr> = fleet.instances().iter().map(|instance| instance.at).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&stop);
@@ -48,7 +57,7 @@ impl Writer {
     }
 
     /// The keys that were acknowledged; none may have failed.
-    fn end(self) -> Vec<String> {
+    pub(crate) fn end(self) -> Vec<String> {
         self.stop.store(true, Ordering::SeqCst);
         let (kept, failed) = self.thread.join().expect("the writer does not panic");
         println!("  {} writes acknowledged, {} failed", kept.len(), failed.len());

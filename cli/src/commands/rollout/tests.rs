@@ -36,6 +36,8 @@ fn flags_become_waves_and_a_policy() {
     assert_eq!(waves.ramp, ["1", "5", "20%"]);
     assert_eq!(waves.hold.map(|hold| hold.seconds), Some(600));
     assert!(!read.backup_first && rolling("plan --restart ledger --backup-first").backup_first);
+    let zoned = rolling("plan --restart ledger --order zone --zone-label rack").waves.unwrap();
+    assert_eq!((zoned.order(), zoned.zone_label.as_str()), (v1::RolloutOrder::Zone, "rack"));
     let undo = rolling("undo ledger --canary 2");
     assert_eq!((undo.kind(), undo.waves.map(|w| w.canary)), (v1::RollingKind::Undo, Some(2)));
 }

@@ -266,13 +266,14 @@ async fn hand_over(State(node): Shared, body: String) -> Response {
     let members = node.members();
     let id_of = |name: &String| members.iter().find(|(_, (node, _))| node == name).map(|(id, _)| *id);
     let next = targets.iter().filter_map(id_of).find(|id| node.change(|view| view.hand_over(*id)));
-    drop(writes);
     let Some(next) = next else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "none of them serves");
     };
     let report = node.report().await;
     node.log.line("INFO", &format!("handed over to {next} in term {}", report.standing.term));
     node.announce(&report).await;
+    // Whoever is refused from here on finds the new leader at its next try.
+    drop(writes);
     Json(json!({ "handed_over": true, "leader_id": next })).into_response()
 }
 

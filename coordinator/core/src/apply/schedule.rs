@@ -10,9 +10,9 @@ use quorate_model::{
 };
 
 use super::declared::expected;
-use super::{Context, Effect, operation, validate};
+use super::{Answer, Context, Effect, operation, validate};
 use crate::command::{Attempt, ScheduleCommand};
-use crate::safety::schedule::{Verdict, judge};
+use crate::safety::schedule::{Verdict, by_hand, judge};
 use crate::state::plan::{Plan, PlanRequest};
 use crate::state::schedule::{Run, SCHEDULES_MAX};
 use crate::state::{Schedule, State};
@@ -29,15 +29,49 @@ pub(super) fn apply(
         ScheduleCommand::Apply { spec, work, expect } => put(state, context, spec, work, *expect),
         ScheduleCommand::Delete { name, expect } => delete(state, context, name, *expect),
         ScheduleCommand::SetPaused { name, paused } => set_paused(state, context, name, *paused),
+        ScheduleCommand::Run { name, revision, attempt } => {
+            let verdict = by_hand(state, as_of(state, name, *revision)?)?;
+            run_now(state, context, name, verdict, attempt.as_ref())
+        }
         ScheduleCommand::Fire { name, revision, due, passed, attempt } => {
-            let found = state.schedules.get(name).ok_or_else(|| none(name))?;
-            if found.revision != *revision {
-                let text = format!("schedule {name} has been declared anew since that run was worked out");
-                return Err(Refusal::new(Reason::WrongState, text));
-            }
-            let verdict = judge(state, found, *due, context.now)?;
-            let fire = Fire { name, due: *due, passed: *passed };
+            let verdict = judge(state, as_of(state, name, *revision)?, *due, context.now)?;
+            let fire = Fire { name, due: *due, passed: *passed, by: None };
             fire.settle(state, context, verdict, attempt.as_ref())
+        }
+    }
+}
+
+/// A schedule as it was when a run of it was worked out.
+fn as_of<'a>(state: &'a State, name: &ScheduleName, revision: Revision) -> Result<&'a Schedule, Refusal> {
+    let found = state.schedules.get(name).ok_or_else(|| none(name))?;
+    if found.revision == revision {
+        return Ok(found);
+    }
+    let text = format!("schedule {name} has been declared anew since that run was worked out");
+    Err(Refusal::new(Reason::WrongState, text))
+}
+
+/// A run by hand: whoever asks for it has started it, and what does not begin is told to them and not noted.
+fn run_now(
+    state: &mut State,
+    context: &Context<'_>,
+    name: &ScheduleName,
+    verdict: Verdict,
+    attempt: Option<&Attempt>,
+) -> Result<Effect, Refusal> {
+    let fire = Fire { name, due: context.now, passed: 0, by: Some(context.principal) };
+    match (verdict, attempt) {
+        (Verdict::Start, Some(Attempt::Start { id, plan })) => {
+            fire.check(state, plan)?;
+            let answer = operation::start(state, context, id, plan)?.answer;
+            Ok(fire.started(state, context, id, answer))
+        }
+        (Verdict::Wait { operation, cancel }, _) => Ok(fire.wait(state, context, &operation, cancel)),
+        (Verdict::Denied(refusal), _) => Err(refusal),
+        (Verdict::Start, Some(Attempt::Refused { refusal })) => Err(refusal.clone()),
+        (Verdict::Start, None) | (Verdict::Missed | Verdict::Skip { .. }, _) => {
+            let what = format!("schedule {name}: the run may begin, but was not planned");
+            Err(Refusal::new(Reason::WrongState, what))
         }
     }
 }
@@ -128,15 +162,26 @@ fn leave_out(schedule: &mut Schedule, context: &Context<'_>, why: &str) {
     if let Some(due) = schedule.waiting.take() {
         let text = String::from(why);
         let result = RunResult::Skipped;
-        schedule.note(Run { due, at: context.now, result, operation: None, reason: None, text, passed: 0 });
+        schedule.note(Run {
+            due,
+            at: context.now,
+            result,
+            operation: None,
+            reason: None,
+            text,
+            passed: 0,
+            by: None,
+        });
     }
 }
 
-/// A run that is due.
+/// A run that is due, or that somebody asks for.
 struct Fire<'a> {
     name: &'a ScheduleName,
     due: Timestamp,
     passed: u32,
+    /// Who runs it by hand: nothing that is due is settled by that.
+    by: Option<&'a Principal>,
 }
 
 impl Fire<'_> {
@@ -172,7 +217,7 @@ impl Fire<'_> {
     fn run(&self, context: &Context<'_>, result: RunResult, mut text: String) -> Run {
         validate::cut(&mut text, TEXT_MAX);
         let (due, at, passed) = (self.due, context.now, self.passed);
-        Run { due, at, result, operation: None, reason: None, text, passed }
+        Run { due, at, result, operation: None, reason: None, text, passed, by: self.by.cloned() }
     }
 
     /// Plan and operation are made as for anybody else, in the name of the schedule.
@@ -183,10 +228,7 @@ impl Fire<'_> {
         id: &OperationId,
         plan: &Plan,
     ) -> Result<Effect, Refusal> {
-        let asked = state.schedules.get(self.name).map(|schedule| &schedule.work);
-        if asked != Some(&plan.request) {
-            return Err(Refusal::new(Reason::WrongState, "the plan is not the one of the schedule"));
-        }
+        self.check(state, plan)?;
         let own = Context {
             now: context.now,
             revision: context.revision,
@@ -202,11 +244,23 @@ impl Fire<'_> {
             }
             Err(refusal) => return Ok(self.refused(state, context, &refusal)),
         };
+        Ok(self.started(state, context, id, answer))
+    }
+
+    fn check(&self, state: &State, plan: &Plan) -> Result<(), Refusal> {
+        let asked = state.schedules.get(self.name).map(|schedule| &schedule.work);
+        if asked == Some(&plan.request) {
+            return Ok(());
+        }
+        Err(Refusal::new(Reason::WrongState, "the plan is not the one of the schedule"))
+    }
+
+    fn started(&self, state: &mut State, context: &Context<'_>, id: &OperationId, answer: Answer) -> Effect {
         let mut run = self.run(context, RunResult::Started, String::new());
         run.operation = Some(id.clone());
         let mut effect = self.noted(state, context, run).of(id);
         effect.answer = answer;
-        Ok(effect)
+        effect
     }
 
     fn refused(&self, state: &mut State, context: &Context<'_>, refusal: &Refusal) -> Effect {
@@ -232,7 +286,9 @@ impl Fire<'_> {
             details = format!("{details} ({} before it were missed)", run.passed);
         }
         if let Some(schedule) = state.schedules.get_mut(self.name) {
-            schedule.fired = schedule.fired.max(self.due);
+            if self.by.is_none() {
+                schedule.fired = schedule.fired.max(self.due);
+            }
             if schedule.waiting == Some(self.due) {
                 schedule.waiting = None;
             }
@@ -258,7 +314,9 @@ impl Fire<'_> {
         }
         if let Some(schedule) = state.schedules.get_mut(self.name) {
             leave_out(schedule, context, "a newer run took its place while it waited");
-            schedule.fired = self.due;
+            if self.by.is_none() {
+                schedule.fired = self.due;
+            }
             schedule.waiting = Some(self.due);
         }
         let doing = if cancel { "cancels" } else { "waits for" };

@@ -33,6 +33,13 @@ impl Command {
                 | OperationCommand::DeadlinePassed { .. }
                 | OperationCommand::Settle { .. } => canonical(&(name, command)),
             },
+            Self::Schedule(command) => match command.as_ref() {
+                ScheduleCommand::Run { name: schedule, .. } => canonical(&(name, schedule)),
+                ScheduleCommand::Apply { .. }
+                | ScheduleCommand::Delete { .. }
+                | ScheduleCommand::SetPaused { .. }
+                | ScheduleCommand::Fire { .. } => canonical(&(name, self)),
+            },
             Self::Cluster(_)
             | Self::Token(TokenCommand::Revoke { .. })
             | Self::Identity(_)
@@ -40,7 +47,6 @@ impl Command {
             | Self::Declared(_)
             | Self::Calendar(_)
             | Self::Policy(_)
-            | Self::Schedule(_)
             | Self::Instance(_)
             | Self::Step(_)
             | Self::Execution(_)
@@ -94,7 +100,7 @@ impl Command {
             },
             // A run that is due is work when it starts; to leave it out is none.
             Self::Schedule(command) => match command.as_ref() {
-                ScheduleCommand::Apply { .. } => true,
+                ScheduleCommand::Apply { .. } | ScheduleCommand::Run { .. } => true,
                 ScheduleCommand::Fire { attempt, .. } => match attempt {
                     Some(Attempt::Start { .. }) => true,
                     Some(Attempt::Refused { .. }) | None => false,
@@ -246,6 +252,7 @@ const fn schedule(command: &ScheduleCommand) -> &'static str {
         ScheduleCommand::Apply { .. } => "schedule.apply",
         ScheduleCommand::Delete { .. } => "schedule.delete",
         ScheduleCommand::SetPaused { .. } => "schedule.set_paused",
+        ScheduleCommand::Run { .. } => "schedule.run",
         ScheduleCommand::Fire { .. } => "schedule.fire",
     }
 }

@@ -34,6 +34,16 @@ pub enum ScheduleCommand {
         /// Whether it is to start nothing.
         paused: bool,
     },
+    /// Runs it now, by the hand of whoever asks: starts it, or has it wait where its overlap says so. Answer: `Operation` when it
+    /// was started.
+    Run {
+        /// Which.
+        name: ScheduleName,
+        /// Revision of the declaration that it was planned from.
+        revision: Revision,
+        /// What planning gave; none when the run is to wait as far as the proposer saw.
+        attempt: Option<Attempt>,
+    },
     /// Settles a run that is due, by whoever leads: starts it, or notes why not. Answer: `Operation` when it was started.
     Fire {
         /// Of which schedule.

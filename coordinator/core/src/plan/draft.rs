@@ -10,16 +10,17 @@ use quorate_model::{
     RiskClass, StepKind, Timestamp,
 };
 
+use super::stand::{Stand, allowed, line, no_margin};
 use super::targets::{Job, Target};
 use super::{
     PARALLEL_DEFAULT, actions, copies, handover, maintenance, migrate, order, preflight, releases, traffic,
-    waves,
+    waves, zones,
 };
 use crate::apply::step::doing;
 use crate::observations::Observations;
-use crate::safety::availability::{Availability, availability};
+use crate::safety::availability::availability;
 use crate::safety::{Evidence, freeze};
-use crate::state::plan::{PlanRequest, PlanStep, PlanWave, QuorumLine};
+use crate::state::plan::{PlanRequest, PlanStep, PlanWave};
 use crate::state::{Group, State};
 
 /// A plan in the making.
@@ -36,35 +37,6 @@ pub(super) struct Draft<'a> {
     copies: BTreeMap<NodeName, BackupId>,
     /// The nodes whose instance is stopped, and stays so.
     stopping: BTreeSet<NodeName>,
-}
-
-/// One group as the plan sees it before it begins: who counts.
-struct Stand<'a> {
-    group: &'a Group,
-    now_up: Availability,
-    /// Available, or only out because another lane works on it: that one gives it back.
-    up: BTreeSet<NodeName>,
-    /// Voters that are known not to serve: work on them costs nothing.
-    spent: BTreeSet<NodeName>,
-}
-
-impl Stand<'_> {
-    /// A voter that serves, or may serve for all that is known.
-    fn takes(&self, node: &NodeName) -> bool {
-        self.group.spec.voters.contains(node) && !self.spent.contains(node)
-    }
-
-    fn voters(&self) -> u32 {
-        u32::try_from(self.now_up.voters.len()).unwrap_or(u32::MAX)
-    }
-
-    fn floor(&self) -> u32 {
-        self.now_up.required.saturating_add(self.now_up.spare_wanted)
-    }
-
-    fn up(&self) -> u32 {
-        u32::try_from(self.up.len()).unwrap_or(u32::MAX)
-    }
 }
 
 impl<'a> Draft<'a> {
@@ -315,9 +287,9 @@ impl<'a> Draft<'a> {
                 && stands.iter().any(|s| s.spent.contains(&t.node))
                 && stands.iter().all(|s| !s.takes(&t.node))
         };
-        let (out, mut up): (Vec<&Target>, Vec<&Target>) = job.targets.iter().partition(is_out);
+        let (out, up): (Vec<&Target>, Vec<&Target>) = job.targets.iter().partition(is_out);
         let width = usize::try_from(self.parallel).unwrap_or(1).max(1);
-        self.canary_first(job, &mut up);
+        let (sizes, up) = self.zoned(job, &out, up);
         let migration = migrate::of(self.state, self.obs, self.request, job, &out, &up)?;
         self.warnings.extend(migration.notes);
         self.once(migration.before, &stands);
@@ -326,7 +298,7 @@ impl<'a> Draft<'a> {
             self.wave(chunk.iter().copied(), &stands, "already out", &mut stopped);
         }
         let mut rest = up.as_slice();
-        for cut in waves::cut(&self.request.waves, up.len(), self.parallel) {
+        for cut in waves::cut(&self.request.waves, &sizes, self.parallel) {
             let (chunk, later) = rest.split_at_checked(cut.size).unwrap_or((rest, &[]));
             rest = later;
             let leader = disruptive && chunk.iter().any(|t| self.leads(job, &t.node));
@@ -336,6 +308,25 @@ impl<'a> Draft<'a> {
         self.between(first);
         self.once(migration.after, &stands);
         Ok(())
+    }
+
+    /// The targets that are up, in order, and how many of them each zone has.
+    fn zoned<'t>(
+        &mut self,
+        job: &Job,
+        out: &[&'t Target],
+        up: Vec<&'t Target>,
+    ) -> (Vec<usize>, Vec<&'t Target>) {
+        let label = self.request.waves.zone_label.as_deref();
+        let zones::Zones { mut parts, notes } = zones::split(self.state, self.obs, label, up);
+        self.warnings.extend(notes);
+        if label.is_some() && !out.is_empty() {
+            self.warnings.push("what is out already goes before every zone".to_string());
+        }
+        if let Some(first) = parts.first_mut() {
+            self.canary_first(job, first);
+        }
+        (parts.iter().map(Vec::len).collect(), parts.into_iter().flatten().collect())
     }
 
     /// A wave of the one step that is run once, what goes ahead of it, and its gate.
@@ -454,52 +445,4 @@ fn disturbs(job: &Job) -> bool {
 
 fn gated(state: &State, request: &PlanRequest, job: &Job) -> bool {
     job.targets.iter().any(|t| actions::gate(state, request, t).is_some())
-}
-
-/// The widest wave that leaves every group its floor, one at least: what is out already can always be worked on.
-fn allowed(stands: &[Stand<'_>], job: &Job, wished: u32) -> u32 {
-    let room = |stand: &Stand<'_>| {
-        let any_up = job.targets.iter().any(|t| stand.takes(&t.node));
-        any_up.then(|| stand.up().saturating_sub(stand.floor()))
-    };
-    let narrowest = stands.iter().filter_map(room).min().unwrap_or(wished);
-    wished.min(narrowest).max(1)
-}
-
-/// What the wave does to one group while this target is worked on.
-fn line<'t>(
-    stand: &Stand<'_>,
-    target: &Target,
-    wave: impl Iterator<Item = &'t Target>,
-    stopped: u32,
-) -> Option<QuorumLine> {
-    let spec = &stand.group.spec;
-    if !spec.voters.contains(&target.node) && !spec.learners.contains(&target.node) {
-        return None;
-    }
-    let up_before = stand.up().saturating_sub(stopped);
-    let taken = wave.filter(|t| stand.up.contains(&t.node)).count();
-    let up_during = up_before.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
-    Some(QuorumLine {
-        group: spec.name.clone(),
-        voters: stand.voters(),
-        required: stand.now_up.required,
-        up_before,
-        up_during,
-        spare: up_during.saturating_sub(stand.now_up.required),
-    })
-}
-
-fn no_margin(stand: &Stand<'_>, kind: StepKind, nodes: Vec<NodeName>, after: u32) -> Refusal {
-    Refusal::QuorumMargin {
-        doing: doing(kind).to_string(),
-        nodes,
-        group: stand.group.spec.name.clone(),
-        voters: stand.voters(),
-        up: stand.up(),
-        after,
-        required: stand.now_up.required,
-        spare: stand.now_up.spare_wanted,
-        already_out: stand.now_up.out(),
-    }
 }

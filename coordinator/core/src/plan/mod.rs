@@ -6,18 +6,21 @@
 mod actions;
 mod copies;
 mod draft;
+mod estimate;
 mod handover;
 mod maintenance;
 mod migrate;
 mod order;
 mod preflight;
 mod releases;
+mod stand;
 mod targets;
 mod touches;
 mod traffic;
 mod waves;
 mod windows;
 mod words;
+mod zones;
 
 use alloc::format;
 use alloc::string::String;
@@ -31,8 +34,8 @@ use crate::safety::approval;
 use crate::state::State;
 use crate::state::plan::STEPS_MAX;
 pub use crate::state::plan::{
-    Change, GateBaseline, GateProbe, GateSpec, Goal, HostVerb, Plan, PlanRequest, PlanStep, PlanWave,
-    QuorumLine, Resource, Touch, Verb,
+    Change, Estimate, GateBaseline, GateProbe, GateSpec, Goal, HostVerb, Plan, PlanRequest, PlanStep,
+    PlanWave, QuorumLine, Resource, Touch, Verb,
 };
 use draft::Draft;
 use targets::{Job, Target};
@@ -143,6 +146,7 @@ fn finish(
         title: words::title(&request.goal, job.release.as_ref()),
         summary: words::summary(job.targets.len(), draft.skipped),
         warnings: draft.all_warnings(),
+        estimate: Some(estimate::of(state, &draft.waves, draft.parallel)),
         waves: draft.waves,
     };
     let asked = approval::covering(state, &plan).map(|policy| {

@@ -34,6 +34,11 @@ pub(super) fn leads(state: &State, obs: &Observations, service: &ServiceName, no
     rank(state, obs, service, node) == LEADS
 }
 
+/// Whether a member learns, as far as it is known: it goes first.
+pub(super) fn learns(state: &State, obs: &Observations, service: &ServiceName, node: &NodeName) -> bool {
+    rank(state, obs, service, node) < FOLLOWS
+}
+
 /// Whether a member follows as a voter, as far as it is known: what a canary should be, because a learner proves less.
 pub(super) fn follows(state: &State, obs: &Observations, service: &ServiceName, node: &NodeName) -> bool {
     rank(state, obs, service, node) == FOLLOWS

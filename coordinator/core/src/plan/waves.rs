@@ -19,25 +19,28 @@ pub(super) fn widest(policy: &WavePolicy, members: u32) -> u32 {
     ramp.unwrap_or(1).max(policy.canary).min(most)
 }
 
-/// The sizes of the waves of `count` targets, none wider than `width`. A canary that is wider is made narrower, not cut in
-/// two: what is promoted is one wave.
-pub(super) fn cut(policy: &WavePolicy, count: usize, width: u32) -> Vec<Cut> {
+/// The sizes of the waves of targets in zones of so many, none wider than `width` and none across two zones. A canary that is
+/// wider is made narrower, not cut in two: what is promoted is one wave.
+pub(super) fn cut(policy: &WavePolicy, zones: &[usize], width: u32) -> Vec<Cut> {
+    let count = zones.iter().fold(0_usize, |sum, zone| sum.saturating_add(*zone));
     let total = u32::try_from(count).unwrap_or(u32::MAX);
     let narrow = |wanted: u32| usize::try_from(wanted.min(width).max(1)).unwrap_or(1);
     let mut cuts = Vec::new();
-    let mut left = count;
-    if policy.canary > 0 && left > 0 {
-        let size = narrow(policy.canary).min(left);
-        cuts.push(Cut { label: "canary", size });
-        left = left.saturating_sub(size);
-    }
     let mut ramp = policy.ramp.iter();
     let mut share: Option<&Share> = None;
-    while left > 0 {
-        share = ramp.next().or(share);
-        let size = share.map_or_else(|| narrow(width), |share| narrow(share.of(total))).min(left);
-        cuts.push(Cut { label: "", size });
-        left = left.saturating_sub(size);
+    for zone in zones {
+        let mut left = *zone;
+        if policy.canary > 0 && left > 0 && cuts.is_empty() {
+            let size = narrow(policy.canary).min(left);
+            cuts.push(Cut { label: "canary", size });
+            left = left.saturating_sub(size);
+        }
+        while left > 0 {
+            share = ramp.next().or(share);
+            let size = share.map_or_else(|| narrow(width), |share| narrow(share.of(total))).min(left);
+            cuts.push(Cut { label: "", size });
+            left = left.saturating_sub(size);
+        }
     }
     cuts
 }
@@ -66,7 +69,7 @@ mod tests {
     use super::*;
 
     fn sizes(policy: &WavePolicy, count: usize, width: u32) -> Vec<usize> {
-        cut(policy, count, width).iter().map(|cut| cut.size).collect()
+        cut(policy, &[count], width).iter().map(|cut| cut.size).collect()
     }
 
     #[test]
@@ -88,7 +91,7 @@ mod tests {
     #[test]
     fn the_canary_comes_first_and_is_no_wider_than_asked_or_allowed() {
         let policy = WavePolicy { canary: 2, ..WavePolicy::default() };
-        let labels: Vec<_> = cut(&policy, 6, 3).iter().map(|cut| (cut.label, cut.size)).collect();
+        let labels: Vec<_> = cut(&policy, &[6], 3).iter().map(|cut| (cut.label, cut.size)).collect();
         assert_eq!(labels, [("canary", 2), ("", 3), ("", 1)]);
         assert_eq!(sizes(&policy, 6, 1), [1; 6]);
         assert_eq!(sizes(&policy, 1, 3), [1]);
@@ -107,6 +110,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn no_wave_goes_across_two_zones_and_the_ramp_goes_on() {
+        let ramp = vec![Share::Count(2), Share::Count(3)];
+        let policy = WavePolicy { canary: 1, ramp, ..WavePolicy::default() };
+        let cuts: Vec<_> = cut(&policy, &[2, 4, 5], 9).iter().map(|cut| (cut.label, cut.size)).collect();
+        assert_eq!(cuts, [("canary", 1), ("", 1), ("", 3), ("", 1), ("", 3), ("", 2)]);
     }
 
     #[test]

@@ -73,6 +73,36 @@ pub fn judge(state: &State, schedule: &Schedule, due: Timestamp, now: Timestamp)
     })
 }
 
+/// What becomes of a run that somebody asks for by hand, or why it may not begin. They are told at once: nothing is noted of a
+/// run that does not begin.
+///
+/// # Errors
+/// The schedule is paused, or an operation of it is not over and its overlap leaves the run out.
+pub fn by_hand(state: &State, schedule: &Schedule) -> Result<Verdict, Refusal> {
+    let spec = &schedule.spec;
+    if spec.paused {
+        let what = format!("schedule {} is paused", spec.name);
+        let hint = format!("quorate schedule resume {}", spec.name);
+        return Err(Refusal::new(Reason::WrongState, what).with_hint(hint));
+    }
+    let Some(operation) = state.open_of(&spec.name).map(|operation| operation.id.clone()).next() else {
+        return Ok(Verdict::Start);
+    };
+    let left_out = |what: &str| {
+        let what = format!("schedule {}: {what}", spec.name);
+        Refusal::new(Reason::WrongState, what).with_hint(format!("quorate operation show {operation}"))
+    };
+    match spec.overlap {
+        Overlap::Skip => Err(left_out(&format!("{operation} is not over"))),
+        Overlap::BufferOne if schedule.waiting.is_some() => {
+            Err(left_out(&format!("{operation} is not over, and a run waits for it already")))
+        }
+        Overlap::BufferOne => Ok(Verdict::Wait { operation, cancel: false }),
+        Overlap::CancelOther => Ok(Verdict::Wait { operation, cancel: true }),
+        Overlap::AllowAll => Ok(Verdict::Start),
+    }
+}
+
 /// A schedule goes on as long as whoever declared it may start operations. It does not depend on a certificate: those end and are
 /// renewed while nobody looks.
 fn may(state: &State, schedule: &Schedule) -> Result<(), Refusal> {

@@ -348,6 +348,18 @@ pub struct PlanWave {
     pub parallel: Option<u32>,
 }
 
+/// How long a plan will take, for people: nothing is decided by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// From how long such steps took before; none without a history of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub typical: Option<DurationMs>,
+    /// By the deadlines of its steps.
+    pub at_most: DurationMs,
+    /// What it rests on, one line.
+    pub basis: String,
+}
+
 /// The computed steps of an operation before it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -375,6 +387,9 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// The last, countable sentence.
     pub summary: String,
+    /// How long it will take; none in plans of older releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
 }
 
 impl Plan {

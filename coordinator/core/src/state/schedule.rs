@@ -67,6 +67,9 @@ pub struct Run {
     /// Runs before it that nobody was there for and that are not made up for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub passed: u32,
+    /// Who ran it by hand; none when it was due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Principal>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
@@ -87,7 +90,7 @@ impl Schedule {
 }
 
 impl State {
-    /// Operations of a schedule that are not over, those of an earlier declaration among them.
+    /// Operations of a schedule that are not over, those of an earlier declaration and those run by hand among them.
     pub fn open_of<'a>(&'a self, name: &'a ScheduleName) -> impl Iterator<Item = &'a Operation> {
         let is_own = move |principal: &Principal| match principal {
             Principal::Schedule { name: own } => own == name,
@@ -96,6 +99,6 @@ impl State {
             | Principal::Agent { .. }
             | Principal::User { .. } => false,
         };
-        self.operations.values().filter(move |o| !o.state.is_terminal() && is_own(&o.created_by))
+        self.operations.values().filter(move |o| !o.state.is_terminal() && is_own(&o.request.principal))
     }
 }

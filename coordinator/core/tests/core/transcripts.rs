@@ -59,6 +59,8 @@ impl Run {
                 let least = self.fleet.least[*name];
                 self.fleet.world.say(format!("  at least {least} served at every moment"));
             }
+            ["estimate", name] => self.estimate(name),
+            ["label", name, zone] => self.label(name, zone),
             ["starts", name] => self.starts(name),
             ["ran"] => crate::hooks::ran(&mut self.fleet),
             ["migrations", name] => crate::hooks::migrations(&mut self.fleet, name),
@@ -371,6 +373,7 @@ fn advance(request: &mut PlanRequest, words: &[&str]) {
     let waves = &mut request.waves;
     waves.canary = option("canary=").map_or(0, |n| n.parse().unwrap());
     waves.ramp = option("ramp=").map_or(vec![], |r| r.split(',').map(|s| Share::parse(s).unwrap()).collect());
+    waves.zone_label = option("order=").map(ToString::to_string);
     waves.hold = option("hold=").map_or(DurationMs::ZERO, seconds);
     let word = option("promotion=").unwrap_or("automatic").to_uppercase();
     waves.promotion = Promotion::parse(&word).unwrap();

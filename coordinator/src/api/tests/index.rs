@@ -227,6 +227,7 @@ async fn other_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
         "GetSchedule" get_schedule(v1::GetScheduleRequest { name: "s".into(), ..Default::default() }),
         "PauseSchedule" pause_schedule(v1::PauseScheduleRequest { name: "s".into(), ..Default::default() }),
         "ResumeSchedule" resume_schedule(v1::ResumeScheduleRequest { name: "s".into(), ..Default::default() }),
+        "RunSchedule" run_schedule(v1::RunScheduleRequest { name: "s".into(), ..Default::default() }),
         "DeleteSchedule" delete_schedule(v1::DeleteScheduleRequest { name: "s".into(), ..Default::default() }),
     });
     let policy = v1::PolicySpec { name: "p".into(), reason: "r".into(), ..Default::default() };

@@ -27,6 +27,7 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         title,
         warnings,
         summary,
+        estimate,
     } = plan;
     // What stands around an action is no change of its own, and a host that is only given an artifact is not changed by that.
     let around = |kind| match kind {
@@ -75,6 +76,11 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         to_change: u32::try_from(actions.count()).unwrap_or(u32::MAX),
         to_skip: skipped(summary),
         notes,
+        estimate: estimate.as_ref().map(|estimate| v1::PlanEstimate {
+            typical: estimate.typical.map(write_duration),
+            at_most: Some(write_duration(estimate.at_most)),
+            basis: estimate.basis.clone(),
+        }),
     }
 }
 

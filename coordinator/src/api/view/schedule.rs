@@ -44,7 +44,7 @@ pub(crate) fn next(spec: &ScheduleSpec, now: Timestamp) -> Vec<v1::ScheduleMomen
 }
 
 fn told(state: &State, run: &Run) -> v1::ScheduleRun {
-    let Run { due, at, result, operation, reason, text, passed } = run;
+    let Run { due, at, result, operation, reason, text, passed, by } = run;
     let stands = operation.as_ref().and_then(|id| state.operations.get(id)).map(|found| found.state);
     v1::ScheduleRun {
         due: write_timestamp(*due),
@@ -55,5 +55,6 @@ fn told(state: &State, run: &Run) -> v1::ScheduleRun {
         reason: reason.map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
         message: text.clone(),
         passed: *passed,
+        by: by.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }

@@ -39,7 +39,8 @@ pub(super) fn needed(state: &State, context: &Context<'_>, plan: &Plan) -> Optio
         let until = context.now.plus(spec.expires);
         expires_at = Some(expires_at.map_or(until, |first| first.min(until)));
     }
-    let on_behalf = match context.principal {
+    // Run by hand or when it was due: it is the work of who declared it, too.
+    let on_behalf = match &plan.request.principal {
         Principal::Schedule { name } => state.schedules.get(name).map(|schedule| schedule.applied_by.clone()),
         Principal::User { .. }
         | Principal::System

@@ -17,6 +17,7 @@ pub(super) fn promoted(log: &mut Log) {
         ramp: vec![Share::Count(1), Share::Percent(50)],
         hold: DurationMs::from_secs(1),
         promotion: Promotion::Every,
+        zone_label: Some("zone".into()),
     };
     let request = PlanRequest { waves, on_failure: OnFailure::Pause, ..PlanRequest::new(goal, admin()) };
     let plan = log.plan_of(400, &request);

@@ -42,6 +42,12 @@ pub(super) fn scheduled(log: &mut Log) {
     let attempt = Some(Attempt::Refused { refusal });
     let fire = ScheduleCommand::Fire { name: name.clone(), revision, due, passed: 0, attempt };
     log.add(Principal::System, command(fire));
+    let plan = Box::new(log.plan_of(950, &work));
+    let by_hand = operation_id("r-9h");
+    let attempt = Some(Attempt::Start { id: by_hand.clone(), plan });
+    log.user(command(ScheduleCommand::Run { name: name.clone(), revision, attempt }));
+    log.user(command(ScheduleCommand::Run { name: name.clone(), revision, attempt: None }));
+    log.operation(OperationCommand::Settle { id: by_hand, state: OperationState::Canceled });
     log.user(command(ScheduleCommand::SetPaused { name: name.clone(), paused: true }));
     log.user(command(ScheduleCommand::Delete { name, expect: None }));
     // One stays.

@@ -123,6 +123,25 @@ impl Run {
         self.refused(&answer);
     }
 
+    pub(super) fn label(&mut self, name: &str, zone: &str) {
+        let labels = std::collections::BTreeMap::from([("zone".to_string(), zone.to_string())]);
+        let command = NodeCommand::SetLabels { node: node(name), labels };
+        let answer = self.fleet.world.user(Command::Node(command));
+        self.refused(&answer);
+        self.fleet.world.hush();
+    }
+
+    /// How long the plan of a rolling restart would take.
+    pub(super) fn estimate(&mut self, name: &str) {
+        let request =
+            PlanRequest::new(Goal::Rollout { group: group(name), change: Change::Restart }, admin());
+        let world = &mut self.fleet.world;
+        let made = plan(&world.state, &world.obs, &request, world.now, &mut || 7).unwrap();
+        let told = made.estimate.unwrap();
+        let typical = told.typical.map_or_else(|| "?".to_string(), |span| span.to_string());
+        world.say(format!("  about {typical}, at most {}: {}", told.at_most, told.basis));
+    }
+
     pub(super) fn schedule(&mut self, name: &str, options: &[&str]) {
         let answer = crate::schedules::declare(&mut self.fleet, name, options);
         self.refused(&answer);
