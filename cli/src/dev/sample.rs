@@ -93,6 +93,7 @@ pub(super) fn write_instances(layout: &Layout, fleet: &Fleet, quorate: &Path) ->
             misbehave: Misbehave::default(),
             version: "",
             settings_file: Some(settings),
+            tls: None,
             peers: peers.collect(),
         };
         write_toml(&layout.instance_config(LEDGER, &instance.node), &config)?;
@@ -127,6 +128,8 @@ pub(super) fn declare(layout: &Layout, instance: &Instance, quorate: &Path, agen
     agent.hook.insert("ledger-check".to_owned(), Hook { argv: check });
     agent.policy.hooks.push("ledger-check".to_owned());
     agent.policy.configs.push(app.join(ETC));
+    // A probe compares the certificate that is shown with the one that lies there.
+    agent.policy.paths.push(app.join(ETC));
     agent.policy.run_hooks.push(COMPACT.to_owned());
     agent.policy.install.push(app);
     agent.policy.services.push(LEDGER.to_owned());

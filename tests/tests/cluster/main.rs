@@ -15,6 +15,7 @@ mod approvals;
 mod artifact;
 mod backup;
 mod calendar;
+mod certificate;
 mod config;
 mod control;
 mod crashes;
@@ -76,6 +77,7 @@ const TESTS: &[Test] = &[
         gates::an_expression_over_nothing_is_refused_with_its_place,
     ),
     ("gates::a_worse_metric_stops_the_rollout", gates::a_worse_metric_stops_the_rollout),
+    ("gates::a_renewed_certificate_is_really_served", certificate::a_renewed_certificate_is_really_served),
     ("calendar::a_window_holds_and_opens", calendar::a_window_holds_and_opens),
     ("calendar::windows_are_declared", calendar::windows_are_declared),
     (
