@@ -93,6 +93,7 @@ fn apply(fleet: &Fleet, service: &Value) {
 fn with_certificate(sample: &Value, served: &[Served]) -> Value {
     let mut service = sample.clone();
     let more = json!({ "name": "certificate", "path": "${app}/etc/server.pem", "apply": "RELOAD",
+                       "unchecked": true,
                        "confirm": "60s" });
     service["configs"].as_array_mut().expect("it has one").push(more);
     let probe = json!({ "name": "served", "interval": "0.3s", "timeout": "1s", "passes": 2,
