@@ -135,6 +135,7 @@ fn spec(service: &ServiceName) -> ServiceSpec {
         install: None,
         traffic: None,
         configs: Vec::new(),
+        secrets: Vec::new(),
         migrate: None,
         preflight: None,
         log_rotation: None,

@@ -298,6 +298,7 @@ fn spec_of(instance: &NodeInstance) -> ServiceSpec {
         install: None,
         traffic: None,
         configs: Vec::new(),
+        secrets: Vec::new(),
         migrate: None,
         preflight: None,
         log_rotation: None::<LogRotation>,

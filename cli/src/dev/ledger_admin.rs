@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use hyper::{Method, StatusCode};
 
 use super::http::Call;
+use super::ledger::token;
 
 /// Longer than the instance itself waits for its peers.
 const LIMIT: Duration = Duration::from_secs(4);
@@ -26,6 +27,9 @@ pub(super) struct AdminArgs {
     /// Its port there
     #[arg(long)]
     port: u16,
+    /// The token to show, from its file
+    #[arg(long, value_name = "FILE")]
+    token: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -33,6 +37,7 @@ enum Verb {
     PauseWrites,
     ResumeWrites,
     Compact,
+    CheckToken,
 }
 
 pub(super) async fn run(args: AdminArgs) -> anyhow::Result<ExitCode> {
@@ -40,11 +45,14 @@ pub(super) async fn run(args: AdminArgs) -> anyhow::Result<ExitCode> {
         Verb::PauseWrites => "/admin/pause-writes",
         Verb::ResumeWrites => "/admin/resume-writes",
         Verb::Compact => "/admin/compact",
+        Verb::CheckToken => "/admin/check-token",
     };
-    let (status, body) = Call::new(Method::POST, (args.address, args.port).into(), path, LIMIT)
-        .send()
-        .await
-        .with_context(|| format!("POST {path}"))?;
+    let mut call = Call::new(Method::POST, (args.address, args.port).into(), path, LIMIT);
+    if let Some(file) = &args.token {
+        let token = token::read(file)?.with_context(|| format!("{} holds no token", file.display()))?;
+        call = call.header(token::TOKEN, token);
+    }
+    let (status, body) = call.send().await.with_context(|| format!("POST {path}"))?;
     let text = String::from_utf8_lossy(&body);
     if status != StatusCode::OK {
         bail!("POST {path}: {status}: {text}");

@@ -14,7 +14,9 @@ use super::invalid::{at_most, each};
 use super::limits::{PROBES_MAX, SPEC_TEXT_MAX_BYTES, VARS_MAX, VARS_NODES_MAX};
 use super::text::{read_label_key, read_labels, read_name, read_optional_name, read_text};
 use super::time::{read_duration_or, write_duration};
-use super::{Invalid, backup, config, preflight as flight, probe, release, selector, traffic as balanced};
+use super::{
+    Invalid, backup, config, preflight as flight, probe, release, secret, selector, traffic as balanced,
+};
 use crate::expression::{Expression, Field, Wrong, place_of};
 
 /// Deadline of a stop when the message says none (proto).
@@ -47,6 +49,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         configs,
         migrate,
         preflight,
+        secrets,
     } = message;
     let probes = each("probes", probes, PROBES_MAX, probe::read_probe)?;
     let mut names = BTreeSet::new();
@@ -71,6 +74,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         install: install.map(read_install).transpose().map_err(|i| i.within("install"))?,
         traffic: traffic.map(balanced::read_traffic).transpose().map_err(|i| i.within("traffic"))?,
         configs: read_configs(configs)?,
+        secrets: secret::read_secrets(secrets)?,
         migrate: migrate.map(read_migrate).transpose().map_err(|i| i.within("migrate"))?,
         preflight: preflight.map(flight::read_preflight).transpose().map_err(|i| i.within("preflight"))?,
     })
@@ -211,6 +215,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         install,
         traffic,
         configs,
+        secrets,
         migrate,
         preflight,
     } = spec;
@@ -232,6 +237,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         traffic: traffic.as_ref().map(balanced::write_traffic),
         preflight: preflight.as_ref().map(flight::write_preflight),
         configs: configs.iter().map(config::write_config).collect(),
+        secrets: secrets.iter().map(secret::write_secret).collect(),
         migrate: migrate.as_ref().map(write_migrate),
     }
 }

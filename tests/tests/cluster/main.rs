@@ -29,6 +29,7 @@ mod ready;
 mod refusals;
 mod restart;
 mod schedules;
+mod secret;
 mod shapes;
 mod traffic;
 mod transport;
@@ -78,6 +79,14 @@ const TESTS: &[Test] = &[
     ),
     ("gates::a_worse_metric_stops_the_rollout", gates::a_worse_metric_stops_the_rollout),
     ("gates::a_renewed_certificate_is_really_served", certificate::a_renewed_certificate_is_really_served),
+    (
+        "secret::one_that_a_member_does_not_confirm_goes_back_everywhere",
+        secret::one_that_a_member_does_not_confirm_goes_back_everywhere,
+    ),
+    (
+        "secret::a_new_one_everywhere_before_the_old_one_goes",
+        secret::a_new_one_everywhere_before_the_old_one_goes,
+    ),
     ("calendar::a_window_holds_and_opens", calendar::a_window_holds_and_opens),
     ("calendar::windows_are_declared", calendar::windows_are_declared),
     (

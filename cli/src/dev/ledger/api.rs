@@ -47,6 +47,7 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/admin/pause-writes", post(pause))
         .route("/admin/resume-writes", post(resume))
         .route("/admin/compact", post(compact))
+        .route("/admin/check-token", post(check_token))
         .route("/kv/{key}", get(kv::read).put(kv::write).delete(kv::delete))
         .route("/verify/{key}", get(kv::verify))
         .route("/replica/log", get(kv::page))
@@ -249,6 +250,13 @@ async fn tell_peers(node: &Node, path: &str, standing: &Standing) -> Vec<u32> {
     known_by.push(node.config.id);
     known_by.sort_unstable();
     known_by
+}
+
+async fn check_token(State(node): Shared, headers: HeaderMap) -> Response {
+    if kv::lets_write(&node, &headers) {
+        return Json(json!({ "accepted": true })).into_response();
+    }
+    refuse(StatusCode::UNAUTHORIZED, "this token is not accepted")
 }
 
 async fn compact(State(node): Shared) -> Response {

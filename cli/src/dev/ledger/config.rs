@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::tls::TlsConfig;
+use super::token::TokenConfig;
 
 /// Longest configuration or `misbehave` file read, in bytes: a few peers need well under 2 KiB.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
@@ -127,6 +128,9 @@ pub struct LedgerConfig {
     /// Where it is served over TLS, too; nowhere unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
+    /// The tokens of those who may write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokenConfig>,
     /// What this build says it is; not a setting.
     #[serde(skip)]
     pub version: &'static str,

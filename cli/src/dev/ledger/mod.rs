@@ -28,6 +28,7 @@ mod node;
 mod record;
 mod store;
 mod tls;
+pub(super) mod token;
 mod view;
 
 pub use config::{LedgerConfig, LedgerConfigError, Misbehave, PeerConfig, Settings};
@@ -36,6 +37,8 @@ use node::Node;
 use store::Store;
 use tls::Shown;
 pub use tls::TlsConfig;
+pub use token::TokenConfig;
+use token::Tokens;
 use view::Standing;
 
 /// Connections served at once; more wait in the listener's backlog. Members, probes and a few clients need far fewer.
@@ -188,7 +191,8 @@ async fn prepare(
             listeners.push((Port::Tls, listen((config.address, tls.port).into()).await?));
         }
         let shown = config.tls.clone().map(Shown::load).transpose()?;
-        anyhow::Ok(Some((misbehave, store, standing, shown, listeners)))
+        let tokens = Tokens::load(config.tokens.clone())?;
+        anyhow::Ok(Some((misbehave, store, standing, (shown, tokens), listeners)))
     }
     .await;
     match ready {
@@ -309,6 +313,9 @@ fn reload(node: &Node) {
     }
     if let Err(error) = logfile::count(&node.config.data_dir.join("reloads.log")) {
         node.log.line("ERROR", &format!("cannot count the reload: {error}"));
+    }
+    if let Err(error) = node.tokens.reload() {
+        node.log.line("ERROR", &format!("the tokens from before are accepted on: {error:#}"));
     }
     node.reread_misbehave();
     if let Some(shown) = node.shown.as_ref().filter(|_| !node.misbehave().ignore_sighup)

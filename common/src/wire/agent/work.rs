@@ -9,10 +9,13 @@ use quorate_proto::agent::v1 as proto;
 use super::{
     COORDINATORS_MAX, EXECUTIONS_MAX, INSTANCES_MAX, LINE_MAX_BYTES, NODE_PROBES_MAX, WORD_MAX_BYTES,
 };
+use crate::wire::enums::{read_secret_verb, write_secret_verb};
 use crate::wire::invalid::each;
 use crate::wire::text::{printable, read_filled, read_name, read_optional_name, read_text};
 use crate::wire::time::{read_duration, read_duration_or, read_timestamp, write_duration, write_timestamp};
-use crate::wire::{Invalid, backup, preflight as flight, probe, release, service, traffic};
+use crate::wire::{
+    Invalid, backup, preflight as flight, probe, release, secret as secrets, service, traffic,
+};
 
 /// To an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -292,6 +295,7 @@ pub fn read_action(message: proto::ActionSpec) -> Result<ActionSpec, Invalid> {
             once,
             release: read_optional_name("exec_run.release", release)?,
         },
+        Kind::Secret(m) => read_secret(m).map_err(|i| i.within("secret"))?,
         Kind::HostPreflight(m) => read_preflight(m).map_err(|i| i.within("host_preflight"))?,
         Kind::HostFacts(proto::HostFactsAction {}) => ActionSpec::HostFacts,
         Kind::HostDiagnose(proto::HostDiagnoseAction {}) => ActionSpec::HostDiagnose,
@@ -308,6 +312,17 @@ fn read_preflight(message: proto::HostPreflightAction) -> Result<ActionSpec, Inv
             .ok_or_else(|| Invalid::new("ahead_of", "it is no action that is known here"))?,
         release: release.map(release::read_release).transpose().map_err(|i| i.within("release"))?,
         backup,
+    })
+}
+
+fn read_secret(message: proto::SecretAction) -> Result<ActionSpec, Invalid> {
+    let proto::SecretAction { service, secret, rotation, verb } = message;
+    let secret = secret.ok_or_else(|| Invalid::missing("secret"))?;
+    Ok(ActionSpec::Secret {
+        service: read_name("service", service)?,
+        secret: secrets::read_secret(secret).map_err(|i| i.within("secret"))?,
+        rotation: read_name("rotation", rotation)?,
+        verb: read_secret_verb("verb", verb)?,
     })
 }
 
@@ -382,6 +397,12 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
             hook: hook.to_string(),
             once: *once,
             release: release.as_ref().map(ToString::to_string).unwrap_or_default(),
+        }),
+        ActionSpec::Secret { service, secret, rotation, verb } => Kind::Secret(proto::SecretAction {
+            service: service.to_string(),
+            secret: Some(secrets::write_secret(secret)),
+            rotation: rotation.to_string(),
+            verb: write_secret_verb(*verb) as i32,
         }),
         ActionSpec::HostPreflight { service, preflight, ahead_of, release, backup } => {
             Kind::HostPreflight(proto::HostPreflightAction {

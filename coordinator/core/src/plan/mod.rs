@@ -10,6 +10,7 @@ mod migrate;
 mod order;
 mod preflight;
 mod releases;
+mod secrets;
 mod targets;
 mod touches;
 mod traffic;
@@ -58,6 +59,7 @@ pub fn plan(
         ));
     }
     check_advance(request)?;
+    secrets::check(request)?;
     copies::check(request)?;
     let mut job = targets::of(state, request, mint)?;
     copies::name_all(state, request, &mut job, mint)?;
@@ -65,7 +67,9 @@ pub fn plan(
     draft.check_width(&job)?;
     draft.check_freezes(&job)?;
     draft.leave_out_done(&mut job)?;
+    let members = job.targets.len();
     draft.leave_out_unheard(&mut job)?;
+    secrets::check_whole(&job, members)?;
     // Again: those that are left may all be frozen.
     draft.check_freezes(&job)?;
     draft.check_capabilities(&job)?;
@@ -74,6 +78,7 @@ pub fn plan(
     copies::check_capabilities(obs, &job)?;
     order::sort(state, obs, &job.service, &mut job.targets);
     draft.build(&job)?;
+    draft.waves.extend(secrets::retiring(&draft.waves));
     let fit = windows::fit(state, &draft.waves, now)?;
     draft.warn(fit);
     draft.warn(copies::known(state, request, &job));

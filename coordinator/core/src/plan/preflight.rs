@@ -20,9 +20,11 @@ const DEADLINE: DurationMs = DurationMs::from_secs(60);
 /// Whether a lane around an action of this kind begins with it.
 pub(super) const fn is_led(kind: StepKind) -> bool {
     match kind {
-        StepKind::Restart | StepKind::Reload | StepKind::Activate | StepKind::RunOnce | StepKind::Hook => {
-            true
-        }
+        StepKind::Restart
+        | StepKind::Reload
+        | StepKind::Activate
+        | StepKind::RunOnce
+        | StepKind::Hook => true,
         StepKind::Status
         | StepKind::Start
         | StepKind::Stop
@@ -36,6 +38,8 @@ pub(super) const fn is_led(kind: StepKind) -> bool {
         | StepKind::Drain
         | StepKind::Restore
         | StepKind::Confirm
+        // The host was looked at when its new secret came.
+        | StepKind::Retire
         | StepKind::Preflight
         | StepKind::Gate => false,
     }
@@ -50,6 +54,7 @@ const fn goes_back(goal: &Goal) -> bool {
             | Change::Reload
             | Change::Run { .. }
             | Change::Release(_)
+            | Change::Secret { .. }
             | Change::Config { .. }
             | Change::ConfigDiff { .. } => false,
         },

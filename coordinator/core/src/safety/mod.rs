@@ -16,6 +16,7 @@ pub mod freeze;
 pub mod gate;
 pub mod once;
 pub mod quorum;
+pub mod rotation;
 pub mod schedule;
 pub mod window;
 

@@ -3,6 +3,7 @@
 mod approvals;
 mod calendar;
 mod rollouts;
+mod rotation;
 mod schedules;
 
 use std::collections::BTreeMap;
@@ -185,6 +186,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     scheduled(&mut log);
     rollouts::migrated(&mut log);
     prepared(&mut log);
+    rotation::rotated(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     log.entries
