@@ -136,6 +136,7 @@ fn spec(service: &ServiceName) -> ServiceSpec {
         install: None,
         traffic: None,
         configs: Vec::new(),
+        secrets: Vec::new(),
         migrate: None,
         preflight: None,
         handover: None,

@@ -7,7 +7,9 @@ use std::path::{Component, Path, PathBuf};
 
 use globset::GlobMatcher;
 use minisign_verify::PublicKey;
-use quorate_model::{ActionKind, ActionSpec, Driver, HookName, Install, ServiceName};
+use quorate_model::{
+    ActionKind, ActionSpec, Driver, HookName, Install, SecretSource, SecretSpec, ServiceName,
+};
 
 use crate::config::{Wrong, absolute, wrong};
 
@@ -27,6 +29,8 @@ pub struct InstallRules {
     pub keys: BTreeMap<String, String>,
     /// Folders below which configuration files may be replaced.
     pub configs: Vec<PathBuf>,
+    /// Folders below which secrets are kept, and the next ones lie.
+    pub secrets: Vec<PathBuf>,
     /// An artifact without any signature may be installed.
     pub unsigned: bool,
 }
@@ -59,6 +63,7 @@ impl Policy {
             install,
             packages,
             configs,
+            secrets,
             keys,
             unsigned,
         } = raw;
@@ -104,6 +109,10 @@ impl Policy {
             install: InstallRules {
                 dirs: install.into_iter().map(|p| absolute("policy.install", p)).collect::<Result<_, _>>()?,
                 packages: packages.into_iter().map(package_name).collect::<Result<_, _>>()?,
+                secrets: secrets
+                    .into_iter()
+                    .map(|p| absolute("policy.secrets", p))
+                    .collect::<Result<_, _>>()?,
                 configs: configs
                     .into_iter()
                     .map(|p| absolute("policy.configs", p))
@@ -166,6 +175,7 @@ impl Policy {
             | ActionSpec::ArtifactActivate { release, .. }
             | ActionSpec::ArtifactRevert { release, .. }
             | ActionSpec::ConfigConfirm { release, .. } => self.allows_install(&release.install),
+            ActionSpec::Secret { secret, .. } => self.allows_secret(secret),
         }
     }
 
@@ -244,6 +254,25 @@ impl Policy {
             return Ok(());
         }
         Err(format!("[policy] paths of this host has no root for {}", path.display()))
+    }
+
+    /// Whether the places and the hooks of a secret are listed.
+    fn allows_secret(&self, secret: &SecretSpec) -> Result<(), String> {
+        self.allows_hook(&secret.confirm)?;
+        let candidate = match &secret.source {
+            SecretSource::Candidate(path) => Some(path),
+            SecretSource::Generate(hook) => {
+                self.allows_hook(hook)?;
+                None
+            }
+        };
+        for place in [Some(&secret.file), Some(&secret.previous), candidate].into_iter().flatten() {
+            let path = Path::new(place);
+            if !is_plain(path) || !self.install.secrets.iter().any(|root| path.starts_with(root)) {
+                return Err(format!("[policy] secrets of this host has no folder for {place}"));
+            }
+        }
+        Ok(())
     }
 
     /// Whether something may be installed there. Who must have signed it is looked at with its bytes.

@@ -19,6 +19,7 @@ mod ports;
 mod preflight;
 mod release;
 mod rotate;
+mod secret;
 mod service;
 #[cfg(test)]
 mod testing;
@@ -109,6 +110,11 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
         ActionKind::ConfigApply => config::APPLY,
         ActionKind::ConfigRevert => config::REVERT,
         ActionKind::ConfigConfirm => config::CONFIRM,
+        ActionKind::SecretStage => secret::STAGE,
+        ActionKind::SecretInstall => secret::INSTALL,
+        ActionKind::SecretConfirm => secret::CONFIRM,
+        ActionKind::SecretRetire => secret::RETIRE,
+        ActionKind::SecretRevert => secret::REVERT,
         ActionKind::TrafficDrain => (
             RiskClass::Disruptive,
             "service, traffic (balancer, pool, server, timeout, minimum), time until it is put back",
@@ -162,6 +168,9 @@ pub async fn finish(context: &ActionContext, spec: &ActionSpec) -> Result<Action
         ActionSpec::ArtifactRevert { service, release } if release.config().is_some() => {
             config::exec::revert(context, service, release, true).await
         }
+        ActionSpec::Secret { service, secret, rotation, verb } => {
+            secret::exec::part(context, service, secret, (rotation, *verb), true).await
+        }
         ActionSpec::ArtifactActivate { service, release } => {
             release::exec::change(context, service, release, Goal::Activate, true).await
         }
@@ -212,6 +221,9 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         }
         ActionSpec::ConfigConfirm { service, release } => {
             config::exec::confirm(context, service, release).await
+        }
+        ActionSpec::Secret { service, secret, rotation, verb } => {
+            secret::exec::part(context, service, secret, (rotation, *verb), false).await
         }
         ActionSpec::ArtifactStage { service, release } => {
             release::stage::stage(context, service, release).await

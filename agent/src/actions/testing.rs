@@ -359,6 +359,7 @@ pub(super) fn spec() -> ServiceSpec {
         install: None,
         traffic: None,
         configs: Vec::new(),
+        secrets: Vec::new(),
         migrate: None,
         preflight: None,
         handover: None,
@@ -393,6 +394,7 @@ pub(super) fn bench(root: &Path, running: bool) -> Bench {
         install: InstallRules {
             dirs: vec![root.join("opt")],
             configs: vec![root.join("etc")],
+            secrets: vec![root.join("secrets")],
             unsigned: true,
             ..InstallRules::default()
         },

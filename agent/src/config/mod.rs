@@ -29,6 +29,7 @@
 //! install = ["/opt/ledger"]                 # folders below which releases are laid out; they must exist
 //! packages = ["ledger"]                     # Debian packages that may be installed
 //! configs = ["/etc/ledger"]                 # folders below which configuration files may be replaced
+//! secrets = ["/etc/ledger/secrets"]         # folders below which secrets are kept and rotated
 //! keys = { builds = "RW…" }                 # minisign public keys; what none of them signed is refused
 //! unsigned = false                          # true: an artifact without a signature may be installed, too
 //! [limits]

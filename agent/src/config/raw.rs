@@ -75,6 +75,8 @@ pub(crate) struct RawPolicy {
     #[serde(default)]
     pub(crate) configs: Vec<PathBuf>,
     #[serde(default)]
+    pub(crate) secrets: Vec<PathBuf>,
+    #[serde(default)]
     pub(crate) keys: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) unsigned: bool,

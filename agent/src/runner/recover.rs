@@ -11,7 +11,7 @@
 //! A hook is run again only when whoever asked for it said that it may be.
 //! A release has a record of its own, written before the service was stopped: it goes on from there.
 
-use quorate_model::{ActionSpec, ServiceName};
+use quorate_model::{ActionSpec, SecretVerb, ServiceName};
 
 use crate::host::{Recovered, Verb};
 
@@ -54,6 +54,7 @@ pub(super) const fn verb(action: &ActionSpec) -> Option<Verb> {
         | ActionSpec::ArtifactActivate { .. }
         | ActionSpec::ArtifactRevert { .. }
         | ActionSpec::ConfigConfirm { .. }
+        | ActionSpec::Secret { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
@@ -89,6 +90,12 @@ pub(super) fn resume(action: &ActionSpec, found: Option<Recovered>, late: bool) 
         ActionSpec::ArtifactStage { .. } if late => Resume::Late,
         ActionSpec::ArtifactStage { .. } => Resume::Run,
         ActionSpec::ArtifactActivate { .. } | ActionSpec::ArtifactRevert { .. } => Resume::Finish { late },
+        ActionSpec::Secret { verb: SecretVerb::Stage | SecretVerb::Confirm, .. } if late => Resume::Late,
+        ActionSpec::Secret { verb: SecretVerb::Stage | SecretVerb::Confirm, .. } => Resume::Run,
+        // Both secrets are valid in every state between; the service must not be left down.
+        ActionSpec::Secret {
+            verb: SecretVerb::Install | SecretVerb::Retire | SecretVerb::Revert, ..
+        } => Resume::Finish { late },
         ActionSpec::ConfigConfirm { .. } if late => Resume::Late,
         ActionSpec::ConfigConfirm { .. } => Resume::Run,
         // A balancer is asked first and told again; a late one is not begun, and what the drain owes is done.

@@ -299,6 +299,7 @@ fn spec_of(instance: &NodeInstance) -> ServiceSpec {
         install: None,
         traffic: None,
         configs: Vec::new(),
+        secrets: Vec::new(),
         migrate: None,
         preflight: None,
         handover: None,

@@ -29,7 +29,7 @@ pub enum RolloutCommand {
     },
     /// Starts a rolling change
     #[command(
-        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start ledger --release 1.9.2 --artifact 5f3a… --canary 1 --promotion canary --on-failure rollback --backup-first\n  quorate rollout start ledger --config settings --release 7 --artifact 5f3a… --canary 1 --on-failure rollback\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --plan p-93c1…@9c1f2ab4 --yes   # and with this hash only\n  quorate rollout start --restart ledger --dry-run --diff --detailed-exitcode\n  quorate rollout start --backup ledger --all --wait\n  quorate rollout start ledger --run ledger-compact --wait"
+        after_help = "Examples:\n  quorate rollout start --restart ledger --wait --yes\n  quorate rollout start ledger --release 1.9.2 --artifact 5f3a… --canary 1 --promotion canary --on-failure rollback --backup-first\n  quorate rollout start ledger --config settings --release 7 --artifact 5f3a… --canary 1 --on-failure rollback\n  quorate rollout start --plan p-93c1… --detach\n  quorate rollout start --plan p-93c1…@9c1f2ab4 --yes   # and with this hash only\n  quorate rollout start --restart ledger --dry-run --diff --detailed-exitcode\n  quorate rollout start --backup ledger --all --wait\n  quorate rollout start ledger --run ledger-compact --wait\n  quorate rollout start ledger --rotate-secret token --on-failure rollback --detach"
     )]
     Start {
         #[command(flatten)]
@@ -121,7 +121,7 @@ pub enum RolloutCommand {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "What")]
 pub struct What {
-    /// Group that gets the release, or whose members run the hook
+    /// Group that gets the release, whose members run the hook, or whose secret is rotated
     #[arg(value_name = "GROUP", requires = "of_group")]
     group: Option<String>,
     /// Bring this version to every member of the group, then put it to use
@@ -130,6 +130,9 @@ pub struct What {
     /// Run this hook of the hosts on every member of the group, one after the other
     #[arg(long, value_name = "HOOK", groups = ["kind", "of_group"], requires = "group")]
     run: Option<String>,
+    /// Rotate this secret of the group's service in two phases: the new one on every member, each confirmed; after its grace the one before is removed
+    #[arg(long, value_name = "NAME", groups = ["kind", "of_group"], requires = "group")]
+    rotate_secret: Option<String>,
     /// What becomes of the hook that the service runs once for each release
     #[arg(long, value_enum, default_value_t, requires = "release", value_name = "CHOICE")]
     migrate: Migrate,
@@ -298,8 +301,10 @@ impl Advance {
             return Ok(());
         }
         let flags = "--canary, --ramp, --hold, --promotion, --order, --on-failure and --backup-first";
-        Err(Failure::usage(format!("{flags} go with --release, --run, --restart and --reload"))
-            .with_hint("in a file they stand under rolling: waves: and onFailure:"))
+        Err(Failure::usage(format!(
+            "{flags} go with --release, --run, --rotate-secret, --restart and --reload"
+        ))
+        .with_hint("in a file they stand under rolling: waves: and onFailure:"))
     }
 }
 
@@ -311,6 +316,9 @@ impl What {
         }
         if let (Some(hook), Some(group)) = (&self.run, &self.group) {
             return Ok((self.upkeep(group, hook)?, None));
+        }
+        if let (Some(secret), Some(group)) = (&self.rotate_secret, &self.group) {
+            return Ok((self.rotation(group, secret)?, None));
         }
         if self.restart.is_none() && self.reload.is_none() {
             self.advance.none()?;
@@ -326,7 +334,7 @@ impl What {
             }
             (None, None, None, None, None) => {
                 return Err(Failure::usage("nothing to change was named").with_hint(
-                    "give GROUP --release VERSION --artifact DIGEST, GROUP --run HOOK, --restart GROUP, --reload GROUP, --backup SERVICE, --rotate SERVICE or -f FILE",
+                    "give GROUP --release VERSION --artifact DIGEST, GROUP --run HOOK, GROUP --rotate-secret NAME, --restart GROUP, --reload GROUP, --backup SERVICE, --rotate SERVICE or -f FILE",
                 ));
             }
         };
@@ -356,6 +364,15 @@ impl What {
             rolling.artifact = self.artifact.clone().unwrap_or_default();
             rolling.config = self.config.clone().unwrap_or_default();
             rolling.migration = self.migrate.choice().into();
+        }
+        spec.max_failures = self.max_failures;
+        Ok(spec)
+    }
+
+    fn rotation(&self, group: &str, secret: &str) -> Result<v1::WorkSpec, Failure> {
+        let mut spec = self.rolling(group, v1::RollingKind::Secret)?;
+        if let Some(Kind::Rolling(rolling)) = &mut spec.kind {
+            secret.clone_into(&mut rolling.secret);
         }
         spec.max_failures = self.max_failures;
         Ok(spec)

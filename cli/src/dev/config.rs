@@ -46,7 +46,7 @@
 //! metrics_listen = "127.0.0.1:7481"
 //! [labels]
 //! [policy]                               # the host has the last word
-//! actions = ["service.*", "backup.*", "log.rotate", "artifact.*", "config.*", "traffic.*", "host.*"]
+//! actions = ["service.*", "backup.*", "log.rotate", "artifact.*", "config.*", "secret.*", "traffic.*", "host.*"]
 //! services = ["ledger"]
 //! paths = ["…"]
 //! hooks = ["ledger-pause", "ledger-resume", "ledger-check"]
@@ -58,6 +58,7 @@
 //! backup_dir = "…/node1/backups"
 //! install = ["…/apps/ledger/node1"]      # releases of the sample; `current` is the one in use
 //! configs = ["…/apps/ledger/node1/etc"]  # configuration files of the sample
+//! secrets = ["…/apps/ledger/node1/secrets"]  # tokens of the sample's writers
 //! unsigned = true                        # a fleet on one's own machine; production pins keys
 //! [process.ledger]                       # the process driver's declaration
 //! argv = ["…/apps/ledger/node1/current/ledger", "dev", "ledger", "--config", "…"]
@@ -179,6 +180,7 @@ pub(super) struct Policy {
     pub(super) backup_dir: PathBuf,
     pub(super) install: Vec<PathBuf>,
     pub(super) configs: Vec<PathBuf>,
+    pub(super) secrets: Vec<PathBuf>,
     /// A fleet on one's own machine trusts what one gives it.
     pub(super) unsigned: bool,
 }

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use hyper::{Method, StatusCode};
 
 use super::http::Call;
+use super::ledger::token;
 
 /// Longer than the instance itself waits for its peers.
 const LIMIT: Duration = Duration::from_secs(4);
@@ -26,6 +27,9 @@ pub(super) struct AdminArgs {
     /// Its port there
     #[arg(long)]
     port: u16,
+    /// The token to show, from its file
+    #[arg(long, value_name = "FILE")]
+    token: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -35,6 +39,7 @@ enum Verb {
     Compact,
     /// Hand the leadership to one of the members that QUORATE_TARGETS names
     HandOver,
+    CheckToken,
 }
 
 pub(super) async fn run(args: AdminArgs) -> anyhow::Result<ExitCode> {
@@ -43,16 +48,18 @@ pub(super) async fn run(args: AdminArgs) -> anyhow::Result<ExitCode> {
         Verb::ResumeWrites => "/admin/resume-writes",
         Verb::Compact => "/admin/compact",
         Verb::HandOver => "/admin/hand-over",
+        Verb::CheckToken => "/admin/check-token",
     };
     let body = match args.verb {
         Verb::HandOver => serde_json::to_vec(&targets())?,
-        Verb::PauseWrites | Verb::ResumeWrites | Verb::Compact => Vec::new(),
+        Verb::PauseWrites | Verb::ResumeWrites | Verb::Compact | Verb::CheckToken => Vec::new(),
     };
-    let (status, body) = Call::new(Method::POST, (args.address, args.port).into(), path, LIMIT)
-        .body(body)
-        .send()
-        .await
-        .with_context(|| format!("POST {path}"))?;
+    let mut call = Call::new(Method::POST, (args.address, args.port).into(), path, LIMIT).body(body);
+    if let Some(file) = &args.token {
+        let token = token::read(file)?.with_context(|| format!("{} holds no token", file.display()))?;
+        call = call.header(token::TOKEN, token);
+    }
+    let (status, body) = call.send().await.with_context(|| format!("POST {path}"))?;
     let text = String::from_utf8_lossy(&body);
     if status != StatusCode::OK {
         bail!("POST {path}: {status}: {text}");

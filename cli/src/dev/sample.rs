@@ -13,8 +13,8 @@ use quorate_proto::v1::{
 
 use super::config::{AgentConfig, Hook, Process, write_toml};
 use super::fleet::{Fleet, Instance, LEDGER};
-use super::layout::Layout;
-use super::ledger::{LedgerConfig, Misbehave, PeerConfig};
+use super::layout::{Layout, make_private};
+use super::ledger::{LedgerConfig, Misbehave, PeerConfig, TokenConfig};
 
 /// Between readings: fast enough that a gate of three readings takes about a second.
 const PROBE_INTERVAL_MS: u64 = 300;
@@ -36,6 +36,12 @@ const ETC: &str = "etc";
 const SETTINGS: &str = "settings.toml";
 /// What they are at first.
 const FIRST_SETTINGS: &str = "note = \"as it was made\"\n";
+/// The folder of the tokens of those who may write, once somebody puts one there.
+const SECRETS: &str = "secrets";
+/// The one in use.
+const TOKEN: &str = "token";
+/// The one before it.
+const PREVIOUS_TOKEN: &str = "token.previous";
 /// The sample's upkeep.
 const COMPACT: &str = "ledger-compact";
 /// How the member that leads hands over; no service of the sample declares it by itself.
@@ -77,6 +83,8 @@ pub(super) fn write_instances(layout: &Layout, fleet: &Fleet, quorate: &Path) ->
             std::fs::write(&settings, FIRST_SETTINGS)
                 .with_context(|| format!("cannot write {}", settings.display()))?;
         }
+        let secrets = layout.instance_app(LEDGER, &instance.node).join(SECRETS);
+        make_private(&secrets).with_context(|| format!("cannot create {}", secrets.display()))?;
         let peers = fleet.instances.iter().zip(1..).map(|(peer, id)| PeerConfig {
             id,
             node: peer.node.clone(),
@@ -95,6 +103,8 @@ pub(super) fn write_instances(layout: &Layout, fleet: &Fleet, quorate: &Path) ->
             misbehave: Misbehave::default(),
             version: "",
             settings_file: Some(settings),
+            tls: None,
+            tokens: Some(TokenConfig { file: secrets.join(TOKEN), previous: secrets.join(PREVIOUS_TOKEN) }),
             peers: peers.collect(),
         };
         write_toml(&layout.instance_config(LEDGER, &instance.node), &config)?;
@@ -131,8 +141,14 @@ pub(super) fn declare(layout: &Layout, instance: &Instance, quorate: &Path, agen
     let check = argv(&["dev", "ledger", "--check-config", "{file}"]);
     agent.hook.insert("ledger-check".to_owned(), Hook { argv: check });
     agent.policy.hooks.push("ledger-check".to_owned());
+    let works = argv(&["dev", "ledger-admin", "check-token", "--port", &port, "--token", "{file}"]);
+    agent.hook.insert("ledger-token".to_owned(), Hook { argv: works });
+    agent.policy.hooks.push("ledger-token".to_owned());
+    agent.policy.secrets.push(app.join(SECRETS));
     agent.policy.configs.push(app.join(ETC));
     agent.policy.run_hooks.extend([COMPACT, HAND_OVER].map(str::to_owned));
+    // A probe compares the certificate that is shown with the one that lies there.
+    agent.policy.paths.push(app.join(ETC));
     agent.policy.install.push(app);
     agent.policy.services.push(LEDGER.to_owned());
     let logs = instance.log.parent().map(Path::to_owned);
@@ -188,6 +204,7 @@ pub(super) fn service(layout: &Layout, fleet: &Fleet) -> ServiceSpec {
             confirm: duration(60_000),
             ..Default::default()
         }],
+        secrets: Vec::new(),
         migrate: None,
         preflight: None,
         handover: None,

@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::{BackupPolicy, BackupReceipt, LogRotation};
-use crate::id::{BackupId, HookName, NodeName, ServiceName, Version};
+use crate::id::{BackupId, HookName, NodeName, RotationId, ServiceName, Version};
 use crate::maintenance::MaintenanceSpec;
 use crate::node::Facts;
 use crate::preflight::PreflightSpec;
 use crate::release::{Install, Release, ReleaseReceipt};
+use crate::secret::{SecretSpec, SecretVerb};
 use crate::service::UnitStatus;
 use crate::time::DurationMs;
 use crate::traffic::{TrafficReceipt, TrafficSpec};
@@ -50,6 +51,16 @@ words! {
         ConfigRevert = "config.revert",
         /// Keep a configuration file that was put to use.
         ConfigConfirm = "config.confirm",
+        /// Take the next secret from its source and look at it.
+        SecretStage = "secret.stage",
+        /// Put a secret in place, and the one before beside it.
+        SecretInstall = "secret.install",
+        /// Show that a service works with a new secret.
+        SecretConfirm = "secret.confirm",
+        /// Remove the secret from before.
+        SecretRetire = "secret.retire",
+        /// Put the secret from before in place again.
+        SecretRevert = "secret.revert",
         /// Take an instance out of its load balancer.
         TrafficDrain = "traffic.drain",
         /// Put an instance back into its load balancer.
@@ -165,6 +176,18 @@ pub enum ActionSpec {
         /// The file that is in use.
         release: Release,
     },
+    /// `secret.stage`, `secret.install`, `secret.confirm`, `secret.retire` or `secret.revert`: one part of a rotation in two
+    /// phases. No content is in it.
+    Secret {
+        /// Which instance.
+        service: ServiceName,
+        /// Which secret, and where it lies.
+        secret: SecretSpec,
+        /// Which rotation.
+        rotation: RotationId,
+        /// Which part.
+        verb: SecretVerb,
+    },
     /// `traffic.drain`: no new connection for the instance, then wait until it has none. Whatever happens afterwards, it is put
     /// back once it is healthy.
     TrafficDrain {
@@ -267,6 +290,13 @@ impl ActionSpec {
                 Install::Config(_) => ActionKind::ConfigRevert,
             },
             Self::ConfigConfirm { .. } => ActionKind::ConfigConfirm,
+            Self::Secret { verb, .. } => match verb {
+                SecretVerb::Stage => ActionKind::SecretStage,
+                SecretVerb::Install => ActionKind::SecretInstall,
+                SecretVerb::Confirm => ActionKind::SecretConfirm,
+                SecretVerb::Retire => ActionKind::SecretRetire,
+                SecretVerb::Revert => ActionKind::SecretRevert,
+            },
             Self::TrafficDrain { .. } => ActionKind::TrafficDrain,
             Self::TrafficRestore { .. } => ActionKind::TrafficRestore,
             Self::ExecRun { .. } => ActionKind::ExecRun,
@@ -293,6 +323,7 @@ impl ActionSpec {
             | Self::ArtifactActivate { service, .. }
             | Self::ArtifactRevert { service, .. }
             | Self::ConfigConfirm { service, .. }
+            | Self::Secret { service, .. }
             | Self::TrafficDrain { service, .. }
             | Self::TrafficRestore { service, .. }
             | Self::HostPreflight { service, .. }
@@ -320,6 +351,7 @@ impl ActionSpec {
             | Self::BackupCreate { .. }
             | Self::BackupVerify { .. }
             | Self::LogRotate { .. }
+            | Self::Secret { .. }
             | Self::TrafficDrain { .. }
             | Self::TrafficRestore { .. }
             | Self::ExecRun { .. }
@@ -353,6 +385,10 @@ impl ActionSpec {
             | Self::MaintenanceExit { .. }
             // What a hook does is not known here: the budget of its instance is taken for it.
             | Self::ExecRun { .. } => RiskClass::Disruptive,
+            Self::Secret { verb, .. } => match verb {
+                SecretVerb::Stage | SecretVerb::Confirm => RiskClass::Safe,
+                SecretVerb::Install | SecretVerb::Retire | SecretVerb::Revert => RiskClass::Disruptive,
+            },
             Self::BackupCreate { policy, .. } => {
                 if policy.pause.is_some() {
                     RiskClass::Disruptive

@@ -212,6 +212,10 @@ text_ids! {
     HookName, "hook name", check_name;
     /// A configuration file of a service.
     ConfigName, "config name", check_name;
+    /// A secret of a service.
+    SecretName, "secret name", check_name;
+    /// One rotation of a secret: minted with its plan.
+    RotationId, "rotation id", check_id;
     /// A load balancer that the host itself declares, by name.
     BalancerName, "balancer name", check_name;
     /// The coordinator cluster; minted at `init`, part of every certificate and Raft call.

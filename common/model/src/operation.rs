@@ -99,18 +99,20 @@ words! {
         Facts = "FACTS",
         /// `host.diagnose`.
         Diagnose = "DIAGNOSE",
-        /// `artifact.stage` or `config.validate`.
+        /// `artifact.stage`, `config.validate` or `secret.stage`.
         Stage = "STAGE",
-        /// `artifact.activate`, `package.install` or `config.apply`.
+        /// `artifact.activate`, `package.install`, `config.apply` or `secret.install`.
         Activate = "ACTIVATE",
-        /// `artifact.revert` or `config.revert`.
+        /// `artifact.revert`, `config.revert` or `secret.revert`.
         Revert = "REVERT",
         /// `traffic.drain`.
         Drain = "DRAIN",
         /// `traffic.restore`.
         Restore = "RESTORE",
-        /// `config.confirm`.
+        /// `config.confirm` or `secret.confirm`.
         Confirm = "CONFIRM",
+        /// `secret.retire`.
+        Retire = "RETIRE",
         /// `exec.run`, exactly once for a release.
         RunOnce = "RUN_ONCE",
         /// `exec.run`.

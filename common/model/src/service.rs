@@ -13,6 +13,7 @@ use crate::maintenance::MaintenanceSpec;
 use crate::preflight::PreflightSpec;
 use crate::probe::ProbeSpec;
 use crate::release::Install;
+use crate::secret::SecretSpec;
 use crate::selector::Selector;
 use crate::time::{DurationMs, Timestamp};
 use crate::traffic::TrafficSpec;
@@ -137,6 +138,9 @@ pub struct ServiceSpec {
     /// Its configuration files, at most [`crate::config::CONFIGS_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub configs: Vec<ConfigSpec>,
+    /// Its secrets, at most [`crate::secret::SECRETS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretSpec>,
     /// What is run exactly once for each release that a rollout brings; none when nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrate: Option<MigrateSpec>,

@@ -4,8 +4,8 @@ use quorate_model::backup::BackupState;
 use quorate_model::{
     AccessRole, ApprovalState, Drain, ExecutionState, FreezeState, GroupState, InstanceRole, InstanceState,
     MigrateWhen, MigrationChoice, MissedPolicy, NodeStatus, ObligationState, OnFailure, OperationKind,
-    OperationState, Overlap, Promotion, RunResult, Scheduling, StepKind, StepState, Sync, WaveState,
-    WindowState,
+    OperationState, Overlap, Promotion, RunResult, Scheduling, SecretVerb, StepKind, StepState, Sync,
+    WaveState, WindowState,
 };
 use quorate_proto::{agent, v1};
 
@@ -82,8 +82,12 @@ pairs! {
     /// What a step does.
     read_step_kind / write_step_kind: StepKind = v1::StepKind {
         Status, Start, Stop, Restart, Reload, Backup, Verify, Rotate, Facts, Diagnose, Gate, Stage,
-        Activate, Confirm, Drain, EnterMaintenance, ExitMaintenance, Handover, Hook, Preflight, Restore, Revert,
-        RunOnce,
+        Activate, Confirm, Drain, EnterMaintenance, ExitMaintenance, Handover, Hook, Preflight, Restore, Retire,
+        Revert, RunOnce,
+    }
+    /// Which part of a rotation.
+    read_secret_verb / write_secret_verb: SecretVerb = agent::v1::SecretVerb {
+        Stage, Install, Confirm, Retire, Revert,
     }
     /// When the run-once hook of a release is run.
     read_migrate_when / write_migrate_when: MigrateWhen = v1::MigrateWhen { Before, After }

@@ -24,6 +24,7 @@ pub mod probe;
 pub mod release;
 pub mod rollout;
 pub mod schedule;
+pub mod secret;
 pub mod selector;
 pub mod service;
 pub mod status;

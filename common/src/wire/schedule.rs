@@ -109,6 +109,7 @@ fn rolling_work(rolling: v1::RollingSpec) -> Result<v1::RollingSpec, Invalid> {
         hook,
         migration,
         backup_first,
+        secret,
     } = rolling;
     let kind =
         v1::RollingKind::try_from(kind).map_err(|_| Invalid::new("kind", "it is not one of its values"))?;
@@ -119,7 +120,8 @@ fn rolling_work(rolling: v1::RollingSpec) -> Result<v1::RollingSpec, Invalid> {
         | v1::RollingKind::Release
         | v1::RollingKind::Undo
         | v1::RollingKind::Diff
-        | v1::RollingKind::Run => kind,
+        | v1::RollingKind::Run
+        | v1::RollingKind::Secret => kind,
     };
     Ok(v1::RollingSpec {
         group,
@@ -135,6 +137,7 @@ fn rolling_work(rolling: v1::RollingSpec) -> Result<v1::RollingSpec, Invalid> {
         hook,
         migration: write_migration(read_migration(migration)?) as i32,
         backup_first,
+        secret,
     })
 }
 

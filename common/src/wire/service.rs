@@ -16,7 +16,7 @@ use super::limits::{PROBES_MAX, SPEC_TEXT_MAX_BYTES, VARS_MAX, VARS_NODES_MAX};
 use super::text::{read_label_key, read_labels, read_name, read_optional_name, read_text};
 use super::time::{read_duration_or, write_duration};
 use super::{
-    Invalid, backup, config, maintenance as upkeep, preflight as flight, probe, release, selector,
+    Invalid, backup, config, maintenance as upkeep, preflight as flight, probe, release, secret, selector,
     traffic as balanced,
 };
 use crate::expression::{Expression, Field, Wrong, place_of};
@@ -56,6 +56,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         preflight,
         handover,
         maintenance,
+        secrets,
     } = message;
     let probes = each("probes", probes, PROBES_MAX, probe::read_probe)?;
     let mut names = BTreeSet::new();
@@ -80,6 +81,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         install: install.map(read_install).transpose().map_err(|i| i.within("install"))?,
         traffic: traffic.map(balanced::read_traffic).transpose().map_err(|i| i.within("traffic"))?,
         configs: read_configs(configs)?,
+        secrets: secret::read_secrets(secrets)?,
         migrate: migrate.map(read_migrate).transpose().map_err(|i| i.within("migrate"))?,
         maintenance: maintenance
             .map(upkeep::read_maintenance)
@@ -226,6 +228,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         install,
         traffic,
         configs,
+        secrets,
         migrate,
         preflight,
         handover,
@@ -250,6 +253,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         maintenance: maintenance.as_ref().map(upkeep::write_maintenance),
         preflight: preflight.as_ref().map(flight::write_preflight),
         configs: configs.iter().map(config::write_config).collect(),
+        secrets: secrets.iter().map(secret::write_secret).collect(),
         migrate: migrate.as_ref().map(write_migrate),
         handover: handover.as_ref().map(write_handover),
     }

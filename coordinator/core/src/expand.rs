@@ -7,7 +7,7 @@ use quorate_model::backup::{BackupPolicy, LogRotation};
 use quorate_model::probe::{AlertsProbe, CertificateProbe, MetricProbe};
 use quorate_model::{
     ActionSpec, Install, MaintenanceSpec, NodeName, PreflightSpec, ProbeKind, ProbeSpec, Required,
-    ServiceSpec, TrafficSpec,
+    SecretSource, SecretSpec, ServiceSpec, TrafficSpec,
 };
 
 /// Longest text after filling in; a longer one is left as it was.
@@ -127,6 +127,15 @@ fn install(install: &mut Install, spec: &ServiceSpec, node: &NodeName) {
     }
 }
 
+fn secret(wanted: &mut SecretSpec, spec: &ServiceSpec, node: &NodeName) {
+    wanted.file = text(&wanted.file, spec, node);
+    wanted.previous = text(&wanted.previous, spec, node);
+    match &mut wanted.source {
+        SecretSource::Candidate(path) => *path = text(path, spec, node),
+        SecretSource::Generate(_) => {}
+    }
+}
+
 /// A declaration as the instance on `node` needs it: everything filled in, other nodes' variables left out.
 #[must_use]
 pub fn service(spec: &ServiceSpec, node: &NodeName) -> ServiceSpec {
@@ -143,6 +152,9 @@ pub fn service(spec: &ServiceSpec, node: &NodeName) -> ServiceSpec {
     }
     for config in &mut filled.configs {
         config.path = text(&config.path, spec, node);
+    }
+    for wanted in &mut filled.secrets {
+        secret(wanted, spec, node);
     }
     if let Some(wanted) = &mut filled.traffic {
         traffic(wanted, spec, node);
@@ -168,6 +180,7 @@ pub fn action(action: &ActionSpec, spec: &ServiceSpec, node: &NodeName) -> Actio
         | ActionSpec::ArtifactActivate { release, .. }
         | ActionSpec::ArtifactRevert { release, .. }
         | ActionSpec::ConfigConfirm { release, .. } => install(&mut release.install, spec, node),
+        ActionSpec::Secret { secret: wanted, .. } => secret(wanted, spec, node),
         ActionSpec::HostPreflight { preflight: wanted, release, .. } => {
             preflight(wanted, spec, node);
             if let Some(release) = release {

@@ -45,6 +45,17 @@ const fn about(kind: ActionKind) -> (RiskClass, &'static str) {
         ),
         ActionKind::ConfigRevert => (RiskClass::Disruptive, "Put the configuration file from before back."),
         ActionKind::ConfigConfirm => (RiskClass::Safe, "Keep a configuration file that was put in place."),
+        ActionKind::SecretStage => (RiskClass::Safe, "Take the next secret from its source and look at it."),
+        ActionKind::SecretInstall => {
+            (RiskClass::Disruptive, "Put a secret in place, and the one in use beside it: both are valid.")
+        }
+        ActionKind::SecretConfirm => (RiskClass::Safe, "Show that a service works with a new secret."),
+        ActionKind::SecretRetire => {
+            (RiskClass::Disruptive, "Remove the secret from before, once every member has confirmed.")
+        }
+        ActionKind::SecretRevert => {
+            (RiskClass::Disruptive, "Put the secret from before in place, and the new one beside it.")
+        }
         ActionKind::TrafficDrain => (
             RiskClass::Disruptive,
             "Take an instance out of its load balancer and wait for its connections to end.",

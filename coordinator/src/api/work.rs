@@ -86,6 +86,7 @@ fn read_rolling(
         hook,
         migration,
         backup_first,
+        secret,
     } = rolling;
     let kind =
         v1::RollingKind::try_from(kind).map_err(|_| Invalid::new("kind", "it is not one of its values"))?;
@@ -106,6 +107,7 @@ fn read_rolling(
             release: Box::new(read_release(&version, &artifact, artifacts)?),
         },
         v1::RollingKind::Run => Change::Run { hook: read_name("hook", hook.clone())? },
+        v1::RollingKind::Secret => Change::Secret { secret: read_name("secret", secret.clone())? },
     };
     if change.config().is_none() && !config.is_empty() {
         return Err(Invalid::new("config", "only a rolling change of kind RELEASE, UNDO or DIFF has it"));
@@ -119,6 +121,9 @@ fn read_rolling(
     }
     if !matches!(change, Change::Run { .. }) && !hook.is_empty() {
         return Err(Invalid::new("hook", "only a rolling change of kind RUN has it"));
+    }
+    if !matches!(change, Change::Secret { .. }) && !secret.is_empty() {
+        return Err(Invalid::new("secret", "only a rolling change of kind SECRET has it"));
     }
     let migration = read_migration(migration)?;
     if !matches!(change, Change::Release(_)) && !migration.is_default() {
@@ -217,6 +222,16 @@ fn read_run(run: v1::RunSpec) -> Result<(Goal, u32), Invalid> {
                 "hooks are run by rolling changes: quorate rollout start --run",
             ));
         }
+        ActionKind::SecretStage
+        | ActionKind::SecretInstall
+        | ActionKind::SecretConfirm
+        | ActionKind::SecretRetire
+        | ActionKind::SecretRevert => {
+            return Err(Invalid::new(
+                "action",
+                "secrets are rotated by rolling changes: quorate rollout start --rotate-secret",
+            ));
+        }
         ActionKind::ArtifactStage
         | ActionKind::ArtifactActivate
         | ActionKind::ArtifactRevert
@@ -240,6 +255,18 @@ fn write_rolling(request: &PlanRequest, group: &GroupName, change: &Change) -> v
         Change::Config { release, .. } => (v1::RollingKind::Release, Some(release)),
         Change::ConfigDiff { release, .. } => (v1::RollingKind::Diff, Some(release)),
         Change::Run { .. } => (v1::RollingKind::Run, None),
+        Change::Secret { .. } => (v1::RollingKind::Secret, None),
+    };
+    let secret = match change {
+        Change::Secret { secret } => secret.as_str().to_owned(),
+        Change::Restart
+        | Change::Reload
+        | Change::Release(_)
+        | Change::Undo
+        | Change::Config { .. }
+        | Change::ConfigUndo { .. }
+        | Change::ConfigDiff { .. }
+        | Change::Run { .. } => String::new(),
     };
     let hook = match change {
         Change::Run { hook } => hook.as_str().to_owned(),
@@ -249,7 +276,8 @@ fn write_rolling(request: &PlanRequest, group: &GroupName, change: &Change) -> v
         | Change::Undo
         | Change::Config { .. }
         | Change::ConfigUndo { .. }
-        | Change::ConfigDiff { .. } => String::new(),
+        | Change::ConfigDiff { .. }
+        | Change::Secret { .. } => String::new(),
     };
     v1::RollingSpec {
         group: group.as_str().to_owned(),
@@ -265,6 +293,7 @@ fn write_rolling(request: &PlanRequest, group: &GroupName, change: &Change) -> v
         hook,
         migration: write_migration(request.migration) as i32,
         backup_first: request.backup_first,
+        secret,
     }
 }
 

@@ -34,6 +34,7 @@ fn spec() -> ServiceSpec {
         install: None,
         traffic: None,
         configs: Vec::new(),
+        secrets: Vec::new(),
         migrate: None,
         preflight: None,
         handover: None,

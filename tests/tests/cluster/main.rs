@@ -16,6 +16,7 @@ mod approvals;
 mod artifact;
 mod backup;
 mod calendar;
+mod certificate;
 mod config;
 mod control;
 mod crashes;
@@ -32,6 +33,7 @@ mod ready;
 mod refusals;
 mod restart;
 mod schedules;
+mod secret;
 mod shapes;
 mod traffic;
 mod transport;
@@ -89,6 +91,15 @@ const TESTS: &[Test] = &[
     (
         "alerts::a_gate_waits_for_what_fires_and_for_who_does_not_answer",
         alerts::a_gate_waits_for_what_fires_and_for_who_does_not_answer,
+    ),
+    ("gates::a_renewed_certificate_is_really_served", certificate::a_renewed_certificate_is_really_served),
+    (
+        "secret::one_that_a_member_does_not_confirm_goes_back_everywhere",
+        secret::one_that_a_member_does_not_confirm_goes_back_everywhere,
+    ),
+    (
+        "secret::a_new_one_everywhere_before_the_old_one_goes",
+        secret::a_new_one_everywhere_before_the_old_one_goes,
     ),
     ("calendar::a_window_holds_and_opens", calendar::a_window_holds_and_opens),
     ("calendar::windows_are_declared", calendar::windows_are_declared),

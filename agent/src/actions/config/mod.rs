@@ -48,4 +48,6 @@ fn file_of(release: &Release) -> Result<&ConfigSpec, ActionError> {
     release.config().ok_or_else(|| ActionError::invalid("install", "it is no configuration file"))
 }
 
+pub(in crate::actions) use place::Place;
 pub(crate) use undo::{PutBack, put_back};
+pub(in crate::actions) use undo::{User, turn};

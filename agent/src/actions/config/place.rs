@@ -21,7 +21,7 @@ const UNFINISHED: &str = ".quorate-new";
 
 /// A file below a folder that the host allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(in crate::actions) struct Place {
     root: PathBuf,
     below: PathBuf,
     name: OsString,
@@ -30,17 +30,17 @@ pub(super) struct Place {
 
 /// What is in place.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
-    pub(super) bytes: Vec<u8>,
+pub(in crate::actions) struct Found {
+    pub(in crate::actions) bytes: Vec<u8>,
     pub(super) digest: String,
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+    pub(in crate::actions) mode: u32,
+    pub(in crate::actions) uid: u32,
+    pub(in crate::actions) gid: u32,
 }
 
 impl Place {
     /// Finds the allowed folder it lies in. Touches nothing.
-    pub(super) fn new(roots: &[PathBuf], path: &str) -> Result<Self, ActionError> {
+    pub(in crate::actions) fn new(roots: &[PathBuf], path: &str) -> Result<Self, ActionError> {
         let path = Path::new(path);
         let (root, rest) = dir::allowed(roots, path).map_err(|unfit| match unfit {
             Unfit::Malformed(why) => ActionError::invalid("config.path", why),
@@ -54,7 +54,7 @@ impl Place {
     }
 
     /// Its path.
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::actions) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -88,7 +88,7 @@ impl Place {
     }
 
     /// What is there; none when there is no file.
-    pub(super) fn read(&self) -> Result<Option<Found>, ActionError> {
+    pub(in crate::actions) fn read(&self) -> Result<Option<Found>, ActionError> {
         let folder = self.folder()?;
         let Some(seen) = folder.look(&self.name).map_err(|e| self.broken("looking at", e))? else {
             return Ok(None);
@@ -124,7 +124,11 @@ impl Place {
     }
 
     /// Puts a content in place in one step; durable when this returns.
-    pub(super) fn put(&self, bytes: &[u8], (mode, uid, gid): (u32, u32, u32)) -> Result<(), ActionError> {
+    pub(in crate::actions) fn put(
+        &self,
+        bytes: &[u8],
+        (mode, uid, gid): (u32, u32, u32),
+    ) -> Result<(), ActionError> {
         let folder = self.folder()?;
         let mut unfinished = OsString::from(".");
         unfinished.push(&self.name);
@@ -147,7 +151,7 @@ impl Place {
     }
 
     /// Removes the file; durable when this returns.
-    pub(super) fn remove(&self) -> Result<(), ActionError> {
+    pub(in crate::actions) fn remove(&self) -> Result<(), ActionError> {
         let folder = self.folder()?;
         folder.remove(&self.name).and_then(|()| folder.sync()).map_err(|e| self.broken("removing", e))
     }

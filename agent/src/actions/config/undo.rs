@@ -17,28 +17,28 @@ use quorate_model::service::UnitStatus;
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Waits for the turn.
-pub(super) async fn turn() -> tokio::sync::MutexGuard<'static, ()> {
+pub(in crate::actions) async fn turn() -> tokio::sync::MutexGuard<'static, ()> {
     TURN.lock().await
 }
 
 /// The service behind a file.
 #[derive(Clone, Copy)]
-pub(super) struct User<'a> {
-    pub(super) driver: &'a dyn ServiceDriver,
-    pub(super) apply: ConfigApply,
-    pub(super) stop_timeout: DurationMs,
-    pub(super) start_timeout: DurationMs,
+pub(in crate::actions) struct User<'a> {
+    pub(in crate::actions) driver: &'a dyn ServiceDriver,
+    pub(in crate::actions) apply: ConfigApply,
+    pub(in crate::actions) stop_timeout: DurationMs,
+    pub(in crate::actions) start_timeout: DurationMs,
 }
 
 impl User<'_> {
     /// Whether it runs now.
-    pub(super) async fn is_up(&self) -> Result<bool, String> {
+    pub(in crate::actions) async fn is_up(&self) -> Result<bool, String> {
         let unit = self.driver.status().await.map_err(|e| e.message)?;
         Ok(unit_plan::is_up(&unit))
     }
 
     /// Has it use what is in place. One that did not run before stays as it is. Tells whether SIGKILL was needed.
-    pub(super) async fn take(&self, running: bool) -> Result<(UnitStatus, bool), String> {
+    pub(in crate::actions) async fn take(&self, running: bool) -> Result<(UnitStatus, bool), String> {
         let before = self.driver.status().await.map_err(|e| e.message)?;
         let up = unit_plan::is_up(&before);
         if self.apply == ConfigApply::None || (!running && !up) {

@@ -48,6 +48,7 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/admin/resume-writes", post(resume))
         .route("/admin/compact", post(compact))
         .route("/admin/hand-over", post(hand_over))
+        .route("/admin/check-token", post(check_token))
         .route("/kv/{key}", get(kv::read).put(kv::write).delete(kv::delete))
         .route("/verify/{key}", get(kv::verify))
         .route("/replica/log", get(kv::page))
@@ -275,6 +276,13 @@ async fn hand_over(State(node): Shared, body: String) -> Response {
     // Whoever is refused from here on finds the new leader at its next try.
     drop(writes);
     Json(json!({ "handed_over": true, "leader_id": next })).into_response()
+}
+
+async fn check_token(State(node): Shared, headers: HeaderMap) -> Response {
+    if kv::lets_write(&node, &headers) {
+        return Json(json!({ "accepted": true })).into_response();
+    }
+    refuse(StatusCode::UNAUTHORIZED, "this token is not accepted")
 }
 
 async fn compact(State(node): Shared) -> Response {

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::tls::TlsConfig;
+use super::token::TokenConfig;
+
 /// Longest configuration or `misbehave` file read, in bytes: a few peers need well under 2 KiB.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
@@ -81,6 +84,8 @@ pub struct Misbehave {
     pub hang_on_stop: bool,
     /// Go on as if SIGTERM had not come.
     pub ignore_sigterm: bool,
+    /// Go on with the certificate from before as if SIGHUP had not come.
+    pub ignore_sighup: bool,
     /// Stay a lagging learner for ever (an instance that is a voter already stays one).
     pub never_catch_up: bool,
     /// Answer 503 for at least this long after the start, in milliseconds.
@@ -120,6 +125,12 @@ pub struct LedgerConfig {
     /// A file of its own with what may be changed while the group is in use; read at every start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings_file: Option<PathBuf>,
+    /// Where it is served over TLS, too; nowhere unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
+    /// The tokens of those who may write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokenConfig>,
     /// What this build says it is; not a setting.
     #[serde(skip)]
     pub version: &'static str,

@@ -20,6 +20,7 @@ use super::api::{FORWARDED, Shared, refuse};
 use super::node::{Node, PAGE_BYTES, store_frames};
 use super::record::{self, Decoded, MAX_VALUE_BYTES, Record, Version};
 use super::store::StoreError;
+use super::token::TOKEN;
 use super::view::Status;
 use crate::dev::http::Call;
 
@@ -79,14 +80,24 @@ pub(super) async fn write(
         let why = format!("a value has at most {MAX_VALUE_BYTES} bytes, this one has {}", body.len());
         return refuse(StatusCode::PAYLOAD_TOO_LARGE, why);
     }
-    change(node, key, Some(body), headers.contains_key(FORWARDED)).await
+    change(node, key, Some(body), &headers).await
 }
 
 pub(super) async fn delete(State(node): Shared, Path(key): Path<String>, headers: HeaderMap) -> Response {
-    change(node, key, None, headers.contains_key(FORWARDED)).await
+    change(node, key, None, &headers).await
 }
 
-async fn change(node: Arc<Node>, key: String, value: Option<Bytes>, forwarded: bool) -> Response {
+/// Whether the token of a request is accepted. Requests between members are open, as all others of theirs.
+pub(super) fn lets_write(node: &Node, headers: &HeaderMap) -> bool {
+    let brought = headers.get(TOKEN).and_then(|token| token.to_str().ok());
+    node.tokens.lets_write(brought.unwrap_or_default())
+}
+
+async fn change(node: Arc<Node>, key: String, value: Option<Bytes>, headers: &HeaderMap) -> Response {
+    let forwarded = headers.contains_key(FORWARDED);
+    if !forwarded && !lets_write(&node, headers) {
+        return refuse(StatusCode::UNAUTHORIZED, "this token is not accepted");
+    }
     if let Err(why) = record::check_key(&key) {
         return refuse(StatusCode::BAD_REQUEST, why);
     }

@@ -27,12 +27,18 @@ mod metrics;
 mod node;
 mod record;
 mod store;
+mod tls;
+pub(super) mod token;
 mod view;
 
 pub use config::{LedgerConfig, LedgerConfigError, Misbehave, PeerConfig, Settings};
 use logfile::LogFile;
 use node::Node;
 use store::Store;
+use tls::Shown;
+pub use tls::TlsConfig;
+pub use token::TokenConfig;
+use token::Tokens;
 use view::Standing;
 
 /// Connections served at once; more wait in the listener's backlog. Members, probes and a few clients need far fewer.
@@ -124,11 +130,16 @@ pub async fn run(args: LedgerArgs, build: &Build) -> anyhow::Result<ExitCode> {
     let log = LogFile::open(&config.log_file)
         .with_context(|| format!("cannot open {}", config.log_file.display()))?;
     let node = match prepare(config, log).await {
-        Ok(Some((node, listener))) => {
+        Ok(Some((node, listeners))) => {
             spawn_tasks(&node);
-            let serving = tokio::spawn(serve(listener, Arc::clone(&node)));
+            let serving = listeners
+                .into_iter()
+                .map(|(port, listener)| tokio::spawn(serve(port, listener, Arc::clone(&node))));
+            let serving: Vec<_> = serving.collect();
             let end = wait_for_the_end(&node).await;
-            serving.abort();
+            for task in serving {
+                task.abort();
+            }
             end?;
             node
         }
@@ -154,7 +165,10 @@ fn check(settings: &std::path::Path) -> ExitCode {
 }
 
 /// Opens what the instance needs. `None`: it was told to crash.
-async fn prepare(config: LedgerConfig, log: LogFile) -> anyhow::Result<Option<(Arc<Node>, TcpListener)>> {
+async fn prepare(
+    config: LedgerConfig,
+    log: LogFile,
+) -> anyhow::Result<Option<(Arc<Node>, Vec<(Port, TcpListener)>)>> {
     log.line(
         "INFO",
         &format!("start pid={} at={} version={}", std::process::id(), config.at(), config.version),
@@ -172,15 +186,18 @@ async fn prepare(config: LedgerConfig, log: LogFile) -> anyhow::Result<Option<(A
             log.line("WARN", &format!("cut {torn} bytes of a torn tail off the data file"));
         }
         let standing = load_standing(&config.data_dir.join("standing.json"))?;
-        let listener = TcpListener::bind(config.at())
-            .await
-            .with_context(|| format!("cannot listen on {}", config.at()))?;
-        anyhow::Ok(Some((misbehave, store, standing, listener)))
+        let mut listeners = vec![(Port::Plain, listen(config.at()).await?)];
+        if let Some(tls) = &config.tls {
+            listeners.push((Port::Tls, listen((config.address, tls.port).into()).await?));
+        }
+        let shown = config.tls.clone().map(Shown::load).transpose()?;
+        let tokens = Tokens::load(config.tokens.clone())?;
+        anyhow::Ok(Some((misbehave, store, standing, (shown, tokens), listeners)))
     }
     .await;
     match ready {
-        Ok(Some((misbehave, store, standing, listener))) => {
-            Ok(Some((Arc::new(Node::new(config, log, store, standing, misbehave)), listener)))
+        Ok(Some((misbehave, store, standing, shown, listeners))) => {
+            Ok(Some((Arc::new(Node::new(config, log, store, standing, misbehave, shown)), listeners)))
         }
         Ok(None) => Ok(None),
         Err(error) => {
@@ -188,6 +205,10 @@ async fn prepare(config: LedgerConfig, log: LogFile) -> anyhow::Result<Option<(A
             Err(error)
         }
     }
+}
+
+async fn listen(at: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(at).await.with_context(|| format!("cannot listen on {at}"))
 }
 
 fn load_standing(path: &std::path::Path) -> anyhow::Result<Standing> {
@@ -206,8 +227,15 @@ fn spawn_tasks(node: &Arc<Node>) {
     }
 }
 
+/// What is spoken on a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Port {
+    Plain,
+    Tls,
+}
+
 /// Accepts for ever. An accept error (no descriptors left) is waited out, it must not end the service.
-async fn serve(listener: TcpListener, node: Arc<Node>) {
+async fn serve(port: Port, listener: TcpListener, node: Arc<Node>) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let router = api::router(Arc::clone(&node));
     loop {
@@ -221,17 +249,33 @@ async fn serve(listener: TcpListener, node: Arc<Node>) {
             }
         };
         let service = TowerToHyperService::new(router.clone());
+        let acceptor = node.shown.as_ref().filter(|_| port == Port::Tls).map(Shown::acceptor);
         tokio::spawn(async move {
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .max_buf_size(MAX_HEAD_BYTES)
-                .serve_connection(TokioIo::new(stream), service);
-            // A client that breaks off is its own business.
-            let _ = connection.await;
+            match acceptor {
+                None => converse(stream, service).await,
+                Some(acceptor) => {
+                    let shaken = tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(stream)).await;
+                    if let Ok(Ok(stream)) = shaken {
+                        converse(stream, service).await;
+                    }
+                }
+            }
             drop(permit);
         });
     }
+}
+
+/// Serves one connection to its end. A client that breaks off is its own business.
+async fn converse(
+    stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    service: TowerToHyperService<axum::Router>,
+) {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = connection.await;
 }
 
 /// SIGHUP reloads; SIGTERM and SIGINT end, unless the instance was told otherwise.
@@ -269,6 +313,15 @@ fn reload(node: &Node) {
     }
     if let Err(error) = logfile::count(&node.config.data_dir.join("reloads.log")) {
         node.log.line("ERROR", &format!("cannot count the reload: {error}"));
+    }
+    if let Err(error) = node.tokens.reload() {
+        node.log.line("ERROR", &format!("the tokens from before are accepted on: {error:#}"));
+    }
+    node.reread_misbehave();
+    if let Some(shown) = node.shown.as_ref().filter(|_| !node.misbehave().ignore_sighup)
+        && let Err(error) = shown.reload()
+    {
+        node.log.line("ERROR", &format!("the certificate from before is shown on: {error:#}"));
     }
     node.log.line("INFO", "reloaded");
 }

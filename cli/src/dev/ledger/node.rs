@@ -18,6 +18,8 @@ use super::logfile::LogFile;
 use super::metrics::Metrics;
 use super::record::{self, Decoded, Version};
 use super::store::{Store, StoreError};
+use super::tls::Shown;
+use super::token::Tokens;
 use super::view::{Report, Standing, Status, View};
 use crate::dev::http::{Call, CallError};
 
@@ -42,6 +44,10 @@ pub(super) struct Node {
     pub(super) config: LedgerConfig,
     pub(super) log: LogFile,
     pub(super) metrics: Metrics,
+    /// What is shown over TLS, where it is.
+    pub(super) shown: Option<Shown>,
+    /// Who may write.
+    pub(super) tokens: Tokens,
     /// One write at a time, from its sequence number to the last copy.
     pub(super) writes: tokio::sync::Mutex<()>,
     view: Mutex<View>,
@@ -65,12 +71,15 @@ impl Node {
         store: Store,
         standing: Standing,
         misbehave: Misbehave,
+        (shown, tokens): (Option<Shown>, Tokens),
     ) -> Self {
         let view = View::new(config.id, config.peers.iter().map(|peer| peer.id), standing);
         Self {
             config,
             log,
             metrics: Metrics::default(),
+            shown,
+            tokens,
             writes: tokio::sync::Mutex::new(()),
             view: Mutex::new(view),
             store: Arc::new(Mutex::new(store)),

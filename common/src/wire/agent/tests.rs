@@ -92,6 +92,20 @@ fn actions() -> Vec<ActionSpec> {
                 lease: Some(DurationMs(60_000)),
             },
         },
+        ActionSpec::Secret {
+            service: service(),
+            secret: quorate_model::SecretSpec {
+                name: quorate_model::SecretName::new("token").unwrap(),
+                file: "/etc/ledger/token".into(),
+                previous: "/etc/ledger/token.previous".into(),
+                source: quorate_model::SecretSource::Candidate("/etc/ledger/token.next".into()),
+                confirm: HookName::new("works").unwrap(),
+                apply: ConfigApply::Restart,
+                grace: DurationMs(60_000),
+            },
+            rotation: quorate_model::RotationId::new("k-1").unwrap(),
+            verb: quorate_model::SecretVerb::Retire,
+        },
         ActionSpec::HostPreflight {
             service: service(),
             preflight: PreflightSpec::default(),

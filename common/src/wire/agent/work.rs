@@ -11,11 +11,14 @@ use quorate_proto::agent::v1 as proto;
 use super::{
     COORDINATORS_MAX, EXECUTIONS_MAX, INSTANCES_MAX, LINE_MAX_BYTES, NODE_PROBES_MAX, WORD_MAX_BYTES,
 };
+use crate::wire::enums::{read_secret_verb, write_secret_verb};
 use crate::wire::invalid::each;
 use crate::wire::limits::REASON_MAX_BYTES;
 use crate::wire::text::{printable, read_filled, read_name, read_optional_name, read_text};
 use crate::wire::time::{read_duration, read_duration_or, read_timestamp, write_duration, write_timestamp};
-use crate::wire::{Invalid, backup, maintenance, preflight as flight, probe, release, service, traffic};
+use crate::wire::{
+    Invalid, backup, maintenance, preflight as flight, probe, release, secret as secrets, service, traffic,
+};
 
 /// To an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -315,6 +318,7 @@ pub fn read_action(message: proto::ActionSpec) -> Result<ActionSpec, Invalid> {
                 maintenance: read_maintenance("maintenance_exit.maintenance", maintenance)?,
             }
         }
+        Kind::Secret(m) => read_secret(m).map_err(|i| i.within("secret"))?,
         Kind::HostPreflight(m) => read_preflight(m).map_err(|i| i.within("host_preflight"))?,
         Kind::HostFacts(proto::HostFactsAction {}) => ActionSpec::HostFacts,
         Kind::HostDiagnose(proto::HostDiagnoseAction {}) => ActionSpec::HostDiagnose,
@@ -339,6 +343,17 @@ fn read_preflight(message: proto::HostPreflightAction) -> Result<ActionSpec, Inv
             .ok_or_else(|| Invalid::new("ahead_of", "it is no action that is known here"))?,
         release: release.map(release::read_release).transpose().map_err(|i| i.within("release"))?,
         backup,
+    })
+}
+
+fn read_secret(message: proto::SecretAction) -> Result<ActionSpec, Invalid> {
+    let proto::SecretAction { service, secret, rotation, verb } = message;
+    let secret = secret.ok_or_else(|| Invalid::missing("secret"))?;
+    Ok(ActionSpec::Secret {
+        service: read_name("service", service)?,
+        secret: secrets::read_secret(secret).map_err(|i| i.within("secret"))?,
+        rotation: read_name("rotation", rotation)?,
+        verb: read_secret_verb("verb", verb)?,
     })
 }
 
@@ -431,6 +446,12 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
                 maintenance: Some(maintenance::write_maintenance(maintenance)),
             })
         }
+        ActionSpec::Secret { service, secret, rotation, verb } => Kind::Secret(proto::SecretAction {
+            service: service.to_string(),
+            secret: Some(secrets::write_secret(secret)),
+            rotation: rotation.to_string(),
+            verb: write_secret_verb(*verb) as i32,
+        }),
         ActionSpec::HostPreflight { service, preflight, ahead_of, release, backup } => {
             Kind::HostPreflight(proto::HostPreflightAction {
                 service: service.to_string(),

@@ -128,6 +128,7 @@ fn store(state: &mut State, plan: &Plan) -> Result<(), Refusal> {
     }
     rollback::check(plan)?;
     migration::check(plan)?;
+    crate::safety::rotation::check(plan)?;
     state.plans.insert(plan.id.clone(), plan.clone());
     Ok(())
 }

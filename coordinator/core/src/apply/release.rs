@@ -36,6 +36,7 @@ pub(super) fn ended(
             | ActionSpec::LogRotate { .. }
             | ActionSpec::ArtifactStage { .. }
             | ActionSpec::ConfigConfirm { .. }
+            | ActionSpec::Secret { .. }
             | ActionSpec::TrafficDrain { .. }
             | ActionSpec::TrafficRestore { .. }
             | ActionSpec::ExecRun { .. }
@@ -127,6 +128,7 @@ fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Relea
         | ActionSpec::LogRotate { .. }
         | ActionSpec::ArtifactStage { .. }
         | ActionSpec::ConfigConfirm { .. }
+        | ActionSpec::Secret { .. }
         | ActionSpec::ArtifactRevert { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }

@@ -13,7 +13,9 @@ use quorate_model::{
 
 use super::{Answer, Context, Effect, backup, migration, validate};
 use crate::command::StepCommand;
-use crate::safety::{Ask, Evidence, approval, budget, disturb_all, fence, gate, handover, once, window};
+use crate::safety::{
+    Ask, Evidence, approval, budget, disturb_all, fence, gate, handover, once, rotation, window,
+};
 use crate::state::operation::{Before, Failure, Operation, Step, is_over};
 use crate::state::{Execution, Grant, State};
 
@@ -124,6 +126,7 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
         StepKind::Drain => "draining",
         StepKind::Restore => "putting traffic back on",
         StepKind::Confirm => "confirming the configuration of",
+        StepKind::Retire => "retiring a secret of",
         StepKind::RunOnce => "migrating from",
         StepKind::Hook => "running a hook on",
         StepKind::EnterMaintenance => "announcing maintenance of",
@@ -154,6 +157,7 @@ pub(crate) const fn goes_ahead(kind: StepKind) -> bool {
         | StepKind::Drain
         | StepKind::Restore
         | StepKind::Confirm
+        | StepKind::Retire
         | StepKind::RunOnce
         | StepKind::Hook
         | StepKind::EnterMaintenance
@@ -183,6 +187,9 @@ pub(crate) fn guard(
     }
     let step = ahead_of(operation, step).unwrap_or(step);
     if let Some(refusal) = once::settled(state, operation, step) {
+        return Some(refusal);
+    }
+    if let Some(refusal) = rotation::retirable(state, operation, step, now) {
         return Some(refusal);
     }
     if let Some(refusal) = handover::refuses(state, step, evidence, now) {
@@ -363,6 +370,7 @@ fn want(state: &mut State, made: &Execution) {
         | ActionSpec::LogRotate { .. }
         | ActionSpec::ArtifactStage { .. }
         | ActionSpec::ConfigConfirm { .. }
+        | ActionSpec::Secret { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }

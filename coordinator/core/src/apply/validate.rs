@@ -10,11 +10,13 @@ use quorate_model::config::{CONFIG_MODE_BITS, CONFIGS_MAX, CONFIRM_MAX, CONFIRM_
 use quorate_model::maintenance::{LEASE_MAX, LEASE_MIN, MAINTENANCE_PATH_MAX_BYTES};
 use quorate_model::preflight::{REQUIRED_MAX_BYTES, REQUIRES_MAX};
 use quorate_model::probe::{AlertsProbe, CertificateProbe, MetricProbe};
+use quorate_model::secret::{GRACE_MAX, GRACE_MIN, SECRETS_MAX};
 use quorate_model::service::HANDOVER_TIMEOUT_MAX;
 use quorate_model::traffic::{POOL_NAME_MAX_BYTES, is_pool_name};
 use quorate_model::{
     ConfigSpec, Driver, DurationMs, GroupSpec, MaintenanceSpec, Millionths, NodeName, PreflightSpec,
-    ProbeKind, ProbeSpec, QuorumPolicy, Reason, Refusal, Required, ServiceSpec, TrafficSpec,
+    ProbeKind, ProbeSpec, QuorumPolicy, Reason, Refusal, Required, SecretSource, SecretSpec, ServiceSpec,
+    TrafficSpec,
 };
 
 use crate::safety::availability::has_membership_probe;
@@ -123,6 +125,7 @@ pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
         check_traffic(wanted)?;
     }
     check_configs(&spec.configs)?;
+    check_secrets(&spec.secrets)?;
     if let Some(migrate) = &spec.migrate {
         span("migrate.timeout", migrate.timeout)?;
     }
@@ -382,6 +385,36 @@ fn check_configs(configs: &[ConfigSpec]) -> Result<(), Refusal> {
         }
         if config.confirm < CONFIRM_MIN || config.confirm > CONFIRM_MAX {
             return Err(bad(format!("{}: expected a second to a day", field("confirm"))));
+        }
+    }
+    Ok(())
+}
+
+fn check_secrets(secrets: &[SecretSpec]) -> Result<(), Refusal> {
+    if secrets.len() > SECRETS_MAX {
+        return Err(bad(format!("secrets: more than {SECRETS_MAX}")));
+    }
+    let mut names = BTreeSet::new();
+    for secret in secrets {
+        let field = |part: &str| format!("secrets.{}.{part}", secret.name);
+        if !names.insert(&secret.name) {
+            return Err(bad(format!("secrets: {} is there twice", secret.name)));
+        }
+        let candidate = match &secret.source {
+            SecretSource::Candidate(path) => Some(path),
+            SecretSource::Generate(_) => None,
+        };
+        let mut places = BTreeSet::new();
+        let all =
+            [("file", Some(&secret.file)), ("previous", Some(&secret.previous)), ("candidate", candidate)];
+        for (part, path) in all.into_iter().filter_map(|(part, path)| Some((part, path?))) {
+            check_paths(&field(part), core::slice::from_ref(path))?;
+            if path.ends_with('/') || !places.insert(path) {
+                return Err(bad(format!("{}: expected a file of its own", field(part))));
+            }
+        }
+        if secret.grace < GRACE_MIN || secret.grace > GRACE_MAX {
+            return Err(bad(format!("{}: expected a second to 90 days", field("grace"))));
         }
     }
     Ok(())

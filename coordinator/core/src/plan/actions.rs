@@ -31,7 +31,7 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
     match kind {
         StepKind::Start => start.plus(SERVICE_SLACK),
         StepKind::Stop => stop.plus(SERVICE_SLACK),
-        StepKind::Restart => stop.plus(start).plus(SERVICE_SLACK),
+        StepKind::Restart | StepKind::Retire => stop.plus(start).plus(SERVICE_SLACK),
         StepKind::Reload => start.plus(SERVICE_SLACK),
         StepKind::Backup | StepKind::Verify => BACKUP_DEADLINE,
         StepKind::Rotate => ROTATE_DEADLINE,
@@ -62,6 +62,7 @@ fn is_gated(kind: StepKind, disruptive: bool) -> bool {
         | StepKind::Reload
         | StepKind::Activate
         | StepKind::Revert
+        | StepKind::Retire
         | StepKind::RunOnce
         | StepKind::Hook => true,
         StepKind::Backup | StepKind::Rotate => disruptive,

@@ -27,7 +27,8 @@ pub(super) fn check(request: &PlanRequest) -> Result<(), Refusal> {
             | Change::Undo
             | Change::Config { .. }
             | Change::ConfigUndo { .. } => true,
-            Change::Reload | Change::ConfigDiff { .. } => false,
+            // A copy may hold what is secret: a rotation stores none.
+            Change::Secret { .. } | Change::Reload | Change::ConfigDiff { .. } => false,
         },
         Goal::Run { .. }
         | Goal::Backup { .. }

@@ -17,7 +17,12 @@ use crate::state::plan::PlanStep;
 /// Whether who leads hands over before a step of this kind.
 const fn is_disturbed(kind: StepKind) -> bool {
     match kind {
-        StepKind::Stop | StepKind::Restart | StepKind::Activate | StepKind::Revert | StepKind::Hook => true,
+        StepKind::Stop
+        | StepKind::Restart
+        | StepKind::Activate
+        | StepKind::Retire
+        | StepKind::Revert
+        | StepKind::Hook => true,
         StepKind::Start
         | StepKind::Status
         | StepKind::Reload

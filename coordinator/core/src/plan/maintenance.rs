@@ -20,7 +20,7 @@ const LANE_SLACK: DurationMs = DurationMs::from_secs(300);
 /// Whether an instance is told of an action of this kind. What it is told must end: a stop has no gate that would.
 const fn is_told(kind: StepKind) -> bool {
     match kind {
-        StepKind::Restart | StepKind::Activate | StepKind::Revert => true,
+        StepKind::Restart | StepKind::Activate | StepKind::Retire | StepKind::Revert => true,
         StepKind::Status
         | StepKind::Start
         | StepKind::Stop

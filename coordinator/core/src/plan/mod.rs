@@ -13,6 +13,7 @@ mod migrate;
 mod order;
 mod preflight;
 mod releases;
+mod secrets;
 mod stand;
 mod targets;
 mod touches;
@@ -63,6 +64,7 @@ pub fn plan(
         ));
     }
     check_advance(request)?;
+    secrets::check(request)?;
     copies::check(request)?;
     let mut job = targets::of(state, request, mint)?;
     copies::name_all(state, request, &mut job, mint)?;
@@ -70,7 +72,9 @@ pub fn plan(
     draft.check_width(&job)?;
     draft.check_freezes(&job)?;
     draft.leave_out_done(&mut job)?;
+    let members = job.targets.len();
     draft.leave_out_unheard(&mut job)?;
+    secrets::check_whole(&job, members)?;
     // Again: those that are left may all be frozen.
     draft.check_freezes(&job)?;
     draft.check_capabilities(&job)?;
@@ -81,6 +85,7 @@ pub fn plan(
     handover::check_capabilities(state, obs, &job)?;
     order::sort(state, obs, &job.service, &mut job.targets);
     draft.build(&job)?;
+    draft.waves.extend(secrets::retiring(&draft.waves));
     let fit = windows::fit(state, &draft.waves, now)?;
     draft.warn(fit);
     draft.warn(copies::known(state, request, &job));

@@ -20,9 +20,11 @@ const DEADLINE: DurationMs = DurationMs::from_secs(60);
 /// Whether a lane around an action of this kind begins with it.
 pub(super) const fn is_led(kind: StepKind) -> bool {
     match kind {
-        StepKind::Restart | StepKind::Reload | StepKind::Activate | StepKind::RunOnce | StepKind::Hook => {
-            true
-        }
+        StepKind::Restart
+        | StepKind::Reload
+        | StepKind::Activate
+        | StepKind::RunOnce
+        | StepKind::Hook => true,
         StepKind::Status
         | StepKind::Start
         | StepKind::Stop
@@ -38,6 +40,8 @@ pub(super) const fn is_led(kind: StepKind) -> bool {
         | StepKind::Confirm
         | StepKind::EnterMaintenance
         | StepKind::ExitMaintenance
+        // The host was looked at when its new secret came.
+        | StepKind::Retire
         | StepKind::Preflight
         | StepKind::Handover
         | StepKind::Gate => false,
@@ -53,6 +57,7 @@ const fn goes_back(goal: &Goal) -> bool {
             | Change::Reload
             | Change::Run { .. }
             | Change::Release(_)
+            | Change::Secret { .. }
             | Change::Config { .. }
             | Change::ConfigDiff { .. } => false,
         },

@@ -6,11 +6,11 @@ use alloc::string::String;
 use quorate_model::config::CONFIG_MAX_BYTES;
 use quorate_model::{
     ActionKind, ActionSpec, ConfigName, Install, InstanceId, InstanceState, NodeName, OnFailure, Reason,
-    Refusal, Release, ServiceName, StepKind,
+    Refusal, Release, SecretVerb, ServiceName, StepKind,
 };
 
 use super::targets::lacks;
-use super::{Target, actions};
+use super::{Target, actions, secrets};
 use crate::observations::Observations;
 use crate::state::plan::{PlanRequest, PlanStep};
 use crate::state::release::Releases;
@@ -110,6 +110,9 @@ pub(super) fn note(state: &State, target: &Target) -> String {
 
 /// What takes the action of a target back, where something does.
 pub(super) fn undo(target: &Target) -> Option<ActionSpec> {
+    if let Some(undo) = secrets::part(&target.action, SecretVerb::Revert) {
+        return Some(undo);
+    }
     let ActionSpec::ArtifactActivate { service, release } = &target.action else { return None };
     Some(ActionSpec::ArtifactRevert { service: service.clone(), release: release.clone() })
 }
@@ -120,6 +123,7 @@ pub(super) fn needed(request: &PlanRequest, target: &Target) -> alloc::vec::Vec<
     if target.kind == StepKind::Activate {
         kinds.extend(staged(target).map(|stage| stage.kind()));
         kinds.extend(confirmed(target).map(|confirm| confirm.kind()));
+        kinds.extend(secrets::part(&target.action, SecretVerb::Retire).map(|retire| retire.kind()));
         if request.on_failure == OnFailure::Rollback {
             kinds.extend(undo(target).map(|undo| undo.kind()));
         }
@@ -137,12 +141,18 @@ pub(super) fn stage(state: &State, request: &PlanRequest, target: &Target) -> Op
 
 /// The action before the one of a target that brings its artifact in.
 fn staged(target: &Target) -> Option<ActionSpec> {
+    if let Some(stage) = secrets::part(&target.action, SecretVerb::Stage) {
+        return Some(stage);
+    }
     let ActionSpec::ArtifactActivate { service, release } = &target.action else { return None };
     Some(ActionSpec::ArtifactStage { service: service.clone(), release: release.clone() })
 }
 
 /// The action after the gate of a target that makes it last: only what goes back by itself needs one.
 fn confirmed(target: &Target) -> Option<ActionSpec> {
+    if let Some(confirm) = secrets::part(&target.action, SecretVerb::Confirm) {
+        return Some(confirm);
+    }
     let ActionSpec::ArtifactActivate { service, release } = &target.action else { return None };
     release.config()?;
     Some(ActionSpec::ConfigConfirm { service: service.clone(), release: release.clone() })

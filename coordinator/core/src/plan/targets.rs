@@ -10,7 +10,7 @@ use quorate_model::{
     ServiceName, StepKind,
 };
 
-use super::{migrate, releases};
+use super::{migrate, releases, secrets};
 use crate::state::plan::{Change, Goal, HostVerb, PlanRequest, Verb};
 use crate::state::{Service, State};
 
@@ -42,7 +42,7 @@ pub(super) fn of(
     mint: &mut dyn FnMut() -> u64,
 ) -> Result<Job, Refusal> {
     match &request.goal {
-        Goal::Rollout { group, change } => rollout(state, group, change),
+        Goal::Rollout { group, change } => rollout(state, group, change, mint),
         Goal::Run { service, nodes, verb } => {
             let found = declared(state, service)?;
             let targets = chosen(state, found, nodes)?
@@ -125,14 +125,19 @@ fn run(verb: Verb, service: &ServiceName) -> (StepKind, ActionSpec) {
     }
 }
 
-fn rollout(state: &State, name: &GroupName, change: &Change) -> Result<Job, Refusal> {
+fn rollout(
+    state: &State,
+    name: &GroupName,
+    change: &Change,
+    mint: &mut dyn FnMut() -> u64,
+) -> Result<Job, Refusal> {
     let group = state
         .groups
         .get(name)
         .ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no group {name}")))?;
     let service = &group.spec.service;
     let release = match change {
-        Change::Restart | Change::Reload | Change::Run { .. } => None,
+        Change::Restart | Change::Reload | Change::Secret { .. } | Change::Run { .. } => None,
         Change::Release(wanted) => Some(releases::installed(declared(state, service)?, None, wanted)?),
         Change::Config { config, release } | Change::ConfigDiff { config, release } => {
             Some(releases::installed(declared(state, service)?, Some(config), release)?)
@@ -141,7 +146,21 @@ fn rollout(state: &State, name: &GroupName, change: &Change) -> Result<Job, Refu
             Some(releases::before(state, group, declared(state, service)?, change.config())?)
         }
     };
+    let rotated = match change {
+        Change::Secret { secret } => Some(secrets::install(declared(state, service)?, secret, mint)?),
+        Change::Restart
+        | Change::Reload
+        | Change::Run { .. }
+        | Change::Release(_)
+        | Change::Undo
+        | Change::Config { .. }
+        | Change::ConfigUndo { .. }
+        | Change::ConfigDiff { .. } => None,
+    };
     let target = |node: &NodeName| {
+        if let Some(action) = &rotated {
+            return Target { node: node.clone(), kind: StepKind::Activate, action: action.clone() };
+        }
         let (kind, action) = match (&release, change) {
             (Some(release), Change::ConfigDiff { .. }) => {
                 let (service, release) = (service.clone(), release.clone());
@@ -163,6 +182,7 @@ fn rollout(state: &State, name: &GroupName, change: &Change) -> Result<Job, Refu
         Change::ConfigDiff { .. } => (OperationKind::Run, None),
         Change::Restart
         | Change::Reload
+        | Change::Secret { .. }
         | Change::Run { .. }
         | Change::Release(_)
         | Change::Undo

@@ -20,7 +20,7 @@ const LANE_SLACK: DurationMs = DurationMs::from_secs(300);
 /// Whether connections must have ended before a step of this kind.
 const fn is_drained(kind: StepKind) -> bool {
     match kind {
-        StepKind::Stop | StepKind::Restart | StepKind::Activate | StepKind::Revert => true,
+        StepKind::Stop | StepKind::Restart | StepKind::Activate | StepKind::Revert | StepKind::Retire => true,
         StepKind::Start
         | StepKind::Status
         | StepKind::Reload
@@ -47,7 +47,9 @@ const fn is_drained(kind: StepKind) -> bool {
 /// left out.
 const fn is_restored(kind: StepKind) -> bool {
     match kind {
-        StepKind::Start | StepKind::Restart | StepKind::Activate | StepKind::Revert => true,
+        StepKind::Start | StepKind::Restart | StepKind::Activate | StepKind::Revert | StepKind::Retire => {
+            true
+        }
         StepKind::Stop
         | StepKind::Status
         | StepKind::Reload

@@ -14,6 +14,9 @@ pub(super) fn title(goal: &Goal, release: Option<&Release>) -> String {
         Goal::Rollout { group, change: Change::Run { hook } } => {
             format!("run {hook} on each member of {group}")
         }
+        Goal::Rollout { group, change: Change::Secret { secret } } => {
+            format!("rotate {secret} of {group} in two phases")
+        }
         Goal::Rollout { group, change: Change::Reload } => format!("rolling reload of {group}"),
         Goal::Rollout { group, change: Change::Release(release) } => {
             format!("rolling upgrade of {group} to {}", release.version)

@@ -110,6 +110,7 @@ const fn takes_away(kind: StepKind) -> bool {
         | StepKind::Stop
         | StepKind::Restart
         | StepKind::Activate
+        | StepKind::Retire
         | StepKind::Revert
         | StepKind::Hook => true,
         StepKind::Start

@@ -17,6 +17,7 @@ pub mod gate;
 pub mod handover;
 pub mod once;
 pub mod quorum;
+pub mod rotation;
 pub mod schedule;
 pub mod window;
 

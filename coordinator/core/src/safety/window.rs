@@ -35,6 +35,7 @@ pub const fn is_undo(kind: StepKind) -> bool {
         | StepKind::Stage
         | StepKind::Activate
         | StepKind::Drain
+        | StepKind::Retire
         | StepKind::RunOnce
         | StepKind::Hook
         | StepKind::EnterMaintenance

@@ -299,7 +299,14 @@ impl Operation {
         self.failure.is_some()
             && self.rollback_from.is_none()
             && self.request.on_failure == OnFailure::Rollback
+            && !self.retires()
             && self.failures > self.request.max_failures
+    }
+
+    /// Whether a secret has begun to be removed somewhere: from then on there is nothing to go back to.
+    #[must_use]
+    pub fn retires(&self) -> bool {
+        self.steps.iter().any(|step| step.kind == StepKind::Retire && step.started_at.is_some())
     }
 
     /// The longest time until a lane is through: what is left of its steps, gates too, each by its deadline. A gate that only looks on

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use quorate_model::probe::Baseline;
 use quorate_model::{
     ActionSpec, BackupId, ConfigName, DurationMs, GroupName, HookName, InstanceId, MigrationChoice, NodeName,
-    OnFailure, OperationKind, PlanId, Principal, ProbeName, Revision, Selector, ServiceName, StepKind,
-    Timestamp, WavePolicy,
+    OnFailure, OperationKind, PlanId, Principal, ProbeName, Revision, SecretName, Selector, ServiceName,
+    StepKind, Timestamp, WavePolicy,
 };
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +99,11 @@ pub enum Change {
         /// Its content.
         release: Box<ReleaseRequest>,
     },
+    /// Rotate a secret in two phases: the new one everywhere, and confirmed, before the one before is removed anywhere.
+    Secret {
+        /// Which secret of the service.
+        secret: SecretName,
+    },
     /// Run a hook that the hosts declare: upkeep, one member after the other, with the gates of any rollout.
     Run {
         /// Which.
@@ -107,11 +112,15 @@ pub enum Change {
 }
 
 impl Change {
-    /// Whether it puts a release to use: only that can be rolled back.
+    /// Whether it puts a release or a secret to use: only that can be rolled back.
     #[must_use]
     pub const fn installs(&self) -> bool {
         match self {
-            Self::Release(_) | Self::Undo | Self::Config { .. } | Self::ConfigUndo { .. } => true,
+            Self::Release(_)
+            | Self::Undo
+            | Self::Config { .. }
+            | Self::ConfigUndo { .. }
+            | Self::Secret { .. } => true,
             Self::Restart | Self::Reload | Self::ConfigDiff { .. } | Self::Run { .. } => false,
         }
     }
@@ -123,7 +132,12 @@ impl Change {
             Self::Config { config, .. } | Self::ConfigUndo { config } | Self::ConfigDiff { config, .. } => {
                 Some(config)
             }
-            Self::Restart | Self::Reload | Self::Release(_) | Self::Undo | Self::Run { .. } => None,
+            Self::Restart
+            | Self::Reload
+            | Self::Release(_)
+            | Self::Undo
+            | Self::Secret { .. }
+            | Self::Run { .. } => None,
         }
     }
 }

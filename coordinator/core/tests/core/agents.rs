@@ -310,6 +310,9 @@ impl Fleet {
                 | ActionKind::ArtifactRevert
                 | ActionKind::ConfigApply
                 | ActionKind::ConfigRevert
+                | ActionKind::SecretInstall
+                | ActionKind::SecretRetire
+                | ActionKind::SecretRevert
         ) || matches!(action, ActionSpec::BackupCreate { policy, .. } if policy.pause.is_some())
         {
             self.truth.get_mut(&id).unwrap().up = false;
@@ -371,8 +374,10 @@ impl Fleet {
                 self.results.insert(id, ExecutionState::Unknown);
                 continue;
             }
-            let broken = action.kind() == ActionKind::ExecRun && self.mischief.broken.contains(name);
-            if broken || action.kind() == ActionKind::ArtifactStage && self.mischief.full.contains(name) {
+            let (kind, mischief) = (action.kind(), &self.mischief);
+            let hook = matches!(kind, ActionKind::ExecRun | ActionKind::SecretConfirm);
+            let stage = matches!(kind, ActionKind::ArtifactStage | ActionKind::SecretStage);
+            if hook && mischief.broken.contains(name) || stage && mischief.full.contains(name) {
                 self.results.insert(id, ExecutionState::Failed);
                 continue;
             }
@@ -399,7 +404,8 @@ impl Fleet {
             {
                 self.close(name, owed, ObligationState::Discharged);
             }
-            let back = matches!(action, ActionSpec::ArtifactRevert { .. });
+            let back =
+                matches!(action, ActionSpec::ArtifactRevert { .. }) || kind == ActionKind::SecretRevert;
             let sick = if back { &self.mischief.stuck } else { &self.mischief.sick };
             let sick = sick.contains(name);
             let truth = self.truth.get_mut(&instance).unwrap();
@@ -411,6 +417,9 @@ impl Fleet {
                     | ActionKind::ArtifactRevert
                     | ActionKind::ConfigApply
                     | ActionKind::ConfigRevert
+                    | ActionKind::SecretInstall
+                    | ActionKind::SecretRetire
+                    | ActionKind::SecretRevert
             ) || matches!(&action, ActionSpec::BackupCreate { policy, .. } if policy.pause.is_some())
             {
                 truth.up = true;

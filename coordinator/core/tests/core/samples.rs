@@ -3,6 +3,7 @@
 mod approvals;
 mod calendar;
 mod rollouts;
+mod rotation;
 mod schedules;
 
 use std::collections::BTreeMap;
@@ -187,6 +188,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     prepared(&mut log);
     rollouts::told(&mut log);
     rollouts::handed_over(&mut log);
+    rotation::rotated(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     log.entries

@@ -17,7 +17,8 @@ use quorate_model::backup::BackupPolicy;
 use quorate_model::{
     BalancerName, ConfigApply, ConfigName, ConfigSpec, DurationMs, FreezeName, FreezeSpec, HookName, Install,
     MaintenanceSpec, Occurrence, OnFailure, OnTimeout, OperationId, PreflightSpec, Promotion, Recurrence,
-    Refusal, RequestId, Selector, Share, TrafficSpec, WindowName, WindowSpec, WorkloadName, ZoneName,
+    Refusal, RequestId, SecretName, SecretSource, SecretSpec, Selector, Share, TrafficSpec, WindowName,
+    WindowSpec, WorkloadName, ZoneName,
 };
 
 use crate::agents::{Fleet, TICK_MS};
@@ -351,6 +352,9 @@ fn change(words: &[&str]) -> Change {
             (None, Some(version)) => Change::ConfigDiff { config, release: Box::new(release(version)) },
             (None, None) => Change::ConfigUndo { config },
         };
+    }
+    if let Some(secret) = option("secret=") {
+        return Change::Secret { secret: SecretName::new(secret).unwrap() };
     }
     if words.contains(&"undo") {
         return Change::Undo;

@@ -247,6 +247,7 @@ pub(crate) fn spec(name: &str) -> ServiceSpec {
         install: None,
         traffic: None,
         configs: Vec::new(),
+        secrets: Vec::new(),
         migrate: None,
         preflight: None,
         handover: None,

@@ -38,6 +38,8 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         | StepKind::Preflight
         | StepKind::Handover
         | StepKind::Confirm
+        // The second half of a change.
+        | StepKind::Retire
         | StepKind::EnterMaintenance
         | StepKind::ExitMaintenance
         | StepKind::RunOnce => true,

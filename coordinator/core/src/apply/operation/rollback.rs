@@ -33,8 +33,10 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
         let service = s.action.as_ref().and_then(|action| action.service());
         let fits = matches!(
             (s.kind, undo.kind()),
-            (StepKind::Activate, ActionKind::ArtifactRevert | ActionKind::ConfigRevert)
-                | (StepKind::RunOnce, ActionKind::ExecRun)
+            (
+                StepKind::Activate,
+                ActionKind::ArtifactRevert | ActionKind::ConfigRevert | ActionKind::SecretRevert,
+            ) | (StepKind::RunOnce, ActionKind::ExecRun)
         );
         !fits || undo.service() != service
     });

@@ -129,6 +129,7 @@ fn stuck(operation: &mut Operation, context: &Context<'_>, failure: &Failure) {
         | ActionSpec::ArtifactStage { .. }
         | ActionSpec::ArtifactActivate { .. }
         | ActionSpec::ConfigConfirm { .. }
+        | ActionSpec::Secret { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }

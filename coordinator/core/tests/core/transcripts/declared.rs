@@ -42,6 +42,9 @@ impl Run {
                 sensitive: false,
             });
         }
+        if options.contains(&"secret") {
+            declared.secrets.push(token());
+        }
         crate::hooks::declare(&mut declared, options);
         if options.contains(&"told") {
             let file = "/run/${service}/maintenance".into();
@@ -150,5 +153,18 @@ impl Run {
     pub(super) fn due(&mut self, name: &str, ago: &str, id: &str) {
         let answer = crate::schedules::due(&mut self.fleet, name, ago, id);
         self.refused(&answer);
+    }
+}
+
+/// A secret with a grace of half a minute.
+fn token() -> SecretSpec {
+    SecretSpec {
+        name: SecretName::new("token").unwrap(),
+        file: "/etc/${service}/token".into(),
+        previous: "/etc/${service}/token.previous".into(),
+        source: SecretSource::Candidate("/etc/${service}/token.next".into()),
+        confirm: HookName::new("token-works").unwrap(),
+        apply: ConfigApply::Restart,
+        grace: DurationMs::from_secs(30),
     }
 }
