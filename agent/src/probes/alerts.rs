@@ -14,8 +14,8 @@ use super::plan::HttpAnswer;
 
 /// Names of alerts that a detail tells; the line has 200 characters.
 const NAMES_SHOWN: usize = 5;
-/// Longest name that is told whole.
-const NAME_MAX_CHARS: usize = 40;
+/// Longest name that is told whole: so many of them, and how many more there are, fit into that line.
+const NAME_MAX_CHARS: usize = 30;
 
 /// What is read of an alert; it has more.
 #[derive(Deserialize)]

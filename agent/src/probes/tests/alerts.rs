@@ -53,6 +53,7 @@ async fn a_storm_of_alerts_is_told_in_one_line() {
     let reading = asked(fixed(ok(&format!("[{}]", many.join(",")))).await).await;
     assert!(!reading.ok && !reading.blind, "{}", reading.detail);
     assert!(reading.detail.starts_with("900 alerts fire: A000"), "{}", reading.detail);
+    assert!(reading.detail.ends_with(" and 895 more"), "{}", reading.detail);
     assert!(reading.detail.chars().count() <= 200 && !reading.detail.contains('\n'), "{}", reading.detail);
 }
 
