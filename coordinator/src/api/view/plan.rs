@@ -36,6 +36,8 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         | StepKind::Restore
         | StepKind::Preflight
         | StepKind::Confirm
+        // Of a member that is changed already.
+        | StepKind::Retire
         | StepKind::RunOnce => true,
         StepKind::Backup => request.backup_first,
         StepKind::Status
