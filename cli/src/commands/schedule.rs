@@ -463,7 +463,7 @@ fn work(spec: &v1::ScheduleSpec) -> String {
             }
             v1::RollingKind::Undo => format!("undo of {} of {}", content(rolling), rolling.group),
             v1::RollingKind::Run => format!("run {} on {}", rolling.hook, rolling.group),
-            v1::RollingKind::Secret => format!("rotation of {} of {}", rolling.secret, rolling.group),
+            v1::RollingKind::Secret => format!("rotate {} of {}", rolling.secret, rolling.group),
             v1::RollingKind::Diff => format!("diff of {} of {}", content(rolling), rolling.group),
         },
         Some(Kind::Run(run)) => format!("{} {}", run.action, run.service).trim_end().to_owned(),

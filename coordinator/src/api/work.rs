@@ -407,6 +407,7 @@ mod tests {
             ramp: vec!["1".into(), "20%".into()],
             hold: Some(write_duration(DurationMs(60_000))),
             promotion: v1::Promotion::Canary as i32,
+            ..Default::default()
         };
         let release = v1::RollingSpec {
             group: "ledger".into(),

@@ -167,9 +167,9 @@ impl<'c> Work<'c> {
             let doing = format!("looking at {}", self.service.spec.name);
             ActionError::port(doing, PortError::new(Reason::ActionFailed, why))
         })?;
-        if self.record.phase != phase {
-            self.record.running = running;
-        }
+        // One that this rotation found running and that did not start with the new one has to run again.
+        let known = self.record.phase == phase || phase == Phase::Returning;
+        self.record.running = running || (known && self.record.running);
         self.phase(phase)?;
         failpoint::hit("secret-recorded");
         Ok(())

@@ -110,8 +110,8 @@ pub(super) fn note(state: &State, target: &Target) -> String {
 
 /// What takes the action of a target back, where something does.
 pub(super) fn undo(target: &Target) -> Option<ActionSpec> {
-    if let Some(undo) = secrets::part(&target.action, SecretVerb::Revert) {
-        return Some(undo);
+    if let ActionSpec::Secret { verb: SecretVerb::Install, .. } = &target.action {
+        return secrets::part(&target.action, SecretVerb::Revert);
     }
     let ActionSpec::ArtifactActivate { service, release } = &target.action else { return None };
     Some(ActionSpec::ArtifactRevert { service: service.clone(), release: release.clone() })

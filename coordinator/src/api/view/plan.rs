@@ -38,7 +38,7 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         | StepKind::Preflight
         | StepKind::Handover
         | StepKind::Confirm
-        // The second half of a change.
+        // Of a member that is changed already.
         | StepKind::Retire
         | StepKind::EnterMaintenance
         | StepKind::ExitMaintenance
