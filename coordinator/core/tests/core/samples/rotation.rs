@@ -25,12 +25,14 @@ pub(super) fn rotated(log: &mut Log) {
         secret("salt", SecretSource::Generate(HookName::new("make-salt").unwrap())),
     ];
     declared.preflight = None;
+    declared.maintenance = None;
+    declared.handover = None;
     log.user(Command::Declared(Box::new(DeclaredCommand::ApplyService { spec: declared, expect: None })));
     let change = Change::Secret { secret: SecretName::new("token").unwrap() };
     let goal = Goal::Rollout { group: group("ledger"), change };
     let request = PlanRequest { on_failure: OnFailure::Rollback, ..PlanRequest::new(goal, admin()) };
-    let plan = log.plan_of(1_100, &request);
-    let id = operation_id("r-11");
+    let plan = log.plan_of(1_300, &request);
+    let id = operation_id("r-13");
     log.operation(OperationCommand::Start { id: id.clone(), plan });
     let staged = log.state.operations[&id].steps.iter().filter(|s| s.wave == 0).count();
     let staged = u32::try_from(staged).unwrap();
