@@ -143,14 +143,15 @@ impl Shop {
         let next = recover::resume(action, found, late);
         tracing::warn!(execution = %id, action = %action.kind(), verdict = ?found, next = ?next, "found an execution that an earlier helper began");
         match next {
-            Resume::Run => self.run(id, entry.clone(), cancel, left).await,
+            // On the heap: it is the largest of all that may come of it.
+            Resume::Run => Box::pin(self.run(id, entry.clone(), cancel, left)).await,
             Resume::Finish { late } => {
                 let finished = self.finish(id.clone(), &entry).await;
                 // It says so when nothing was begun, or nothing is down.
                 if late || finished.state != ExecutionState::TimedOut {
                     return finished;
                 }
-                self.run(id, entry.clone(), cancel, left).await
+                Box::pin(self.run(id, entry.clone(), cancel, left)).await
             }
             Resume::StartOnly(service) => self.start_only(id, &entry, service).await,
             Resume::AskOnly => self.ask_only(id, &entry, cancel).await,

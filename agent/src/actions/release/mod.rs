@@ -21,6 +21,32 @@ mod tree;
 mod trust;
 
 pub(super) use package::LOCK as DPKG_LOCK;
+use quorate_model::RiskClass;
+
+/// For the catalogue.
+pub(super) const STAGE: (RiskClass, &str, &str) = (
+    RiskClass::Safe,
+    "service, release (version, artifact, size, signature, install)",
+    "Bring a release onto the host, its digest and signature verified.",
+);
+/// For the catalogue.
+pub(super) const ACTIVATE: (RiskClass, &str, &str) = (
+    RiskClass::Disruptive,
+    "service, release",
+    "Stop a service, switch to a staged release, start it; what was in use is kept.",
+);
+/// For the catalogue.
+pub(super) const REVERT: (RiskClass, &str, &str) = (
+    RiskClass::Disruptive,
+    "service, release",
+    "Switch a service back to what was in use before a release, and start it.",
+);
+/// For the catalogue.
+pub(super) const INSTALL: (RiskClass, &str, &str) = (
+    RiskClass::Disruptive,
+    "service, release",
+    "Install a staged Debian package at its exact version, and nothing else.",
+);
 
 #[cfg(test)]
 mod plan_tests;

@@ -1,22 +1,24 @@
-//! The session between an agent and a coordinator: `report.rs` what the agent says, `work.rs` what it is told.
+//! The session between an agent and a coordinator: `report.rs` what the agent says, `work.rs` what it is told, `action.rs` what it
+//! is asked to do.
 //!
 //! Both sides use these functions, so a field is checked the same way whoever reads it.
 
+mod action;
 mod report;
 mod work;
 
 #[cfg(test)]
 mod tests;
 
+pub use action::{read_action, write_action};
 pub use report::{
     FromAgent, Metric, read_execution, read_from_agent, read_hello, read_instance, read_metric,
     read_obligation, read_reading, write_execution, write_from_agent, write_hello, write_instance,
     write_metric, write_obligation, write_reading,
 };
 pub use work::{
-    ToAgent, read_action, read_assignment, read_node_instance, read_node_probe, read_to_agent, read_welcome,
-    read_work, write_action, write_assignment, write_node_instance, write_node_probe, write_to_agent,
-    write_welcome, write_work,
+    ToAgent, read_assignment, read_node_instance, read_node_probe, read_to_agent, read_welcome, read_work,
+    write_assignment, write_node_instance, write_node_probe, write_to_agent, write_welcome, write_work,
 };
 
 /// Most metrics of one report (proto).

@@ -1,24 +1,17 @@
 //! What an agent is told.
 
-use quorate_model::service::HANDOVER_TARGETS_MAX;
 use quorate_model::session::{Assignment, NodeInstance, NodeProbe, NodeWork, Welcome};
-use quorate_model::{
-    ActionKind, ActionSpec, DurationMs, Epoch, InstanceId, MaintenanceSpec, Release, ServiceName, Timestamp,
-    TrafficSpec,
-};
+use quorate_model::{DurationMs, Epoch, InstanceId, Timestamp};
 use quorate_proto::agent::v1 as proto;
 
+use super::action::{read_action, write_action};
 use super::{
     COORDINATORS_MAX, EXECUTIONS_MAX, INSTANCES_MAX, LINE_MAX_BYTES, NODE_PROBES_MAX, WORD_MAX_BYTES,
 };
-use crate::wire::enums::{read_secret_verb, write_secret_verb};
 use crate::wire::invalid::each;
-use crate::wire::limits::REASON_MAX_BYTES;
-use crate::wire::text::{printable, read_filled, read_name, read_optional_name, read_text};
+use crate::wire::text::{printable, read_filled, read_name, read_text};
 use crate::wire::time::{read_duration, read_duration_or, read_timestamp, write_duration, write_timestamp};
-use crate::wire::{
-    Invalid, backup, maintenance, preflight as flight, probe, release, secret as secrets, service, traffic,
-};
+use crate::wire::{Invalid, probe, service};
 
 /// To an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +93,7 @@ pub fn write_to_agent(said: &ToAgent) -> proto::SessionResponse {
 }
 
 /// A duration that must be there and be more than nothing.
-fn read_span(field: &str, span: Option<prost_types::Duration>) -> Result<DurationMs, Invalid> {
+pub(super) fn read_span(field: &str, span: Option<prost_types::Duration>) -> Result<DurationMs, Invalid> {
     match read_duration(field, span)? {
         None => Err(Invalid::missing(field)),
         Some(DurationMs::ZERO) => Err(Invalid::new(field, "it must be more than zero")),
@@ -225,246 +218,6 @@ pub fn write_assignment(assignment: &Assignment) -> proto::Assignment {
         action: Some(write_action(action)),
         disruptive: *disruptive,
     }
-}
-
-/// The typed request.
-///
-/// # Errors
-/// [`Invalid`] with the field.
-pub fn read_action(message: proto::ActionSpec) -> Result<ActionSpec, Invalid> {
-    use proto::action_spec::Kind;
-    let proto::ActionSpec { kind } = message;
-    let service = |field: &str, message: proto::ServiceAction| {
-        let proto::ServiceAction { service } = message;
-        read_name(&format!("{field}.service"), service)
-    };
-    Ok(match kind.ok_or_else(|| Invalid::missing("kind"))? {
-        Kind::ServiceStatus(m) => ActionSpec::ServiceStatus { service: service("service_status", m)? },
-        Kind::ServiceStart(m) => ActionSpec::ServiceStart { service: service("service_start", m)? },
-        Kind::ServiceStop(m) => ActionSpec::ServiceStop { service: service("service_stop", m)? },
-        Kind::ServiceRestart(m) => ActionSpec::ServiceRestart { service: service("service_restart", m)? },
-        Kind::ServiceReload(m) => ActionSpec::ServiceReload { service: service("service_reload", m)? },
-        Kind::BackupCreate(proto::BackupCreateAction { service, backup, policy }) => {
-            let policy = policy.ok_or_else(|| Invalid::missing("backup_create.policy"))?;
-            ActionSpec::BackupCreate {
-                service: read_name("backup_create.service", service)?,
-                backup: read_name("backup_create.backup", backup)?,
-                policy: backup::read_policy(policy).map_err(|i| i.within("backup_create.policy"))?,
-            }
-        }
-        Kind::BackupVerify(proto::BackupVerifyAction { backup, sha256 }) => ActionSpec::BackupVerify {
-            backup: read_name("backup_verify.backup", backup)?,
-            sha256: backup::read_sha256("backup_verify.sha256", sha256)?,
-        },
-        Kind::LogRotate(proto::LogRotateAction { service, policy }) => {
-            let policy = policy.ok_or_else(|| Invalid::missing("log_rotate.policy"))?;
-            ActionSpec::LogRotate {
-                service: read_name("log_rotate.service", service)?,
-                policy: backup::read_rotation(policy).map_err(|i| i.within("log_rotate.policy"))?,
-            }
-        }
-        Kind::ArtifactStage(m) => {
-            let (service, release) = read_release_action("artifact_stage", m)?;
-            ActionSpec::ArtifactStage { service, release }
-        }
-        Kind::ArtifactActivate(m) => {
-            let (service, release) = read_release_action("artifact_activate", m)?;
-            ActionSpec::ArtifactActivate { service, release }
-        }
-        Kind::ArtifactRevert(m) => {
-            let (service, release) = read_release_action("artifact_revert", m)?;
-            ActionSpec::ArtifactRevert { service, release }
-        }
-        Kind::ConfigConfirm(m) => {
-            let (service, release) = read_release_action("config_confirm", m)?;
-            ActionSpec::ConfigConfirm { service, release }
-        }
-        Kind::TrafficDrain(proto::TrafficDrainAction { service, traffic, restore_within }) => {
-            ActionSpec::TrafficDrain {
-                service: read_name("traffic_drain.service", service)?,
-                traffic: read_traffic("traffic_drain.traffic", traffic)?,
-                restore_within: read_span("traffic_drain.restore_within", restore_within)?,
-            }
-        }
-        Kind::TrafficRestore(proto::TrafficRestoreAction { service, traffic }) => {
-            ActionSpec::TrafficRestore {
-                service: read_name("traffic_restore.service", service)?,
-                traffic: read_traffic("traffic_restore.traffic", traffic)?,
-            }
-        }
-        Kind::ExecRun(proto::ExecRunAction { service, hook, once, release, targets }) => {
-            ActionSpec::ExecRun {
-                service: read_name("exec_run.service", service)?,
-                hook: read_name("exec_run.hook", hook)?,
-                once,
-                release: read_optional_name("exec_run.release", release)?,
-                targets: each("exec_run.targets", targets, HANDOVER_TARGETS_MAX, |node| read_name("", node))?,
-            }
-        }
-        Kind::MaintenanceEnter(proto::MaintenanceEnterAction {
-            service,
-            maintenance,
-            exit_within,
-            reason,
-        }) => ActionSpec::MaintenanceEnter {
-            service: read_name("maintenance_enter.service", service)?,
-            maintenance: read_maintenance("maintenance_enter.maintenance", maintenance)?,
-            exit_within: read_span("maintenance_enter.exit_within", exit_within)?,
-            reason: read_text("maintenance_enter.reason", reason, REASON_MAX_BYTES)?,
-        },
-        Kind::MaintenanceExit(proto::MaintenanceExitAction { service, maintenance }) => {
-            ActionSpec::MaintenanceExit {
-                service: read_name("maintenance_exit.service", service)?,
-                maintenance: read_maintenance("maintenance_exit.maintenance", maintenance)?,
-            }
-        }
-        Kind::Secret(m) => read_secret(m).map_err(|i| i.within("secret"))?,
-        Kind::HostPreflight(m) => read_preflight(m).map_err(|i| i.within("host_preflight"))?,
-        Kind::HostFacts(proto::HostFactsAction {}) => ActionSpec::HostFacts,
-        Kind::HostDiagnose(proto::HostDiagnoseAction {}) => ActionSpec::HostDiagnose,
-    })
-}
-
-fn read_maintenance(
-    field: &str,
-    message: Option<quorate_proto::v1::MaintenanceSpec>,
-) -> Result<MaintenanceSpec, Invalid> {
-    let maintenance = message.ok_or_else(|| Invalid::missing(field))?;
-    maintenance::read_maintenance(maintenance).map_err(|i| i.within(field))
-}
-
-fn read_preflight(message: proto::HostPreflightAction) -> Result<ActionSpec, Invalid> {
-    let proto::HostPreflightAction { service, preflight, ahead_of, release, backup } = message;
-    let preflight = preflight.ok_or_else(|| Invalid::missing("preflight"))?;
-    Ok(ActionSpec::HostPreflight {
-        service: read_name("service", service)?,
-        preflight: flight::read_preflight(preflight).map_err(|i| i.within("preflight"))?,
-        ahead_of: ActionKind::parse(&ahead_of)
-            .ok_or_else(|| Invalid::new("ahead_of", "it is no action that is known here"))?,
-        release: release.map(release::read_release).transpose().map_err(|i| i.within("release"))?,
-        backup,
-    })
-}
-
-fn read_secret(message: proto::SecretAction) -> Result<ActionSpec, Invalid> {
-    let proto::SecretAction { service, secret, rotation, verb } = message;
-    let secret = secret.ok_or_else(|| Invalid::missing("secret"))?;
-    Ok(ActionSpec::Secret {
-        service: read_name("service", service)?,
-        secret: secrets::read_secret(secret).map_err(|i| i.within("secret"))?,
-        rotation: read_name("rotation", rotation)?,
-        verb: read_secret_verb("verb", verb)?,
-    })
-}
-
-fn read_traffic(
-    field: &str,
-    message: Option<quorate_proto::v1::TrafficSpec>,
-) -> Result<TrafficSpec, Invalid> {
-    let traffic = message.ok_or_else(|| Invalid::missing(field))?;
-    traffic::read_traffic(traffic).map_err(|i| i.within(field))
-}
-
-fn read_release_action(
-    field: &str,
-    message: proto::ReleaseAction,
-) -> Result<(ServiceName, Release), Invalid> {
-    let proto::ReleaseAction { service, release } = message;
-    let within = format!("{field}.release");
-    let release = release.ok_or_else(|| Invalid::missing(&within))?;
-    let release = release::read_release(release).map_err(|i| i.within(&within))?;
-    Ok((read_name(&format!("{field}.service"), service)?, release))
-}
-
-/// As a message.
-#[must_use]
-pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
-    use proto::action_spec::Kind;
-    let on = |service: &ServiceName| proto::ServiceAction { service: service.to_string() };
-    let of = |service: &ServiceName, release: &Release| proto::ReleaseAction {
-        service: service.to_string(),
-        release: Some(release::write_release(release)),
-    };
-    let kind = match action {
-        ActionSpec::ServiceStatus { service } => Kind::ServiceStatus(on(service)),
-        ActionSpec::ServiceStart { service } => Kind::ServiceStart(on(service)),
-        ActionSpec::ServiceStop { service } => Kind::ServiceStop(on(service)),
-        ActionSpec::ServiceRestart { service } => Kind::ServiceRestart(on(service)),
-        ActionSpec::ServiceReload { service } => Kind::ServiceReload(on(service)),
-        ActionSpec::BackupCreate { service, backup, policy } => {
-            Kind::BackupCreate(proto::BackupCreateAction {
-                service: service.to_string(),
-                backup: backup.to_string(),
-                policy: Some(backup::write_policy(policy)),
-            })
-        }
-        ActionSpec::BackupVerify { backup, sha256 } => Kind::BackupVerify(proto::BackupVerifyAction {
-            backup: backup.to_string(),
-            sha256: sha256.clone(),
-        }),
-        ActionSpec::LogRotate { service, policy } => Kind::LogRotate(proto::LogRotateAction {
-            service: service.to_string(),
-            policy: Some(backup::write_rotation(policy)),
-        }),
-        ActionSpec::ArtifactStage { service, release } => Kind::ArtifactStage(of(service, release)),
-        ActionSpec::ArtifactActivate { service, release } => Kind::ArtifactActivate(of(service, release)),
-        ActionSpec::ArtifactRevert { service, release } => Kind::ArtifactRevert(of(service, release)),
-        ActionSpec::ConfigConfirm { service, release } => Kind::ConfigConfirm(of(service, release)),
-        ActionSpec::TrafficDrain { service, traffic, restore_within } => {
-            Kind::TrafficDrain(proto::TrafficDrainAction {
-                service: service.to_string(),
-                traffic: Some(traffic::write_traffic(traffic)),
-                restore_within: Some(write_duration(*restore_within)),
-            })
-        }
-        ActionSpec::TrafficRestore { service, traffic } => {
-            Kind::TrafficRestore(proto::TrafficRestoreAction {
-                service: service.to_string(),
-                traffic: Some(traffic::write_traffic(traffic)),
-            })
-        }
-        ActionSpec::ExecRun { service, hook, once, release, targets } => {
-            Kind::ExecRun(proto::ExecRunAction {
-                service: service.to_string(),
-                hook: hook.to_string(),
-                once: *once,
-                release: release.as_ref().map(ToString::to_string).unwrap_or_default(),
-                targets: targets.iter().map(ToString::to_string).collect(),
-            })
-        }
-        ActionSpec::MaintenanceEnter { service, maintenance, exit_within, reason } => {
-            Kind::MaintenanceEnter(proto::MaintenanceEnterAction {
-                service: service.to_string(),
-                maintenance: Some(maintenance::write_maintenance(maintenance)),
-                exit_within: Some(write_duration(*exit_within)),
-                reason: reason.clone(),
-            })
-        }
-        ActionSpec::MaintenanceExit { service, maintenance } => {
-            Kind::MaintenanceExit(proto::MaintenanceExitAction {
-                service: service.to_string(),
-                maintenance: Some(maintenance::write_maintenance(maintenance)),
-            })
-        }
-        ActionSpec::Secret { service, secret, rotation, verb } => Kind::Secret(proto::SecretAction {
-            service: service.to_string(),
-            secret: Some(secrets::write_secret(secret)),
-            rotation: rotation.to_string(),
-            verb: write_secret_verb(*verb) as i32,
-        }),
-        ActionSpec::HostPreflight { service, preflight, ahead_of, release, backup } => {
-            Kind::HostPreflight(proto::HostPreflightAction {
-                service: service.to_string(),
-                preflight: Some(flight::write_preflight(preflight)),
-                ahead_of: ahead_of.as_str().to_owned(),
-                release: release.as_ref().map(release::write_release),
-                backup: *backup,
-            })
-        }
-        ActionSpec::HostFacts => Kind::HostFacts(proto::HostFactsAction {}),
-        ActionSpec::HostDiagnose => Kind::HostDiagnose(proto::HostDiagnoseAction {}),
-    };
-    proto::ActionSpec { kind: Some(kind) }
 }
 
 /// An instance on the node.

@@ -4,19 +4,16 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 
-use quorate_model::alert::ALERT_MATCHERS_MAX;
 use quorate_model::backup::{BackupPolicy, LogRotation};
 use quorate_model::config::{CONFIG_MODE_BITS, CONFIGS_MAX, CONFIRM_MAX, CONFIRM_MIN};
 use quorate_model::maintenance::{LEASE_MAX, LEASE_MIN, MAINTENANCE_PATH_MAX_BYTES};
 use quorate_model::preflight::{REQUIRED_MAX_BYTES, REQUIRES_MAX};
-use quorate_model::probe::{AlertsProbe, CertificateProbe, MetricProbe};
 use quorate_model::secret::{GRACE_MAX, GRACE_MIN, SECRETS_MAX};
 use quorate_model::service::HANDOVER_TIMEOUT_MAX;
 use quorate_model::traffic::{POOL_NAME_MAX_BYTES, is_pool_name};
 use quorate_model::{
-    ConfigSpec, Driver, DurationMs, GroupSpec, MaintenanceSpec, Millionths, NodeName, PreflightSpec,
-    ProbeKind, ProbeSpec, QuorumPolicy, Reason, Refusal, Required, SecretSource, SecretSpec, ServiceSpec,
-    TrafficSpec,
+    ConfigSpec, Driver, DurationMs, GroupSpec, MaintenanceSpec, NodeName, PreflightSpec, QuorumPolicy,
+    Reason, Refusal, Required, SecretSource, SecretSpec, ServiceSpec, TrafficSpec,
 };
 
 use crate::safety::availability::has_membership_probe;
@@ -25,19 +22,14 @@ use crate::state::State;
 use crate::state::declared::{GROUP_MEMBERS_MAX, PROBES_MAX, SPEC_TEXT_MAX_BYTES};
 use crate::state::node::{LABEL_MAX_BYTES, LABELS_MAX};
 
+mod probe;
+
 /// Longest free text of a caller, in bytes.
 const TEXT_MAX_BYTES: usize = 1_024;
 /// Paths or globs of one policy.
 const PATHS_MAX: usize = 64;
-/// Most labels that choose a metric's series.
-const SERIES_LABELS_MAX: usize = 16;
-/// Largest increase of a metric that may be asked for: a thousandfold. More is no limit.
-const INCREASE_PERCENT_MAX: u32 = 100_000;
 /// Longest interval, timeout, deadline of a declaration: a day.
 const SPAN_MAX: DurationMs = DurationMs::from_secs(24 * 3_600);
-
-/// Longest time that a certificate may be asked to be valid: none lasts longer that anybody renews.
-const REMAINING_MAX: DurationMs = DurationMs::from_secs(366 * 24 * 3_600);
 
 /// An argument that is wrong; the text begins with the field's name.
 pub(super) fn bad(what: impl Into<String>) -> Refusal {
@@ -113,7 +105,7 @@ pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
         if !names.insert(&probe.name) {
             return Err(bad(format!("probes: {} is there twice", probe.name)));
         }
-        check_probe(probe)?;
+        probe::check(probe)?;
     }
     if let Some(policy) = &spec.backup {
         check_backup(policy)?;
@@ -179,138 +171,6 @@ fn check_unit(unit: &str) -> Result<(), Refusal> {
         return Err(bad(
             "driver.unit: this unit is not to be managed: the host itself or Quorate rests on it",
         ));
-    }
-    Ok(())
-}
-
-fn check_probe(probe: &ProbeSpec) -> Result<(), Refusal> {
-    let field = |part: &str| format!("probes.{}.{part}", probe.name);
-    span(&field("interval"), probe.interval)?;
-    span(&field("timeout"), probe.timeout)?;
-    if probe.passes == 0 || probe.passes > 100 {
-        return Err(bad(format!("{}: expected 1 to 100", field("passes"))));
-    }
-    let long = |part: &str, value: &str| limited(&field(part), value, SPEC_TEXT_MAX_BYTES);
-    match &probe.kind {
-        ProbeKind::Http { url, status, body_contains, json } => {
-            long("url", url)?;
-            long("body_contains", body_contains)?;
-            if !url.starts_with("http://") && !url.starts_with("https://") {
-                return Err(bad(format!("{}: expected http:// or https://", field("url"))));
-            }
-            if status.len() > 16 || json.len() > 16 {
-                return Err(bad(format!("{}: more than 16 conditions", field("kind"))));
-            }
-            for check in json {
-                long("json", &check.path)?;
-                long("json", &check.value)?;
-            }
-        }
-        ProbeKind::Tcp { address } => long("address", address)?,
-        ProbeKind::Exec { argv } => {
-            if argv.is_empty() || argv.len() > 64 || probe.from_peer {
-                return Err(bad(format!("{}: expected 1 to 64 words, never from a peer", field("argv"))));
-            }
-            for word in argv {
-                long("argv", word)?;
-            }
-        }
-        ProbeKind::UnitSoak { min_up } => {
-            span(&field("min_up"), *min_up)?;
-            if probe.from_peer {
-                return Err(bad(format!("{}: a unit cannot be looked at from a peer", field("from_peer"))));
-            }
-        }
-        ProbeKind::Membership { url, paths } => {
-            for value in
-                [url, &paths.members, &paths.key, &paths.this, &paths.role, &paths.serving, &paths.lag]
-            {
-                long("paths", value)?;
-            }
-            if paths.key.is_empty() || paths.this.is_empty() {
-                return Err(bad(format!("{}: key and this are needed", field("paths"))));
-            }
-        }
-        ProbeKind::Metric(metric) => check_metric(probe, metric)?,
-        ProbeKind::Certificate(wanted) => check_certificate(probe, wanted)?,
-        ProbeKind::Alerts(wanted) => check_alerts(probe, wanted)?,
-        ProbeKind::Expression { expr } => {
-            limited(&field("expr"), expr, SPEC_TEXT_MAX_BYTES)?;
-            if expr.is_empty() {
-                return Err(bad(format!("{}: an expression is needed", field("expr"))));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn check_certificate(probe: &ProbeSpec, wanted: &CertificateProbe) -> Result<(), Refusal> {
-    let field = |part: &str| format!("probes.{}.{part}", probe.name);
-    let CertificateProbe { address, server_name, min_remaining, file } = wanted;
-    for (part, value) in [("address", address), ("server_name", server_name), ("file", file)] {
-        limited(&field(part), value, SPEC_TEXT_MAX_BYTES)?;
-    }
-    if address.is_empty() || server_name.is_empty() {
-        return Err(bad(format!("{}: address and server_name are needed", field("certificate"))));
-    }
-    if *min_remaining > REMAINING_MAX {
-        return Err(bad(format!("{}: at most {REMAINING_MAX}", field("min_remaining"))));
-    }
-    if probe.from_peer && !file.is_empty() {
-        return Err(bad(format!("{}: a file cannot be read from a peer", field("from_peer"))));
-    }
-    Ok(())
-}
-
-fn check_alerts(probe: &ProbeSpec, wanted: &AlertsProbe) -> Result<(), Refusal> {
-    let field = |part: &str| format!("probes.{}.{part}", probe.name);
-    let AlertsProbe { url, matchers } = wanted;
-    limited(&field("url"), url, SPEC_TEXT_MAX_BYTES)?;
-    if !url.starts_with("http://") || url.contains(['?', '#']) {
-        return Err(bad(format!("{}: expected http:// and no query", field("url"))));
-    }
-    if matchers.is_empty() || matchers.len() > ALERT_MATCHERS_MAX {
-        return Err(bad(format!("{}: expected 1 to {ALERT_MATCHERS_MAX}", field("matchers"))));
-    }
-    for matcher in matchers {
-        limited(&field("matchers"), &matcher.label, LABEL_MAX_BYTES)?;
-        limited(&field("matchers"), &matcher.value, SPEC_TEXT_MAX_BYTES)?;
-        if !matcher.is_plain() {
-            return Err(bad(format!("{}: {:?} is no label", field("matchers"), matcher.label)));
-        }
-    }
-    Ok(())
-}
-
-fn check_metric(probe: &ProbeSpec, metric: &MetricProbe) -> Result<(), Refusal> {
-    let field = |part: &str| format!("probes.{}.{part}", probe.name);
-    let long = |part: &str, value: &str| limited(&field(part), value, SPEC_TEXT_MAX_BYTES);
-    let MetricProbe { url, metric, labels, rate: _, condition: _, baseline } = metric;
-    long("url", url)?;
-    long("metric", metric)?;
-    if !url.starts_with("http://") && !url.starts_with("https://") {
-        return Err(bad(format!("{}: expected http:// or https://", field("url"))));
-    }
-    if metric.is_empty() || labels.len() > SERIES_LABELS_MAX {
-        return Err(bad(format!("{}: a name, and at most {SERIES_LABELS_MAX} labels", field("metric"))));
-    }
-    for (key, value) in labels {
-        long("labels", key)?;
-        long("labels", value)?;
-    }
-    let Some(limits) = baseline else { return Ok(()) };
-    let (up, down) = (limits.max_increase_percent, limits.max_decrease_percent);
-    if up.is_none() && down.is_none() {
-        return Err(bad(format!("{}: at least one side has a limit", field("baseline"))));
-    }
-    if up.is_some_and(|percent| percent > INCREASE_PERCENT_MAX) || down.is_some_and(|percent| percent > 100) {
-        return Err(bad(format!(
-            "{}: at most {INCREASE_PERCENT_MAX} percent up and 100 down",
-            field("baseline")
-        )));
-    }
-    if limits.min_absolute < Millionths::ZERO {
-        return Err(bad(format!("{}: min_absolute is not negative", field("baseline"))));
     }
     Ok(())
 }

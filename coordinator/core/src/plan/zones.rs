@@ -42,7 +42,7 @@ pub(super) fn split<'t>(
         target.action.service().is_some_and(|service| order::learns(state, obs, service, &target.node))
     };
     let mut zones: Vec<(&str, Vec<&Target>)> = by_name.into_iter().collect();
-    zones.sort_by_key(|(_, targets)| targets.iter().any(|target| leads(&target)));
+    zones.sort_by_key(|(_, targets)| targets.iter().any(&leads));
     let shown = |name: &str| if name.is_empty() { String::from("(none)") } else { String::from(name) };
     let names: Vec<String> = zones.iter().map(|(name, _)| shown(name)).collect();
     let mut notes = Vec::from([format!("order by {label}, one after the other: {}", names.join(", "))]);
@@ -62,11 +62,11 @@ pub(super) fn split<'t>(
                 shown(name)
             ));
         }
-        earlier |= targets.iter().any(|target| !learns(&target));
+        earlier |= targets.iter().any(|target| !learns(target));
     }
     if let [.., (name, last)] = zones.as_slice()
         && zones.len() > 1
-        && last.iter().any(|target| leads(&target))
+        && last.iter().any(leads)
     {
         notes.push(format!("{} comes last: who leads is there", shown(name)));
     }

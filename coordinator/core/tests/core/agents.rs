@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_core::command::{Command, Entry, ExecutionCommand, ObligationCommand, Report};
+use quorate_core::command::{Command, Entry, ExecutionCommand, Report};
 use quorate_core::desired::peer_of;
 use quorate_core::next::next;
 use quorate_core::observations::NodeObservation;
@@ -10,10 +10,12 @@ use quorate_core::{Answer, desired};
 use quorate_model::{
     ActionKind, ActionOutcome, ActionSpec, ExecutionId, ExecutionState, InstanceId, InstanceReading,
     InstanceRole, InstanceState, Millionths, NodeName, ObligationId, ObligationState, Principal, ProbeName,
-    ProbeReading, Reason, ReleaseReceipt, Sync, Timestamp,
+    ProbeReading, Reason, Sync, Timestamp,
 };
 
 use crate::world::{World, node, service};
+
+mod marks;
 
 pub(crate) const TICK_MS: u64 = 500;
 /// How long an action keeps its instance down.
@@ -246,54 +248,6 @@ impl Fleet {
         }
     }
 
-    /// What an agent tells of the release in use afterwards.
-    fn receipt(&self, name: &NodeName, action: &ActionSpec) -> Option<ReleaseReceipt> {
-        let (ActionSpec::ArtifactActivate { service, .. } | ActionSpec::ArtifactRevert { service, .. }) =
-            action
-        else {
-            return None;
-        };
-        let id = InstanceId { node: name.clone(), service: service.clone() };
-        let truth = &self.truth[&id];
-        let file = action.release().is_some_and(|release| release.config().is_some());
-        let used = if file { &truth.file } else { &truth.used };
-        let (version, artifact) = used.clone().unwrap_or_default();
-        Some(ReleaseReceipt {
-            version,
-            artifact,
-            previous: String::new(),
-            signed_by: String::new(),
-            replaces: String::new(),
-        })
-    }
-
-    /// What an action makes of the release in use.
-    fn install(&mut self, instance: &InstanceId, action: &ActionSpec) {
-        let truth = self.truth.get_mut(instance).unwrap();
-        match action {
-            ActionSpec::ArtifactActivate { release, .. } if release.config().is_some() => {
-                let new = (release.version.to_string(), release.artifact.to_string());
-                truth.file_before = truth.file.replace(new);
-            }
-            ActionSpec::ArtifactRevert { release, .. } if release.config().is_some() => {
-                let digest = release.artifact.as_str();
-                if truth.file.as_ref().is_some_and(|(_, used)| used == digest) {
-                    truth.file = truth.file_before.take();
-                }
-            }
-            ActionSpec::ArtifactActivate { release, .. } => {
-                let new = (release.version.to_string(), release.artifact.to_string());
-                truth.before = truth.used.replace(new);
-            }
-            ActionSpec::ArtifactRevert { release, .. }
-                if truth.used.as_ref().is_some_and(|(_, digest)| *digest == release.artifact.as_str()) =>
-            {
-                truth.used = truth.before.take();
-            }
-            _ => {}
-        }
-    }
-
     fn begin(&mut self, name: &NodeName, action: &quorate_model::ActionSpec) {
         if let ActionSpec::ExecRun { hook, release, targets, .. } = action {
             let told: Vec<&str> =
@@ -319,42 +273,6 @@ impl Fleet {
         }
     }
 
-    /// A drain and an announcement owe their undo before they begin.
-    fn take_out(&mut self, name: &NodeName, execution: &ExecutionId, action: &quorate_model::ActionSpec) {
-        let (service, what) = match action {
-            ActionSpec::TrafficDrain { service, .. } => (service, "restore"),
-            ActionSpec::MaintenanceEnter { service, .. } => (service, "maintenance"),
-            _ => return,
-        };
-        let id = ObligationId::new(format!("{execution}:{what}")).unwrap();
-        let instance = InstanceId { node: name.clone(), service: service.clone() };
-        let (owed, what) = match what {
-            "restore" => (&mut self.out, format!("put {instance} back into its pool")),
-            _ => (&mut self.told, format!("end the maintenance of {instance}")),
-        };
-        let older = owed.insert(instance.clone(), id.clone());
-        let command = ObligationCommand::Open {
-            id: id.clone(),
-            node: name.clone(),
-            execution: execution.clone(),
-            what,
-            due_at: self.world.now.plus(quorate_model::DurationMs::from_secs(600)),
-        };
-        let answer = self.world.system(Command::Obligation(command));
-        assert!(answer.refusal().is_none(), "{answer:?}");
-        if let Some(older) = older {
-            self.close(name, older, ObligationState::Discharged);
-        }
-    }
-
-    fn close(&mut self, name: &NodeName, id: ObligationId, state: ObligationState) {
-        self.out.retain(|_, owed| *owed != id);
-        self.told.retain(|_, owed| *owed != id);
-        let command = ObligationCommand::Close { id, node: name.clone(), state };
-        let answer = self.world.system(Command::Obligation(command));
-        assert!(answer.refusal().is_none(), "{answer:?}");
-    }
-
     /// Actions whose time is over have their effect, whether anybody hears of it or not.
     fn finish(&mut self, name: &NodeName) {
         let due: Vec<_> = self
@@ -376,8 +294,11 @@ impl Fleet {
             }
             let (kind, mischief) = (action.kind(), &self.mischief);
             let hook = matches!(kind, ActionKind::ExecRun | ActionKind::SecretConfirm);
-            let stage = matches!(kind, ActionKind::ArtifactStage | ActionKind::SecretStage);
-            if hook && mischief.broken.contains(name) || stage && mischief.full.contains(name) {
+            let writes = matches!(
+                kind,
+                ActionKind::ArtifactStage | ActionKind::SecretStage | ActionKind::BackupCreate
+            );
+            if hook && mischief.broken.contains(name) || writes && mischief.full.contains(name) {
                 self.results.insert(id, ExecutionState::Failed);
                 continue;
             }
@@ -385,25 +306,12 @@ impl Fleet {
                 self.results.insert(id, ExecutionState::Rejected);
                 continue;
             }
-            if action.kind() == ActionKind::BackupCreate && self.mischief.full.contains(name) {
-                self.results.insert(id, ExecutionState::Failed);
-                continue;
-            }
             self.results.insert(id, ExecutionState::Succeeded);
             crate::hooks::hand_over(self, name, &action);
             let Some(on) = action.service() else { continue };
             let instance = InstanceId { node: name.clone(), service: on.clone() };
             self.install(&instance, &action);
-            if let ActionSpec::TrafficRestore { .. } = action
-                && let Some(owed) = self.out.remove(&instance)
-            {
-                self.close(name, owed, ObligationState::Discharged);
-            }
-            if let ActionSpec::MaintenanceExit { .. } = action
-                && let Some(owed) = self.told.remove(&instance)
-            {
-                self.close(name, owed, ObligationState::Discharged);
-            }
+            self.put_back(name, &instance, &action);
             let back =
                 matches!(action, ActionSpec::ArtifactRevert { .. }) || kind == ActionKind::SecretRevert;
             let sick = if back { &self.mischief.stuck } else { &self.mischief.sick };

@@ -1,0 +1,150 @@
+//! Checks of probes.
+
+use alloc::format;
+
+use quorate_model::alert::ALERT_MATCHERS_MAX;
+use quorate_model::probe::{AlertsProbe, CertificateProbe, MetricProbe};
+use quorate_model::{DurationMs, Millionths, ProbeKind, ProbeSpec, Refusal};
+
+use super::{bad, limited, span};
+use crate::state::declared::SPEC_TEXT_MAX_BYTES;
+use crate::state::node::LABEL_MAX_BYTES;
+
+/// Most labels that choose a metric's series.
+const SERIES_LABELS_MAX: usize = 16;
+/// Largest increase of a metric that may be asked for: a thousandfold. More is no limit.
+const INCREASE_PERCENT_MAX: u32 = 100_000;
+/// Longest time that a certificate may be asked to be valid: none lasts longer that anybody renews.
+const REMAINING_MAX: DurationMs = DurationMs::from_secs(366 * 24 * 3_600);
+
+pub(super) fn check(probe: &ProbeSpec) -> Result<(), Refusal> {
+    let field = |part: &str| format!("probes.{}.{part}", probe.name);
+    span(&field("interval"), probe.interval)?;
+    span(&field("timeout"), probe.timeout)?;
+    if probe.passes == 0 || probe.passes > 100 {
+        return Err(bad(format!("{}: expected 1 to 100", field("passes"))));
+    }
+    let long = |part: &str, value: &str| limited(&field(part), value, SPEC_TEXT_MAX_BYTES);
+    match &probe.kind {
+        ProbeKind::Http { url, status, body_contains, json } => {
+            long("url", url)?;
+            long("body_contains", body_contains)?;
+            if !url.starts_with("http://") && !url.starts_with("https://") {
+                return Err(bad(format!("{}: expected http:// or https://", field("url"))));
+            }
+            if status.len() > 16 || json.len() > 16 {
+                return Err(bad(format!("{}: more than 16 conditions", field("kind"))));
+            }
+            for check in json {
+                long("json", &check.path)?;
+                long("json", &check.value)?;
+            }
+        }
+        ProbeKind::Tcp { address } => long("address", address)?,
+        ProbeKind::Exec { argv } => {
+            if argv.is_empty() || argv.len() > 64 || probe.from_peer {
+                return Err(bad(format!("{}: expected 1 to 64 words, never from a peer", field("argv"))));
+            }
+            for word in argv {
+                long("argv", word)?;
+            }
+        }
+        ProbeKind::UnitSoak { min_up } => {
+            span(&field("min_up"), *min_up)?;
+            if probe.from_peer {
+                return Err(bad(format!("{}: a unit cannot be looked at from a peer", field("from_peer"))));
+            }
+        }
+        ProbeKind::Membership { url, paths } => {
+            for value in
+                [url, &paths.members, &paths.key, &paths.this, &paths.role, &paths.serving, &paths.lag]
+            {
+                long("paths", value)?;
+            }
+            if paths.key.is_empty() || paths.this.is_empty() {
+                return Err(bad(format!("{}: key and this are needed", field("paths"))));
+            }
+        }
+        ProbeKind::Metric(wanted) => metric(probe, wanted)?,
+        ProbeKind::Certificate(wanted) => certificate(probe, wanted)?,
+        ProbeKind::Alerts(wanted) => alerts(probe, wanted)?,
+        ProbeKind::Expression { expr } => {
+            limited(&field("expr"), expr, SPEC_TEXT_MAX_BYTES)?;
+            if expr.is_empty() {
+                return Err(bad(format!("{}: an expression is needed", field("expr"))));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn certificate(probe: &ProbeSpec, wanted: &CertificateProbe) -> Result<(), Refusal> {
+    let field = |part: &str| format!("probes.{}.{part}", probe.name);
+    let CertificateProbe { address, server_name, min_remaining, file } = wanted;
+    for (part, value) in [("address", address), ("server_name", server_name), ("file", file)] {
+        limited(&field(part), value, SPEC_TEXT_MAX_BYTES)?;
+    }
+    if address.is_empty() || server_name.is_empty() {
+        return Err(bad(format!("{}: address and server_name are needed", field("certificate"))));
+    }
+    if *min_remaining > REMAINING_MAX {
+        return Err(bad(format!("{}: at most {REMAINING_MAX}", field("min_remaining"))));
+    }
+    if probe.from_peer && !file.is_empty() {
+        return Err(bad(format!("{}: a file cannot be read from a peer", field("from_peer"))));
+    }
+    Ok(())
+}
+
+fn alerts(probe: &ProbeSpec, wanted: &AlertsProbe) -> Result<(), Refusal> {
+    let field = |part: &str| format!("probes.{}.{part}", probe.name);
+    let AlertsProbe { url, matchers } = wanted;
+    limited(&field("url"), url, SPEC_TEXT_MAX_BYTES)?;
+    if !url.starts_with("http://") || url.contains(['?', '#']) {
+        return Err(bad(format!("{}: expected http:// and no query", field("url"))));
+    }
+    if matchers.is_empty() || matchers.len() > ALERT_MATCHERS_MAX {
+        return Err(bad(format!("{}: expected 1 to {ALERT_MATCHERS_MAX}", field("matchers"))));
+    }
+    for matcher in matchers {
+        limited(&field("matchers"), &matcher.label, LABEL_MAX_BYTES)?;
+        limited(&field("matchers"), &matcher.value, SPEC_TEXT_MAX_BYTES)?;
+        if !matcher.is_plain() {
+            return Err(bad(format!("{}: {:?} is no label", field("matchers"), matcher.label)));
+        }
+    }
+    Ok(())
+}
+
+fn metric(probe: &ProbeSpec, metric: &MetricProbe) -> Result<(), Refusal> {
+    let field = |part: &str| format!("probes.{}.{part}", probe.name);
+    let long = |part: &str, value: &str| limited(&field(part), value, SPEC_TEXT_MAX_BYTES);
+    let MetricProbe { url, metric, labels, rate: _, condition: _, baseline } = metric;
+    long("url", url)?;
+    long("metric", metric)?;
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(bad(format!("{}: expected http:// or https://", field("url"))));
+    }
+    if metric.is_empty() || labels.len() > SERIES_LABELS_MAX {
+        return Err(bad(format!("{}: a name, and at most {SERIES_LABELS_MAX} labels", field("metric"))));
+    }
+    for (key, value) in labels {
+        long("labels", key)?;
+        long("labels", value)?;
+    }
+    let Some(limits) = baseline else { return Ok(()) };
+    let (up, down) = (limits.max_increase_percent, limits.max_decrease_percent);
+    if up.is_none() && down.is_none() {
+        return Err(bad(format!("{}: at least one side has a limit", field("baseline"))));
+    }
+    if up.is_some_and(|percent| percent > INCREASE_PERCENT_MAX) || down.is_some_and(|percent| percent > 100) {
+        return Err(bad(format!(
+            "{}: at most {INCREASE_PERCENT_MAX} percent up and 100 down",
+            field("baseline")
+        )));
+    }
+    if limits.min_absolute < Millionths::ZERO {
+        return Err(bad(format!("{}: min_absolute is not negative", field("baseline"))));
+    }
+    Ok(())
+}
