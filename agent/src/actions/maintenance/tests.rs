@@ -43,7 +43,7 @@ async fn it_is_owed_written_and_taken_away() {
     execute(&b.context, &enter(&b, "flag")).await.expect("the same operation may say it again");
     execute(&b.context, &exit(&b, "flag")).await.expect("taken away");
     assert!(!root.path().join("flag").exists());
-    assert_eq!(b.recorder.lines().last().unwrap(), "settle the maintenance of node1/ledger");
+    assert_eq!(b.recorder.lines().last().unwrap(), "settle the maintenance of ledger@node1");
     let again = execute(&b.context, &exit(&b, "flag")).await.expect("nothing to do");
     assert!(again.message.ends_with("was gone already"), "{again:?}");
     assert!(locked(&b.unit.calls).is_empty(), "the unit is not touched");
