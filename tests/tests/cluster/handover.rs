@@ -1,27 +1,11 @@
 //! Who leads hands over before it is disturbed: by a hook, and seen by the others.
 
-use std::net::SocketAddr;
-
 use quorate_tests::cluster::{Fleet, Poll, http};
 use serde_json::{Value, json};
 
 use crate::ready::declare;
 use crate::restart::{LIMIT, steps};
 use crate::upgrade::{ASK, Writer};
-
-/// One write, to one member, and once more to the next one.
-fn once_more(members: &[SocketAddr], key: &str) -> Result<(), String> {
-    let number = key.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0_usize);
-    let mut told = String::new();
-    for at in members.iter().cycle().skip(number % members.len()).take(2) {
-        match http("PUT", *at, &format!("/kv/{key}"), key, ASK) {
-            Ok((200, _)) => return Ok(()),
-            Ok((status, body)) => told = format!("{told} {at}: {status} {body}"),
-            Err(error) => told = format!("{told} {at}: {error}"),
-        }
-    }
-    Err(told)
-}
 
 /// Who leads the sample, as one of its members tells.
 fn leads(fleet: &Fleet) -> String {
@@ -36,7 +20,7 @@ pub(crate) fn the_leader_hands_over_before_its_restart(fleet: &Fleet) {
     fleet.calm();
     declare(fleet, "handover", json!({ "hook": "ledger-hand-over", "timeout": "30s" }));
     let (before, starts) = (leads(fleet), fleet.starts());
-    let (poll, writer) = (Poll::begin(fleet.instances()), Writer::begin_with(fleet, "handover", once_more));
+    let (poll, writer) = (Poll::begin(fleet.instances()), Writer::begin(fleet, "handover"));
     let id = fleet.begin(&["rollout", "start", "--restart", "ledger", "--yes"]);
     let operation = fleet.ended(&id, LIMIT);
     writer.end();

@@ -28,16 +28,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    fn begin(fleet: &Fleet, round: &'static str) -> Self {
-        Self::begin_with(fleet, round, write)
-    }
-
-    /// A writer that makes each write its own way.
-    pub(crate) fn begin_with(
-        fleet: &Fleet,
-        round: &'static str,
-        write: fn(&[SocketAddr], &str) -> Result<(), String>,
-    ) -> Self {
+    pub(crate) fn begin(fleet: &Fleet, round: &'static str) -> Self {
         let members: Vec<SocketAddr> = fleet.instances().iter().map(|instance| instance.at).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&stop);

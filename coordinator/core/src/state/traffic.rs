@@ -30,36 +30,33 @@ pub fn due(state: &State, obligation: &Obligation) -> Due {
     let operation = state.operations.get(&execution.operation);
     let held = matches!(execution.action, ActionSpec::TrafficDrain { .. })
         && execution.state == ExecutionState::Succeeded;
-    // A configuration file that nobody has confirmed yet: its lane, its rollback or its host's own clock decides, and the end
-    // of the operation at the latest.
-    let unconfirmed = matches!(&execution.action, ActionSpec::ArtifactActivate { release, .. } if release.config().is_some())
-        && execution.state == ExecutionState::Succeeded;
-    let told = matches!(execution.action, ActionSpec::MaintenanceEnter { .. })
-        && execution.state == ExecutionState::Succeeded;
     match operation {
-        Some(operation) if unconfirmed && !operation.state.is_terminal() => Due::Later,
-        Some(operation) if told => told_due(state, operation, execution),
+        Some(operation) if is_mended_later(execution) => mended_due(state, operation, execution),
         Some(operation) if held => lane_due(operation, execution),
         Some(operation) if !execution.state.is_final() && !operation.state.is_terminal() => Due::Later,
         Some(_) | None => Due::Undo,
     }
 }
 
+/// Whether somebody may still mend what an execution has done, before its undo is due: an instance that is told that it is worked
+/// on, or one with a configuration file that nobody has confirmed yet.
+fn is_mended_later(execution: &Execution) -> bool {
+    let unconfirmed = matches!(&execution.action, ActionSpec::ArtifactActivate { release, .. } if release.config().is_some());
+    let told = matches!(execution.action, ActionSpec::MaintenanceEnter { .. });
+    (unconfirmed || told) && execution.state == ExecutionState::Succeeded
+}
+
 /// Whether an undo is not due as long as its operation may still mend the instance: neither a rollback nor a pause waits for its
 /// end, which only comes after them.
 #[must_use]
 pub fn outlasts(state: &State, obligation: &Obligation) -> bool {
-    let told = state
-        .executions
-        .get(&obligation.execution)
-        .is_some_and(|execution| matches!(execution.action, ActionSpec::MaintenanceEnter { .. }));
-    told && due(state, obligation) == Due::Later
+    let mended = state.executions.get(&obligation.execution).is_some_and(is_mended_later);
+    mended && due(state, obligation) == Due::Later
 }
 
 /// As long as its lane is at work nothing, and after a failure as long as a rollback, the rest of the work or a person may still
-/// mend the instance: until then it is not fit to be used, and its host takes the file away at its time. Nobody is kept out by it
-/// for ever.
-fn told_due(state: &State, operation: &Operation, execution: &Execution) -> Due {
+/// mend the instance: until then it is not fit to be used, and its host undoes it at its time.
+fn mended_due(state: &State, operation: &Operation, execution: &Execution) -> Due {
     let Some(enter) = operation.step(execution.step) else { return Due::Undo };
     if operation.state.is_terminal() {
         return Due::Undo;

@@ -79,6 +79,8 @@ pub(crate) struct Fleet {
     out: BTreeMap<InstanceId, ObligationId>,
     /// What is told that it is worked on, and the undo that is owed for it.
     told: BTreeMap<InstanceId, ObligationId>,
+    /// Whose configuration file nobody has confirmed yet, and the undo that is owed for it.
+    unconfirmed: BTreeMap<InstanceId, ObligationId>,
     pub(crate) results: BTreeMap<ExecutionId, ExecutionState>,
     /// Every run of a hook: where, which, for which release.
     pub(crate) ran: Vec<(NodeName, String, String)>,
@@ -96,6 +98,7 @@ impl Fleet {
             begun: BTreeMap::new(),
             out: BTreeMap::new(),
             told: BTreeMap::new(),
+            unconfirmed: BTreeMap::new(),
             results: BTreeMap::new(),
             ran: Vec::new(),
             least: BTreeMap::new(),
@@ -188,8 +191,8 @@ impl Fleet {
                 continue;
             }
             let wanted = desired(&self.world.state, &name);
-            let own = |id: &ObligationId| self.out.values().chain(self.told.values()).any(|owed| owed == id);
-            let discharge: Vec<ObligationId> = wanted.discharge.into_iter().filter(own).collect();
+            let discharge: Vec<ObligationId> =
+                wanted.discharge.into_iter().filter(|id| self.owes(id)).collect();
             for id in discharge {
                 self.close(&name, id, ObligationState::ExpiredDischarged);
             }
@@ -296,7 +299,10 @@ impl Fleet {
             let hook = matches!(kind, ActionKind::ExecRun | ActionKind::SecretConfirm);
             let writes = matches!(
                 kind,
-                ActionKind::ArtifactStage | ActionKind::SecretStage | ActionKind::BackupCreate
+                ActionKind::ArtifactStage
+                    | ActionKind::ConfigValidate
+                    | ActionKind::SecretStage
+                    | ActionKind::BackupCreate
             );
             if hook && mischief.broken.contains(name) || writes && mischief.full.contains(name) {
                 self.results.insert(id, ExecutionState::Failed);

@@ -56,7 +56,12 @@ impl Fleet {
         }
     }
 
-    /// A drain and an announcement owe their undo before they begin.
+    /// Whether an undo is one that this fleet knows of.
+    pub(super) fn owes(&self, id: &ObligationId) -> bool {
+        [&self.out, &self.told, &self.unconfirmed].iter().any(|owed| owed.values().any(|owed| owed == id))
+    }
+
+    /// A drain, an announcement and a configuration file owe their undo before they begin.
     pub(super) fn take_out(
         &mut self,
         name: &NodeName,
@@ -66,12 +71,16 @@ impl Fleet {
         let (service, what) = match action {
             ActionSpec::TrafficDrain { service, .. } => (service, "restore"),
             ActionSpec::MaintenanceEnter { service, .. } => (service, "maintenance"),
+            ActionSpec::ArtifactActivate { service, release } if release.config().is_some() => {
+                (service, "config")
+            }
             _ => return,
         };
         let id = ObligationId::new(format!("{execution}:{what}")).unwrap();
         let instance = InstanceId { node: name.clone(), service: service.clone() };
         let (owed, what) = match what {
             "restore" => (&mut self.out, format!("put {instance} back into its pool")),
+            "config" => (&mut self.unconfirmed, format!("put the file of {instance} back as it was")),
             _ => (&mut self.told, format!("end the maintenance of {instance}")),
         };
         let older = owed.insert(instance.clone(), id.clone());
@@ -89,11 +98,15 @@ impl Fleet {
         }
     }
 
-    /// What a drain or an announcement owed is done.
+    /// What was owed is done.
     pub(super) fn put_back(&mut self, name: &NodeName, instance: &InstanceId, action: &ActionSpec) {
         let owed = match action {
             ActionSpec::TrafficRestore { .. } => self.out.remove(instance),
             ActionSpec::MaintenanceExit { .. } => self.told.remove(instance),
+            ActionSpec::ConfigConfirm { .. } => self.unconfirmed.remove(instance),
+            ActionSpec::ArtifactRevert { release, .. } if release.config().is_some() => {
+                self.unconfirmed.remove(instance)
+            }
             _ => None,
         };
         if let Some(owed) = owed {
@@ -102,6 +115,13 @@ impl Fleet {
     }
 
     pub(super) fn close(&mut self, name: &NodeName, id: ObligationId, state: ObligationState) {
+        let unconfirmed = self.unconfirmed.iter().find(|(_, owed)| **owed == id);
+        if state == ObligationState::ExpiredDischarged
+            && let Some(truth) = unconfirmed.and_then(|(instance, _)| self.truth.get_mut(instance))
+        {
+            truth.file = truth.file_before.take();
+        }
+        self.unconfirmed.retain(|_, owed| *owed != id);
         self.out.retain(|_, owed| *owed != id);
         self.told.retain(|_, owed| *owed != id);
         let command = ObligationCommand::Close { id, node: name.clone(), state };
