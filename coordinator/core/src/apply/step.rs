@@ -192,7 +192,9 @@ pub(crate) fn guard(
     if let Some(refusal) = rotation::retirable(state, operation, step, now) {
         return Some(refusal);
     }
-    if let Some(refusal) = handover::refuses(state, step, evidence, now) {
+    if let Some(refusal) = handover::refuses(state, step, evidence, now)
+        .or_else(|| handover::unsure_by_now(state, operation, step, evidence, now))
+    {
         return Some(refusal);
     }
     let action = step.action.as_ref()?;

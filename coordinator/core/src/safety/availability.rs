@@ -5,12 +5,13 @@ use alloc::vec::Vec;
 
 use quorate_model::{
     Drain, DurationMs, GroupState, InstanceId, InstanceReading, InstanceRole, InstanceState, NodeName,
-    NodeStatus, OutMember, OutReason, ProbeKind, ProbeSpec, ServiceName, ServiceSpec, Sync, Timestamp,
+    NodeStatus, OutMember, OutReason, ProbeKind, ProbeSpec, ServiceName, ServiceSpec, StepKind, Sync,
+    Timestamp,
 };
 
 use super::quorum::required;
 use crate::observations::Observations;
-use crate::state::{Execution, Group, State};
+use crate::state::{Execution, Grant, Group, State};
 
 /// Readings that a decision rests on.
 #[derive(Clone, Debug, Default)]
@@ -206,7 +207,7 @@ pub fn member(state: &State, id: &InstanceId, evidence: &Evidence<'_>, now: Time
         why,
         lasting: since.filter(|at| *at > Timestamp::ZERO).map(|at| now.since(at)),
     });
-    let paid = state.grants.values().any(|grant| grant.instance == *id);
+    let paid = state.grants.values().any(|grant| grant.instance == *id && takes_away(state, grant));
     let current = reading.filter(|r| is_current(state, r, now));
     let shown = is_ready(state, &id.node)
         && match current {
@@ -222,6 +223,40 @@ pub fn member(state: &State, id: &InstanceId, evidence: &Evidence<'_>, now: Time
         observed: reading.map_or(InstanceState::Unknown, |r| r.observed),
         sync: reading.map_or(Sync::Unknown, |r| r.sync),
     }
+}
+
+/// Whether a grant stands behind what takes its instance away, and not only behind what goes before: a member that hands over, is
+/// told that it is worked on or is taken out of its pool still serves its group, and others may be lost meanwhile. The budget is
+/// asked again before it goes.
+fn takes_away(state: &State, grant: &Grant) -> bool {
+    let step = state.operations.get(&grant.operation).and_then(|operation| operation.step(grant.step));
+    // A grant has its step: one that had none would be of work that nobody can name, and that counts as done.
+    step.is_none_or(|step| match step.kind {
+        StepKind::Handover
+        | StepKind::EnterMaintenance
+        | StepKind::Drain
+        | StepKind::Restore
+        | StepKind::ExitMaintenance => false,
+        StepKind::Status
+        | StepKind::Start
+        | StepKind::Stop
+        | StepKind::Restart
+        | StepKind::Reload
+        | StepKind::Backup
+        | StepKind::Verify
+        | StepKind::Rotate
+        | StepKind::Facts
+        | StepKind::Diagnose
+        | StepKind::Stage
+        | StepKind::Activate
+        | StepKind::Revert
+        | StepKind::Confirm
+        | StepKind::Retire
+        | StepKind::RunOnce
+        | StepKind::Hook
+        | StepKind::Preflight
+        | StepKind::Gate => true,
+    })
 }
 
 /// Whether a reading shows that an instance serves nobody: its unit is not active, its own node sees it failing, or it has no

@@ -133,6 +133,24 @@ const fn takes_away(kind: StepKind) -> bool {
     }
 }
 
+/// Why an instance may not be taken away yet, although its lane found nothing to hand over when it began: whether it leads by now is
+/// not known. What the lane did meanwhile made older readings worth nothing.
+#[must_use]
+pub fn unsure_by_now(
+    state: &State,
+    operation: &Operation,
+    step: &Step,
+    evidence: &Evidence<'_>,
+    now: Timestamp,
+) -> Option<Refusal> {
+    let lane = |s: &&Step| s.wave == step.wave && s.node == step.node;
+    let skipped = operation.steps.iter().filter(lane).find(|s| was_needless(s));
+    let instance = instance(skipped.filter(|_| takes_away(step.kind))?)?;
+    let unsure = leads(state, &instance, evidence, now) == Leads::Unknown;
+    unsure
+        .then(|| Refusal::new(Reason::EvidenceStale, format!("whether {instance} leads by now is not known")))
+}
+
 /// The hand-over of a lane that had nothing to hand over when the lane began, where `index` would disturb an instance that
 /// leads by now.
 #[must_use]
