@@ -65,7 +65,7 @@ impl ObligationKeeper for Nothing {
         async { Ok(()) }.boxed()
     }
 
-    fn settle<'a>(&'a self, _: &'a InstanceId, _: Kept) -> BoxFuture<'a, Result<(), PortError>> {
+    fn settle<'a>(&'a self, _: &'a InstanceId, _: Kept<'a>) -> BoxFuture<'a, Result<(), PortError>> {
         async { Ok(()) }.boxed()
     }
 

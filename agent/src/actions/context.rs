@@ -169,11 +169,11 @@ pub enum Undo {
 
 /// What is kept from an instance beyond the execution that did so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum Kept<'a> {
     /// It is out of its load balancer's pool.
     Traffic,
     /// It is told that it is worked on.
-    Maintenance,
+    Maintenance(&'a str),
 }
 
 /// Keeps undos that are owed: the agent pays them by itself when their deadline passes, also after a crash.
@@ -188,7 +188,8 @@ pub trait ObligationKeeper: Send + Sync {
     /// The state is meant to outlast its execution: the undo waits for its deadline, or for the coordinators' word.
     fn hold<'a>(&'a self, id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>>;
     /// Nothing of this is kept from an instance any more: every undo that would see to it is done, whoever owed it.
-    fn settle<'a>(&'a self, instance: &'a InstanceId, kept: Kept) -> BoxFuture<'a, Result<(), PortError>>;
+    fn settle<'a>(&'a self, instance: &'a InstanceId, kept: Kept<'a>)
+    -> BoxFuture<'a, Result<(), PortError>>;
     /// The undo was done: nothing is owed any more. Discharging twice is no error.
     fn discharge<'a>(&'a self, id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>>;
 }

@@ -42,6 +42,27 @@ struct Content {
     reason: String,
 }
 
+/// What lies at its place.
+enum There {
+    /// Nothing.
+    Nothing,
+    /// A file with this content, as far as it is compared.
+    File(Vec<u8>),
+    /// A link, a folder or whatever else nobody of ours has made.
+    Other,
+}
+
+impl There {
+    /// Whether it was written for this operation; none when there is nothing.
+    fn is_of(&self, operation: &OperationId) -> Option<bool> {
+        match self {
+            Self::Nothing => None,
+            Self::File(bytes) => Some(is_of(bytes, operation)),
+            Self::Other => Some(false),
+        }
+    }
+}
+
 /// What became of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cleared {
@@ -65,27 +86,31 @@ impl Flag {
         Ok(Self { place })
     }
 
-    fn read(&self) -> Result<Option<Vec<u8>>, PortError> {
+    fn read(&self) -> Result<There, PortError> {
         let file = match self.place.open_read() {
-            Err(HostError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(HostError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                return Ok(There::Nothing);
+            }
+            // That the host allows the place is known by now: it is what lies there that is not opened.
+            Err(HostError::PathOutsideRoot { .. }) => return Ok(There::Other),
             opened => opened?,
         };
         let mut bytes = Vec::new();
         file.take(CONTENT_MAX_BYTES)
             .read_to_end(&mut bytes)
             .map_err(|e| PortError::new(Reason::ActionFailed, e.to_string()))?;
-        Ok(Some(bytes))
+        Ok(There::File(bytes))
     }
 
     /// Removes the file, if it is ours.
     fn clear(&self, operation: &OperationId) -> Result<Cleared, PortError> {
-        match self.read()? {
+        match self.read()?.is_of(operation) {
             None => Ok(Cleared::Gone),
-            Some(bytes) if is_of(&bytes, operation) => {
+            Some(true) => {
                 self.place.remove()?;
                 Ok(Cleared::Removed)
             }
-            Some(_) => Ok(Cleared::NotOurs),
+            Some(false) => Ok(Cleared::NotOurs),
         }
     }
 }
@@ -135,7 +160,7 @@ pub(super) async fn enter(
     context.service(service)?;
     let flag = flag(context, wanted)?;
     let there = flag.read().map_err(|e| told("reading the maintenance file", e))?;
-    if there.is_some_and(|bytes| !is_of(&bytes, &context.operation)) {
+    if there.is_of(&context.operation) == Some(false) {
         let why = format!("{} is there already and was not written for this operation", wanted.file);
         return Err(ActionError::Refused { reason: Reason::WrongState, why });
     }
@@ -167,7 +192,8 @@ pub(super) async fn exit(
     let cleared = flag(context, wanted)?
         .clear(&context.operation)
         .map_err(|e| told("removing the maintenance file", e))?;
-    let settled = context.obligations.settle(&instance(context, service), Kept::Maintenance).await;
+    let settled =
+        context.obligations.settle(&instance(context, service), Kept::Maintenance(&wanted.file)).await;
     settled.map_err(|e| told("discharging the end of the maintenance", e))?;
     let message = match cleared {
         Cleared::Removed => format!("{} is removed", wanted.file),

@@ -280,11 +280,15 @@ impl ObligationKeeper for Recorder {
         .boxed()
     }
 
-    fn settle<'a>(&'a self, instance: &'a InstanceId, kept: Kept) -> BoxFuture<'a, Result<(), PortError>> {
+    fn settle<'a>(
+        &'a self,
+        instance: &'a InstanceId,
+        kept: Kept<'a>,
+    ) -> BoxFuture<'a, Result<(), PortError>> {
         async move {
             match kept {
                 Kept::Traffic => self.note(format!("settle {instance}")),
-                Kept::Maintenance => self.note(format!("settle the maintenance of {instance}")),
+                Kept::Maintenance(_) => self.note(format!("settle the maintenance of {instance}")),
             }
             Ok(())
         }

@@ -213,9 +213,14 @@ async fn run_now(ctx: &Ctx, name: String, change: &Change, waiting: &Waiting) ->
         (None, None) => {
             let (schedule, would) =
                 (answer.schedule.unwrap_or_default(), if change.dry_run { "would wait" } else { "waits" });
-            render::answer(ctx.global.output, &schedule, "quorate.v1.Schedule", None, |_| {
-                format!("the run of schedule {} {would} until its operation is over", safe(&schedule.name))
-            })?;
+            let told =
+                format!("the run of schedule {} {would} until its operation is over", safe(&schedule.name));
+            if waiting.wait && !change.dry_run {
+                // There is no operation yet that could be waited for, and nobody may take this for an end.
+                let hint = format!("quorate schedule show {} tells what becomes of it", safe(&schedule.name));
+                return Err(Failure::failed(told).with_code(exit::TIMED_OUT).with_hint(hint));
+            }
+            render::answer(ctx.global.output, &schedule, "quorate.v1.Schedule", None, |_| told)?;
             Ok(exit::DONE)
         }
     }

@@ -226,6 +226,8 @@ impl Api {
             Answer::Operation { operation, .. } => Some(self.operation_view(operation)?.0),
             _ => None,
         };
+        // It was planned, and waits all the same: something has begun meanwhile.
+        let plan = plan.filter(|_| operation.is_some());
         Ok(Served { message: v1::RunScheduleResponse { operation, plan, schedule: Some(schedule) }, index })
     }
 }

@@ -228,6 +228,13 @@ impl<'c> Work<'c> {
         if self.record.rotation == self.rotation.as_str() && self.store.next()?.is_some() {
             return Ok(self.done(format!("{} {}: staged already", self.spec.name, self.rotation), None));
         }
+        if found.look.is_some_and(|(mode, ..)| mode & 0o007 != 0) {
+            let path = self.file.path().display();
+            let why = format!(
+                "{path} is open to everybody, and the next one would not be: chmod o= it and see that the service still reads it"
+            );
+            return Err(ActionError::Refused { reason: Reason::WrongState, why });
+        }
         let next = self.source(&found).await?;
         if next.len() as u64 > SECRET_MAX_BYTES {
             let why = format!("it is larger than {SECRET_MAX_BYTES} bytes, as no secret is");
@@ -310,6 +317,9 @@ impl<'c> Work<'c> {
         let todo = plan::revert(&self.record, found.seen(), self.rotation.as_str(), &next)
             .map_err(|why| self.refused(why))?;
         if todo == Next::Nothing {
+            if self.record.rotation == self.rotation.as_str() {
+                self.store.forget()?;
+            }
             return Ok(self.done(untouched, None));
         }
         self.begin(Phase::Returning).await?;
@@ -318,8 +328,13 @@ impl<'c> Work<'c> {
             self.file.put(old, look)?;
             failpoint::hit("secret-returned");
         }
-        // Whoever was given the new one meanwhile is not locked out: it stays valid beside.
-        if found.previous.as_deref() != Some(&*next) {
+        // Whoever was given the new one meanwhile is not locked out: it stays valid beside. What lies there is only replaced where it
+        // is known to be in place again: it may be the only copy of the one before.
+        let spare = match &found.previous {
+            None => true,
+            Some(previous) => todo == Next::Write || Some(previous) == found.file.as_ref(),
+        };
+        if spare {
             self.previous.put(&next, look)?;
         }
         let outcome = self.take(Phase::Returned, &format!("the one before is back in {path}")).await?;
@@ -339,15 +354,16 @@ pub(in crate::actions) async fn part(
     let _turn = turn().await;
     let mut work = Work::new(context, service, spec, rotation)?;
     if only_begun {
+        // Or it was done, and the helper died before it could say so.
         let begun = match verb {
-            SecretVerb::Install => Phase::Installing,
-            SecretVerb::Retire => Phase::Retiring,
-            SecretVerb::Revert => Phase::Returning,
+            SecretVerb::Install => [Phase::Installing, Phase::Used],
+            SecretVerb::Retire => [Phase::Retiring, Phase::Retired],
+            SecretVerb::Revert => [Phase::Returning, Phase::Returned],
             SecretVerb::Stage | SecretVerb::Confirm => {
                 return Err(ActionError::DeadlineExceeded("waiting to go on with a rotation"));
             }
         };
-        if work.record.rotation != rotation.as_str() || work.record.phase != begun {
+        if work.record.rotation != rotation.as_str() || !begun.contains(&work.record.phase) {
             return Err(ActionError::DeadlineExceeded("waiting to go on with a rotation"));
         }
     } else {

@@ -123,10 +123,12 @@ pub(super) fn revert(record: &Record, seen: Seen<'_>, rotation: &str, next: &[u8
         Phase::Staged | Phase::Returned => Ok(Next::Nothing),
         Phase::Retiring | Phase::Retired => Err(Refused::Retired),
         Phase::Installing | Phase::Used | Phase::Confirmed | Phase::Returning => {
+            // The one before is in place: never left, or put back already. Once the service has read the new one, it can only be
+            // somebody else's.
+            let may_be = matches!(record.phase, Phase::Installing | Phase::Returning);
             match (seen.file, seen.previous) {
                 (Some(file), Some(previous)) if file == next && previous != next => Ok(Next::Write),
-                // The one before is in place: never left, or put back already.
-                (Some(file), _) if file != next => Ok(Next::Use),
+                (Some(file), _) if file != next && may_be => Ok(Next::Use),
                 (Some(_) | None, _) => Err(Refused::Drifted),
             }
         }

@@ -30,7 +30,7 @@ impl Host {
         let bench = bench(dir.path(), true);
         let host = Self { dir, bench };
         fs::write(host.path("token"), OLD).unwrap();
-        fs::set_permissions(host.path("token"), fs::Permissions::from_mode(0o604)).unwrap();
+        fs::set_permissions(host.path("token"), fs::Permissions::from_mode(0o640)).unwrap();
         fs::write(host.path("token.next"), NEW).unwrap();
         host
     }
@@ -108,7 +108,7 @@ async fn both_are_valid_until_the_new_one_is_confirmed_and_the_other_retired() {
     assert!(locked(&host.bench.unit.calls).is_empty());
     host.parts("k-1", &[Install]).await;
     assert_eq!(host.contents(), pair(NEW, Some(OLD)));
-    assert_eq!((mode(&host.path("token")), mode(&host.path("token.previous"))), (0o600, 0o600));
+    assert_eq!((mode(&host.path("token")), mode(&host.path("token.previous"))), (0o640, 0o640));
     assert_eq!(*locked(&host.bench.unit.calls), ["stop", "start"]);
     let early = host.part("k-1", Retire).await.unwrap_err();
     assert_eq!((early.reason(), early.state()), (Reason::WrongState, ExecutionState::Rejected));
@@ -229,10 +229,21 @@ async fn one_that_somebody_else_changed_is_left() {
     let host = Host::new();
     host.parts("k-1", &[Stage, Install]).await;
     fs::write(host.path("token"), "by-hand-canary").unwrap();
-    for verb in [Install, Confirm] {
+    // The one before is nowhere else: a way back that is not sure leaves it where it lies.
+    for verb in [Install, Confirm, Revert] {
         assert_eq!(host.part("k-1", verb).await.unwrap_err().reason(), Reason::ConfigDrifted, "{verb:?}");
     }
     assert_eq!(host.contents(), pair("by-hand-canary", Some(OLD)));
+}
+
+#[tokio::test]
+async fn one_that_everybody_may_read_is_refused_before_it_is_touched() {
+    let host = Host::new();
+    fs::set_permissions(host.path("token"), fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = host.part("k-1", Stage).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::WrongState);
+    assert!(refused.to_string().contains("chmod"), "{refused}");
+    assert_eq!((host.contents(), mode(&host.path("token"))), (pair(OLD, None), 0o644));
 }
 
 #[tokio::test]

@@ -99,7 +99,10 @@ pub(super) fn begin(state: &mut State, id: &OperationId) {
             .iter()
             // What is taken back is confirmed by nobody, and nothing gets ready for it.
             .filter(|s| {
-                let around = goes_ahead(s.kind) || s.kind == StepKind::Confirm;
+                let around = goes_ahead(s.kind)
+                    || s.kind == StepKind::Confirm
+                    // Somebody else's file must not keep what is bad in use; one of ours lies there until the end.
+                    || s.kind == StepKind::EnterMaintenance;
                 s.wave == done.wave && s.node == done.node && !s.is_hold() && !around
             })
             .cloned()
