@@ -232,18 +232,18 @@ impl Engine {
 
     /// The whole work of the node, again or anew.
     async fn take(&mut self, work: Incoming) -> Result<(), JournalError> {
-        let Incoming { generation, assignments, instances, cancels, discharges, left_out, confirmed } = work;
+        let Incoming { generation, mut assignments, instances, cancels, .. } = work;
         self.generation = generation;
         self.instances = instances.into_iter().map(|i| (i.service.clone(), i)).collect();
-        for id in confirmed {
+        for id in work.confirmed {
             self.apply(Event::Confirmed(id)).await?;
         }
         for id in cancels {
             self.apply(Event::Cancel(id)).await?;
         }
-        self.shop.book.want(&discharges);
-        self.shop.book.leave_out(&left_out);
-        let mut assignments = assignments;
+        self.shop.book.extend(&work.extended).await?;
+        self.shop.book.want(&work.discharges);
+        self.shop.book.leave_out(&work.left_out);
         // By epoch, so that none of one message fences another off.
         assignments.sort_by_key(|(assignment, _)| assignment.epoch);
         for (assignment, begin_before) in assignments {

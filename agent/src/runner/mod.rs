@@ -65,6 +65,9 @@ pub struct Incoming {
     /// Obligations to close without their undo.
     #[serde(default)]
     pub left_out: Vec<ObligationId>,
+    /// Obligations to wait longer for, each until this time since boot.
+    #[serde(default)]
+    pub extended: Vec<(ObligationId, DurationMs)>,
     /// Executions whose end the coordinators keep.
     pub confirmed: Vec<ExecutionId>,
 }

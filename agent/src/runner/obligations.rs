@@ -47,6 +47,8 @@ pub(super) struct Book {
     undoer: Undoer,
     /// One at a time: an undo of traffic, and the drain that takes its place.
     turn: tokio::sync::Mutex<()>,
+    /// One change of what is owed at a time: what is written down is what was read, and nothing done comes back as open.
+    writing: tokio::sync::Mutex<()>,
     boot_id: String,
     inner: Mutex<Inner>,
     changed: Notify,
@@ -66,7 +68,8 @@ impl Book {
         let inner = Inner { owed: owed.into_iter().collect(), ..Inner::default() };
         let tell = Box::new(tell);
         let (inner, changed) = (Mutex::new(inner), Notify::new());
-        Arc::new(Self { journal, undoer, turn: tokio::sync::Mutex::new(()), boot_id, inner, changed, tell })
+        let (turn, writing) = (tokio::sync::Mutex::new(()), tokio::sync::Mutex::new(()));
+        Arc::new(Self { journal, undoer, turn, writing, boot_id, inner, changed, tell })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -101,6 +104,29 @@ impl Book {
         inner.left_out.extend(known);
         drop(inner);
         self.changed.notify_one();
+    }
+
+    /// The coordinators stand for these until then: the host does not do them alone before. Only what is kept beyond its execution
+    /// is waited for, and never less long than before.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub(super) async fn extend(&self, extended: &[(ObligationId, DurationMs)]) -> Result<(), JournalError> {
+        let _writing = self.writing.lock().await;
+        for (id, until) in extended {
+            let Some(mut owed) = self.inner().owed.get(id).cloned() else { continue };
+            let waits = owed.held && is_open(owed.state) && owed.boot_id == self.boot_id;
+            if !waits || *until <= owed.due_uptime {
+                continue;
+            }
+            owed.due_at = clock::now().plus(until.minus(DurationMs(clock::uptime_ms())));
+            owed.due_uptime = *until;
+            self.journal.owe(id, &owed).await?;
+            tracing::info!(obligation = %id, due = %owed.due_at.utc(), "its operation lives: it is waited for longer");
+            self.inner().owed.insert(id.clone(), owed);
+        }
+        self.changed.notify_one();
+        Ok(())
     }
 
     /// What is owed by an execution and not yet done.
@@ -246,6 +272,7 @@ impl Book {
         state: ObligationState,
         message: String,
     ) -> Result<(), JournalError> {
+        let _writing = self.writing.lock().await;
         let Some(mut owed) = self.inner().owed.get(id).cloned() else { return Ok(()) };
         if owed.state == state && owed.message == message {
             return Ok(());
@@ -290,7 +317,7 @@ impl Book {
         // An older undo must neither be at work while this one's disturbance begins, nor come after it.
         let kept = match (&traffic, &maintenance) {
             (Some(_), _) => Some(Kept::Traffic),
-            (None, Some(_)) => Some(Kept::Maintenance),
+            (None, Some(told)) => Some(Kept::Maintenance(&told.file)),
             (None, None) => None,
         };
         let _turn = if kept.is_some() { Some(self.turn.lock().await) } else { None };
@@ -322,20 +349,21 @@ impl Book {
     }
 
     /// Undos of this sort that an instance is owed.
-    fn kept(&self, instance: &InstanceId, kept: Kept) -> Vec<ObligationId> {
+    fn kept(&self, instance: &InstanceId, kept: Kept<'_>) -> Vec<ObligationId> {
         let inner = self.inner();
         let of = inner
             .owed
             .iter()
             .filter(|(_, owed)| match kept {
                 Kept::Traffic => owed.traffic.is_some(),
-                Kept::Maintenance => owed.maintenance.is_some(),
+                Kept::Maintenance(file) => owed.maintenance.as_ref().is_some_and(|told| told.file == file),
             })
             .filter(|(_, owed)| owed.instance == *instance && is_open(owed.state));
         of.map(|(id, _)| id.clone()).collect()
     }
 
     async fn hold(&self, id: &ObligationId) -> Result<(), PortError> {
+        let _writing = self.writing.lock().await;
         let Some(mut owed) = self.inner().owed.get(id).cloned() else { return Ok(()) };
         owed.held = true;
         self.journal.owe(id, &owed).await.map_err(unusable)?;
@@ -343,7 +371,7 @@ impl Book {
         Ok(())
     }
 
-    async fn settle(&self, instance: &InstanceId, kept: Kept) -> Result<(), PortError> {
+    async fn settle(&self, instance: &InstanceId, kept: Kept<'_>) -> Result<(), PortError> {
         for id in self.kept(instance, kept) {
             self.set(&id, ObligationState::Discharged, String::new()).await.map_err(unusable)?;
         }
@@ -379,7 +407,11 @@ impl ObligationKeeper for Keeper {
         self.book.hold(id).boxed()
     }
 
-    fn settle<'a>(&'a self, instance: &'a InstanceId, kept: Kept) -> BoxFuture<'a, Result<(), PortError>> {
+    fn settle<'a>(
+        &'a self,
+        instance: &'a InstanceId,
+        kept: Kept<'a>,
+    ) -> BoxFuture<'a, Result<(), PortError>> {
         self.book.settle(instance, kept).boxed()
     }
 

@@ -258,7 +258,11 @@ impl ObligationKeeper for NoDisturbance {
         async { Ok(()) }.boxed()
     }
 
-    fn settle<'a>(&'a self, _instance: &'a InstanceId, _kept: Kept) -> BoxFuture<'a, Result<(), PortError>> {
+    fn settle<'a>(
+        &'a self,
+        _instance: &'a InstanceId,
+        _kept: Kept<'a>,
+    ) -> BoxFuture<'a, Result<(), PortError>> {
         async { Ok(()) }.boxed()
     }
 

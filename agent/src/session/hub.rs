@@ -179,6 +179,11 @@ fn incoming(work: &NodeWork, received: DurationMs, transit: DurationMs) -> Incom
         cancels: work.cancels.clone(),
         discharges: work.discharges.clone(),
         left_out: work.left_out.clone(),
+        extended: work
+            .extended
+            .iter()
+            .map(|(id, left)| (id.clone(), received.plus(*left).minus(transit)))
+            .collect(),
         confirmed: work.confirmed.clone(),
     }
 }

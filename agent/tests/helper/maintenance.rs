@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use quorate_agent::host::clock::uptime_ms;
 use quorate_agent::runner::Incoming;
 use quorate_model::{
     ActionSpec, DurationMs, ExecutionState, MaintenanceSpec, ObligationId, ObligationState, Reason,
@@ -62,6 +63,23 @@ async fn a_helper_that_dies_takes_it_away_alone_at_its_time() {
     // Nobody tells it anything: no network half, no coordinator.
     host.obligation(|report| report.state == ObligationState::ExpiredDischarged).await;
     assert!(!is_told(&host));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_waited_for_longer_while_its_operation_lives_and_after_a_crash_too() {
+    let mut host = Host::new();
+    host.running().await;
+    let (first, longer) = (DurationMs(1_500), DurationMs(6_000));
+    assert_eq!(does(&host, "x-2", 2, enter(&host, first)).await, ExecutionState::Succeeded);
+    let begun = DurationMs(uptime_ms());
+    let owed = ObligationId::new("x-2:maintenance").expect("a valid id");
+    let until = begun.plus(longer);
+    host.deliver(Incoming { generation: 9, extended: vec![(owed, until)], ..Incoming::default() }).await;
+    host.kill();
+    host.start(None);
+    host.obligation(|report| report.state == ObligationState::ExpiredDischarged).await;
+    assert!(!is_told(&host));
+    assert!(DurationMs(uptime_ms()) >= until, "its first time was not the end");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -220,6 +220,8 @@ pub struct NodeWork {
     pub discharges: Vec<ObligationId>,
     /// Obligations to close without doing what they owe: what they keep out is not fit to come back.
     pub left_out: Vec<ObligationId>,
+    /// Obligations to wait longer for, and how long from when this was sent.
+    pub extended: Vec<(ObligationId, DurationMs)>,
     /// Executions whose end is durable: their journal entries may be compacted.
     pub confirmed: Vec<ExecutionId>,
 }

@@ -33,6 +33,9 @@ pub struct Desired {
     /// Undos to close without doing them: what they keep out is not fit to come back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<ObligationId>,
+    /// Undos to wait longer for, each until when: their operation lives.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extended: Vec<(ObligationId, Timestamp)>,
 }
 
 /// One execution to do.
@@ -88,6 +91,7 @@ pub fn desired(state: &State, node: &NodeName) -> Desired {
         probes: Vec::new(),
         discharge: Vec::new(),
         left_out: Vec::new(),
+        extended: Vec::new(),
     };
     // A removed node has no work at all.
     if state.nodes.present(node).is_some() {
@@ -101,6 +105,7 @@ pub fn desired(state: &State, node: &NodeName) -> Desired {
         }
         work.discharge = owed(state, node, Due::Undo);
         work.left_out = owed(state, node, Due::LeaveOut);
+        work.extended = extended(state, node);
     }
     work.generation = crate::hash::canonical(&work).short();
     work
@@ -156,6 +161,15 @@ fn services(state: &State, spec: &ServiceSpec, node: &NodeName, work: &mut Desir
             work.probes.extend(from_peers.iter().map(|probe| filled(probe)));
         }
     }
+}
+
+/// Undos that were extended and still may be waited for. The first time is the agent's own.
+fn extended(state: &State, node: &NodeName) -> Vec<(ObligationId, Timestamp)> {
+    let later = |o: &Obligation| {
+        let lease = traffic::lease(state, o).filter(|_| o.updated_at > o.opened_at)?;
+        Some((o.id.clone(), o.updated_at.plus(lease)))
+    };
+    state.obligations.values().filter(|o| o.node == *node).filter_map(later).collect()
 }
 
 /// Undos of which this is due.

@@ -16,6 +16,8 @@ use crate::upgrade::{assert_closed, pushed, versions};
 
 /// Long enough to stop everything else in it.
 const LEASE: &str = "30s";
+/// Not long enough for the work, unless somebody extends it.
+const EXTENDED: &str = "6s";
 /// The lease, and some for a helper that is started again.
 const ALONE_LIMIT: Duration = Duration::from_secs(90);
 
@@ -59,7 +61,8 @@ fn cordon(fleet: &Fleet, node: &str) -> (String, String) {
 
 pub(crate) fn x23_the_file_stays_until_the_rollback_has_proved_it(fleet: &Fleet) {
     fleet.calm();
-    declare(fleet, "maintenance", json!({ "file": "${data}/maintenance" }));
+    // Shorter than the gate alone: it stays because its operation lives.
+    declare(fleet, "maintenance", json!({ "file": "${data}/maintenance", "lease": EXTENDED }));
     let ran = versions(fleet);
     let id = begun(fleet, "10s");
     let node = canary(fleet, &id, "ENTER_MAINTENANCE");

@@ -1,7 +1,7 @@
 //! What an agent is told.
 
 use quorate_model::session::{Assignment, NodeInstance, NodeProbe, NodeWork, Welcome};
-use quorate_model::{DurationMs, Epoch, InstanceId, Timestamp};
+use quorate_model::{DurationMs, Epoch, InstanceId, ObligationId, Timestamp};
 use quorate_proto::agent::v1 as proto;
 
 use super::action::{read_action, write_action};
@@ -155,6 +155,7 @@ pub fn read_work(message: proto::Desired) -> Result<NodeWork, Invalid> {
         discharges,
         confirmed,
         left_out,
+        extended,
     } = message;
     Ok(NodeWork {
         generation,
@@ -165,14 +166,24 @@ pub fn read_work(message: proto::Desired) -> Result<NodeWork, Invalid> {
         discharges: each("discharges", discharges, EXECUTIONS_MAX, |id| read_name("", id))?,
         confirmed: each("confirmed", confirmed, EXECUTIONS_MAX, |id| read_name("", id))?,
         left_out: each("left_out", left_out, EXECUTIONS_MAX, |id| read_name("", id))?,
+        extended: each("extended", extended, EXECUTIONS_MAX, read_extension)?,
     })
 }
 
 /// As a message.
 #[must_use]
 pub fn write_work(work: &NodeWork) -> proto::Desired {
-    let NodeWork { generation, assignments, instances, probes, cancels, discharges, confirmed, left_out } =
-        work;
+    let NodeWork {
+        generation,
+        assignments,
+        instances,
+        probes,
+        cancels,
+        discharges,
+        confirmed,
+        left_out,
+        extended,
+    } = work;
     proto::Desired {
         generation: *generation,
         assignments: assignments.iter().map(write_assignment).collect(),
@@ -182,7 +193,17 @@ pub fn write_work(work: &NodeWork) -> proto::Desired {
         discharges: discharges.iter().map(ToString::to_string).collect(),
         confirmed: confirmed.iter().map(ToString::to_string).collect(),
         left_out: left_out.iter().map(ToString::to_string).collect(),
+        extended: extended.iter().map(write_extension).collect(),
     }
+}
+
+fn read_extension(message: proto::Extension) -> Result<(ObligationId, DurationMs), Invalid> {
+    let proto::Extension { obligation, remaining } = message;
+    Ok((read_name("obligation", obligation)?, read_span("remaining", remaining)?))
+}
+
+fn write_extension((obligation, remaining): &(ObligationId, DurationMs)) -> proto::Extension {
+    proto::Extension { obligation: obligation.to_string(), remaining: Some(write_duration(*remaining)) }
 }
 
 /// One execution to do.

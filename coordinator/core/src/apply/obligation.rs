@@ -7,7 +7,7 @@ use quorate_model::{ObligationId, ObligationState, Reason, Refusal};
 use super::{Context, Effect, release, validate};
 use crate::command::ObligationCommand;
 use crate::state::execution::{OBLIGATIONS_OPEN_MAX, OBLIGATIONS_PER_NODE_MAX};
-use crate::state::{Obligation, State};
+use crate::state::{Obligation, State, traffic};
 
 pub(super) fn apply(
     state: &mut State,
@@ -16,6 +16,7 @@ pub(super) fn apply(
 ) -> Result<Effect, Refusal> {
     match command {
         ObligationCommand::Open { id, .. } => open(state, context, id, command),
+        ObligationCommand::Extend { id } => extend(state, context, id),
         ObligationCommand::Close { id, node, state: reached } => {
             let found = state
                 .obligations
@@ -42,6 +43,28 @@ pub(super) fn apply(
             })
         }
     }
+}
+
+/// Only what an operation that lives still stands for is waited for longer; whoever asks.
+fn extend(state: &mut State, context: &Context<'_>, id: &ObligationId) -> Result<Effect, Refusal> {
+    let found = state.obligations.get(id);
+    let Some(lease) = found.and_then(|found| traffic::lease(state, found)) else {
+        return Err(Refusal::new(Reason::WrongState, format!("nobody stands for {id} any longer")));
+    };
+    let Some(found) = state.obligations.get_mut(id) else {
+        return Err(Refusal::new(Reason::NotFound, format!("nobody owes {id}")));
+    };
+    if context.now.since(found.updated_at).0.saturating_mul(2) < lease.0 {
+        return Ok(Effect::unchanged(context.done()));
+    }
+    (found.due_at, found.updated_at) = (context.now.plus(lease), context.now);
+    let details = format!("due {}", found.due_at.utc());
+    let operation = found.operation.clone();
+    let effect = Effect::changed(context.done(), format!("obligations/{id}"), details);
+    Ok(match &operation {
+        Some(operation) => effect.of(operation),
+        None => effect,
+    })
 }
 
 fn open(

@@ -145,6 +145,7 @@ impl Command {
             Self::Obligation(command) => match command {
                 ObligationCommand::Open { .. } => "obligation.open",
                 ObligationCommand::Close { .. } => "obligation.close",
+                ObligationCommand::Extend { .. } => "obligation.extend",
             },
             Self::Backup(command) => match command {
                 BackupCommand::Record { .. } => "backup.record",

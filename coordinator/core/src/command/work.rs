@@ -83,6 +83,11 @@ pub enum ObligationCommand {
         /// DISCHARGED, EXPIRED_DISCHARGED or FAILED; FAILED stays owed.
         state: ObligationState,
     },
+    /// Its operation lives, and the agent waits a whole time longer.
+    Extend {
+        /// Which.
+        id: ObligationId,
+    },
 }
 
 /// Changes of the catalogue of backups. Executions that store or verify a copy enter it by themselves.

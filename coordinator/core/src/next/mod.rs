@@ -7,6 +7,7 @@ mod calendar;
 mod executions;
 mod instances;
 mod nodes;
+mod obligations;
 mod operations;
 
 use alloc::vec::Vec;
@@ -32,6 +33,7 @@ pub fn next(
     nodes::next(state, obs, now, &mut due);
     instances::next(state, obs, now, &mut due);
     executions::next(state, now, &mut due);
+    obligations::next(state, now, &mut due);
     operations::next(state, obs, now, mint, &mut due);
     calendar::next(state, now, &mut due);
     due.truncate(COMMANDS_MAX);

@@ -3,7 +3,9 @@
 use alloc::format;
 use alloc::string::String;
 
-use quorate_model::{ActionSpec, ExecutionState, NodeName, OperationState, StepKind, StepState};
+use quorate_model::{
+    ActionSpec, DurationMs, ExecutionState, NodeName, ObligationState, OperationState, StepKind, StepState,
+};
 
 use super::operation::{Operation, Step, is_over};
 use super::{Execution, Obligation, State};
@@ -44,6 +46,40 @@ fn is_mended_later(execution: &Execution) -> bool {
     let unconfirmed = matches!(&execution.action, ActionSpec::ArtifactActivate { release, .. } if release.config().is_some());
     let told = matches!(execution.action, ActionSpec::MaintenanceEnter { .. });
     (unconfirmed || told) && execution.state == ExecutionState::Succeeded
+}
+
+/// How much longer an undo is waited for each time, as long as its operation stands for it: an instance that is out of its pool,
+/// or is told that it is worked on, for as long as its lane takes. What a host undoes at its own time whatever anybody says, a
+/// pause or a file that nobody has confirmed, is never waited for longer.
+#[must_use]
+pub fn lease(state: &State, obligation: &Obligation) -> Option<DurationMs> {
+    let execution = state.executions.get(&obligation.execution)?;
+    let lease = match &execution.action {
+        ActionSpec::TrafficDrain { restore_within, .. } => *restore_within,
+        ActionSpec::MaintenanceEnter { exit_within, .. } => *exit_within,
+        ActionSpec::ServiceStatus { .. }
+        | ActionSpec::ServiceStart { .. }
+        | ActionSpec::ServiceStop { .. }
+        | ActionSpec::ServiceRestart { .. }
+        | ActionSpec::ServiceReload { .. }
+        | ActionSpec::BackupCreate { .. }
+        | ActionSpec::BackupVerify { .. }
+        | ActionSpec::LogRotate { .. }
+        | ActionSpec::ArtifactStage { .. }
+        | ActionSpec::ArtifactActivate { .. }
+        | ActionSpec::ArtifactRevert { .. }
+        | ActionSpec::ConfigConfirm { .. }
+        | ActionSpec::Secret { .. }
+        | ActionSpec::TrafficRestore { .. }
+        | ActionSpec::ExecRun { .. }
+        | ActionSpec::MaintenanceExit { .. }
+        | ActionSpec::HostPreflight { .. }
+        | ActionSpec::HostFacts
+        | ActionSpec::HostDiagnose => return None,
+    };
+    let open = matches!(obligation.state, ObligationState::Open | ObligationState::Failed);
+    let stands = execution.state == ExecutionState::Succeeded && due(state, obligation) == Due::Later;
+    (open && stands).then_some(lease)
 }
 
 /// Whether an undo is not due as long as its operation may still mend the instance: neither a rollback nor a pause waits for its

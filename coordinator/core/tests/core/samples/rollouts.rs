@@ -208,6 +208,20 @@ pub(super) fn told(log: &mut Log) {
     log.operation(OperationCommand::Start { id: id.clone(), plan });
     log.act(&id, 0, "x-look-2");
     log.act(&id, 1, "x-told");
+    let owed = ObligationId::new("x-told:maintenance").unwrap();
+    let execution = ExecutionId::new("x-told").unwrap();
+    let node = log.state.executions[&execution].node.clone();
+    let (what, due_at) = ("end the maintenance".into(), log.state.executions[&execution].begin_before);
+    log.user(Command::Obligation(ObligationCommand::Open {
+        id: owed.clone(),
+        node: node.clone(),
+        execution,
+        what,
+        due_at,
+    }));
+    log.user(Command::Obligation(ObligationCommand::Extend { id: owed.clone() }));
+    let state = ObligationState::Discharged;
+    log.user(Command::Obligation(ObligationCommand::Close { id: owed, node, state }));
     log.operation(OperationCommand::Cancel { id: id.clone() });
     log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
 }

@@ -48,7 +48,8 @@ impl Run {
         crate::hooks::declare(&mut declared, options);
         if options.contains(&"told") {
             let file = "/run/${service}/maintenance".into();
-            declared.maintenance = Some(MaintenanceSpec { file, lease: None });
+            let lease = options.contains(&"brief").then(|| DurationMs::from_secs(4));
+            declared.maintenance = Some(MaintenanceSpec { file, lease });
         }
         if options.contains(&"balanced") {
             declared.traffic = Some(TrafficSpec {
