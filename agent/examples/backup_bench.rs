@@ -14,7 +14,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use quorate_agent::actions::{
     ActionContext, Balancers, Clock, HookReport, HookRunner, HostClock, HostFacts, HostPrograms,
-    HostServices, Kept, Leaving, Limits, ObligationKeeper, PortError, Undo, execute,
+    HostServices, Kept, Leaving, Limits, ObligationKeeper, PortError, Silencing, Undo, execute,
 };
 use quorate_agent::host::{Host, RealHost};
 use quorate_agent::policy::InstallRules;
@@ -67,6 +67,10 @@ impl ObligationKeeper for Nothing {
 
     fn settle<'a>(&'a self, _: &'a InstanceId, _: Kept<'a>) -> BoxFuture<'a, Result<(), PortError>> {
         async { Ok(()) }.boxed()
+    }
+
+    fn silencing(&self) -> BoxFuture<'_, Silencing> {
+        async { Silencing(Arc::<tokio::sync::Mutex<()>>::default().lock_owned().await) }.boxed()
     }
 
     fn discharge<'a>(&'a self, _: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>> {

@@ -12,6 +12,7 @@ use quorate_model::{
 };
 
 use crate::config::{Wrong, absolute, wrong};
+use crate::host::fetch::{HttpTarget, http_target};
 
 /// Most keys that are pinned: each is tried against a signature.
 const KEYS_MAX: usize = 32;
@@ -47,6 +48,27 @@ pub struct Policy {
     probes: Vec<PathBuf>,
     backup_dir: PathBuf,
     install: InstallRules,
+    alertmanagers: Vec<Alertmanager>,
+}
+
+/// An Alertmanager that may be told of silences.
+#[derive(Clone, Debug)]
+struct Alertmanager {
+    target: HttpTarget,
+    any_port: bool,
+}
+
+/// `http://host:port`, below a path if need be; `*` is any port of that host.
+fn alertmanager(url: String) -> Result<Alertmanager, Wrong> {
+    let bad = |why: String| wrong("policy.alertmanagers", why);
+    let (concrete, any_port) = match url.split_once(":*") {
+        Some((host, rest)) => (format!("{host}{rest}"), true),
+        None => (url, false),
+    };
+    if concrete.contains(['*', '?', '#']) {
+        return Err(bad(format!("{concrete:?} is no address of an Alertmanager")));
+    }
+    Ok(Alertmanager { target: http_target(&concrete).map_err(bad)?, any_port })
 }
 
 impl Policy {
@@ -66,6 +88,7 @@ impl Policy {
             secrets,
             keys,
             unsigned,
+            alertmanagers,
         } = raw;
         let mut allowed = BTreeSet::new();
         for word in &actions {
@@ -97,8 +120,10 @@ impl Policy {
         }
         let backup_dir =
             backup_dir.map_or_else(|| Ok(data_dir.join("backups")), |dir| absolute("policy.backup_dir", dir));
+        let alertmanagers = alertmanagers.into_iter().map(alertmanager).collect::<Result<_, _>>()?;
         Ok(Self {
             actions: allowed,
+            alertmanagers,
             services: (!any_service).then_some(named),
             units: units.collect::<Result<_, _>>()?,
             paths: paths.into_iter().map(|p| absolute("policy.paths", p)).collect::<Result<_, _>>()?,
@@ -161,7 +186,13 @@ impl Policy {
             ActionSpec::ExecRun { hook, .. } => self.allows_run(hook),
             ActionSpec::MaintenanceEnter { maintenance, .. }
             | ActionSpec::MaintenanceExit { maintenance, .. } => {
-                self.allows_path(Path::new(&maintenance.file))
+                let silence = maintenance.silence.as_ref();
+                silence.map_or(Ok(()), |silence| self.allows_alertmanager(&silence.url))?;
+                if maintenance.file.is_empty() {
+                    Ok(())
+                } else {
+                    self.allows_path(Path::new(&maintenance.file))
+                }
             }
             ActionSpec::HostPreflight { ahead_of, release, backup, .. } => {
                 // What comes next is refused now, while nothing is changed.
@@ -177,6 +208,23 @@ impl Policy {
             | ActionSpec::ConfigConfirm { release, .. } => self.allows_install(&release.install),
             ActionSpec::Secret { secret, .. } => self.allows_secret(secret),
         }
+    }
+
+    /// Whether an Alertmanager may be told of silences.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn allows_alertmanager(&self, url: &str) -> Result<(), String> {
+        let wanted = http_target(url)?;
+        let listed = |allowed: &Alertmanager| {
+            allowed.target.host.eq_ignore_ascii_case(&wanted.host)
+                && (allowed.any_port || allowed.target.port == wanted.port)
+                && allowed.target.path.trim_end_matches('/') == wanted.path.trim_end_matches('/')
+        };
+        if self.alertmanagers.iter().any(listed) {
+            return Ok(());
+        }
+        Err(format!("[policy] alertmanagers of this host does not list {url}"))
     }
 
     /// Whether a service may be touched or looked at.
@@ -368,120 +416,4 @@ fn matches_action(word: &str, kind: ActionKind) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-
-    fn policy(text: &str) -> Policy {
-        let text = format!("node = 'n'\ndata_dir = '/d'\nhelper_socket = '/d/s'\n[policy]\n{text}");
-        Config::parse(&text).unwrap().policy
-    }
-
-    fn restart(service: &str) -> ActionSpec {
-        ActionSpec::ServiceRestart { service: ServiceName::new(service).unwrap() }
-    }
-
-    #[test]
-    fn an_empty_policy_allows_nothing() {
-        let nothing = policy("");
-        assert!(nothing.allows(&restart("ledger")).is_err());
-        assert!(nothing.allows(&ActionSpec::HostFacts).is_err());
-        assert!(nothing.allows_hook(&HookName::new("x").unwrap()).is_err());
-        assert!(nothing.allows_probe(&["/bin/true".into()]).is_err());
-    }
-
-    #[test]
-    fn only_what_is_listed_is_allowed() {
-        let some = policy("actions = ['service.*']\nservices = ['ledger']");
-        assert!(some.allows(&restart("ledger")).is_ok());
-        assert!(some.allows(&restart("ledger2")).is_err(), "a name is no prefix");
-        assert!(some.allows(&ActionSpec::HostFacts).is_err());
-        let driver = |unit: &str| Driver::Systemd { unit: unit.into() };
-        let ledger = ServiceName::new("ledger").unwrap();
-        assert!(some.allows_driver(&ledger, &driver("ledger.service")).is_ok());
-        assert!(some.allows_driver(&ledger, &driver("sshd.service")).is_err());
-        let units = policy("services = ['ledger']\nunits = ['scribe-*.service']");
-        assert!(units.allows_driver(&ledger, &driver("scribe-node.service")).is_ok());
-    }
-
-    #[test]
-    fn paths_stay_under_their_roots() {
-        let some = policy("paths = ['/srv/ledger']");
-        assert!(some.allows_path(Path::new("/srv/ledger/data")).is_ok());
-        for bad in ["/srv/ledger2", "/srv/ledger/../x", "/", "srv/ledger", ""] {
-            assert!(some.allows_path(Path::new(bad)).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_hook_is_run_for_its_own_sake_only_where_the_host_says_so() {
-        let run = |hook: &str| ActionSpec::ExecRun {
-            service: ServiceName::new("ledger").unwrap(),
-            hook: HookName::new(hook).unwrap(),
-            once: true,
-            release: None,
-            targets: Vec::new(),
-        };
-        let some = policy(
-            "actions = ['exec.run']\nservices = ['ledger']\nhooks = ['pause', 'migrate']\nrun_hooks = ['migrate']",
-        );
-        assert!(some.allows(&run("migrate")).is_ok());
-        assert!(some.allows(&run("pause")).unwrap_err().contains("run_hooks"));
-        assert!(some.allows(&run("other")).is_err());
-        let all = policy("actions = ['*']\nservices = ['*']\nhooks = ['migrate']");
-        assert!(all.allows(&run("migrate")).is_err(), "nothing is run by default");
-        let text = "node = 'n'\ndata_dir = '/d'\nhelper_socket = '/d/s'\n[policy]\nrun_hooks = ['migrate']";
-        assert!(Config::parse(text).unwrap_err().to_string().contains("policy.run_hooks"));
-    }
-
-    fn stage(install: Install) -> ActionSpec {
-        let release = quorate_model::Release {
-            version: quorate_model::Version::new("1.0").unwrap(),
-            artifact: quorate_model::Digest::new("a".repeat(64)).unwrap(),
-            size: 1,
-            signature: String::new(),
-            install,
-        };
-        ActionSpec::ArtifactStage { service: ServiceName::new("ledger").unwrap(), release }
-    }
-
-    #[test]
-    fn a_look_ahead_is_refused_where_what_follows_would_be() {
-        let look = |ahead_of, backup| ActionSpec::HostPreflight {
-            service: ServiceName::new("ledger").unwrap(),
-            preflight: quorate_model::PreflightSpec::default(),
-            ahead_of,
-            release: None,
-            backup,
-        };
-        let some = policy("actions = ['host.*', 'service.*']\nservices = ['ledger']");
-        assert_eq!(some.allows(&look(ActionKind::ServiceRestart, false)), Ok(()));
-        for bad in [look(ActionKind::ArtifactActivate, false), look(ActionKind::ServiceRestart, true)] {
-            let why = some.allows(&bad).unwrap_err();
-            assert!(why.contains("artifact.activate") || why.contains("backup.create"), "{why}");
-        }
-        let none = policy("actions = ['service.*']\nservices = ['ledger']");
-        assert!(none.allows(&look(ActionKind::ServiceRestart, false)).is_err(), "it is an action, too");
-    }
-
-    #[test]
-    fn releases_go_only_where_the_host_says() {
-        let some = policy(
-            "actions = ['artifact.*']\nservices = ['ledger']\ninstall = ['/opt/ledger']\npackages = ['ledger']",
-        );
-        let binary = |dir: &str| stage(Install::Binary { dir: dir.into(), file: "ledger".into() });
-        let archive = |dir: &str| stage(Install::Archive { dir: dir.into() });
-        let package = |name: &str| stage(Install::Package { package: name.into() });
-        for good in [binary("/opt/ledger"), archive("/opt/ledger/a"), package("ledger")] {
-            assert!(some.allows(&good).is_ok(), "{good:?}");
-        }
-        for bad in [binary("/opt"), archive("/opt/ledger2"), binary("/opt/ledger/../x"), package("sshd")] {
-            assert!(some.allows(&bad).is_err(), "{bad:?}");
-        }
-        let nothing = policy("actions = ['*']\nservices = ['*']");
-        assert!(
-            nothing.allows(&binary("/opt/ledger")).is_err() && nothing.allows(&package("ledger")).is_err()
-        );
-        assert!(!nothing.install().unsigned, "unsigned is asked for, never assumed");
-    }
-}
+mod tests;

@@ -10,9 +10,10 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use quorate_model::service::UnitStatus;
 use quorate_model::{
-    ConfigSpec, Digest, Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId,
-    OperationId, ServiceName, ServiceSpec, Timestamp, TrafficSpec, Version,
+    ConfigSpec, Digest, Driver, DurationMs, ExecutionId, HookName, InstanceId, MaintenanceSpec, NodeName,
+    ObligationId, OperationId, ServiceName, ServiceSpec, Timestamp, TrafficSpec, Version,
 };
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{ActionError, PortError};
@@ -156,14 +157,16 @@ pub enum Undo {
         /// What was put in place.
         digest: Digest,
     },
-    /// Remove a file that tells an instance that it is worked on, if it is still ours.
+    /// Remove a file that tells an instance that it is worked on, if it is still ours, and end the silence of its alerts.
     Maintenance {
         /// Which.
         instance: InstanceId,
-        /// Where.
-        file: String,
-        /// The operation that it names.
+        /// How it was told.
+        maintenance: MaintenanceSpec,
+        /// The operation that the file and the silence name.
         operation: OperationId,
+        /// When the silence ends by itself, if nobody renews it.
+        until: Timestamp,
     },
 }
 
@@ -173,8 +176,19 @@ pub enum Kept<'a> {
     /// It is out of its load balancer's pool.
     Traffic,
     /// It is told that it is worked on.
-    Maintenance(&'a str),
+    Maintenance {
+        /// By this file; empty for none.
+        file: &'a str,
+        /// For this operation.
+        operation: &'a OperationId,
+        /// Its alerts are silenced no longer; when not, whatever still owes the end of a silence is left out.
+        silent: bool,
+    },
 }
+
+/// The only one who changes silences, as long as it is held.
+#[derive(Debug)]
+pub struct Silencing(pub OwnedMutexGuard<()>);
 
 /// Keeps undos that are owed: the agent pays them by itself when their deadline passes, also after a crash.
 pub trait ObligationKeeper: Send + Sync {
@@ -190,6 +204,8 @@ pub trait ObligationKeeper: Send + Sync {
     /// Nothing of this is kept from an instance any more: every undo that would see to it is done, whoever owed it.
     fn settle<'a>(&'a self, instance: &'a InstanceId, kept: Kept<'a>)
     -> BoxFuture<'a, Result<(), PortError>>;
+    /// As long as this is held, no silence is renewed or ended by an undo: what is found of one stays as it is.
+    fn silencing(&self) -> BoxFuture<'_, Silencing>;
     /// The undo was done: nothing is owed any more. Discharging twice is no error.
     fn discharge<'a>(&'a self, id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>>;
 }

@@ -1,37 +1,46 @@
-//! `maintenance.enter` and `maintenance.exit`: a file that tells an instance that it is worked on.
+//! `maintenance.enter` and `maintenance.exit`: a file that tells an instance that it is worked on, and a silence that tells its
+//! Alertmanager.
 //!
-//! Job: the file is there, whole, from one moment to the other, and its end is owed before it is written. Must never: replace or
-//! remove a file that is not ours, follow a link, or leave the folders of the host's policy.
+//! Job: both are there, whole, from one moment to the other, and their end is owed before they are. Must never: replace or
+//! remove what is not ours, follow a link, or leave the folders and the Alertmanagers of the host's policy.
 
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use quorate_model::{
     ActionOutcome, DurationMs, InstanceId, MaintenanceSpec, ObligationId, OperationId, Reason, RiskClass,
-    ServiceName, Timestamp,
+    ServiceName, SilenceSpec, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{ActionContext, ActionError, Kept, PortError, Undo};
 use crate::host::HostError;
 use crate::host::fs::{Attrs, Place, Roots};
+use crate::policy::Policy;
+
+pub(crate) mod silence;
+
+use self::silence::{SPAN, Silence, Unset};
 
 /// The line of `maintenance.enter` in the catalogue: its risk, what goes in, what it does.
 pub(super) const ENTER: (RiskClass, &str, &str) = (
     RiskClass::Disruptive,
-    "service, maintenance (file), time until it ends, reason",
-    "Tell an instance by a file that it is worked on; the end is owed before.",
+    "service, maintenance (file, silence), time until it ends, reason",
+    "Tell an instance by a file, and Alertmanager by a silence, that it is worked on; the end is owed before.",
 );
 /// The line of `maintenance.exit`.
 pub(super) const EXIT: (RiskClass, &str, &str) = (
     RiskClass::Disruptive,
-    "service, maintenance (file)",
+    "service, maintenance (file, silence)",
     "Tell an instance that it is worked on no longer.",
 );
 /// Largest file that is compared with ours.
 const CONTENT_MAX_BYTES: u64 = 16 * 1024;
 /// Everybody may read it: the instance's user is not known here.
 const MODE: u32 = 0o644;
+
+/// How far apart the clocks of this host and of an Alertmanager are taken to be.
+const CLOCKS_APART: DurationMs = DurationMs::from_secs(60);
 
 /// What the file holds.
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,6 +81,17 @@ enum Cleared {
     Gone,
     /// Somebody wrote another one: it is theirs.
     NotOurs,
+}
+
+impl Cleared {
+    /// One line; `removed` says what it is when it was there.
+    fn told(self, file: &str, removed: &str) -> String {
+        match self {
+            Self::Removed => format!("{file} {removed}"),
+            Self::Gone => format!("{file} was gone already"),
+            Self::NotOurs => format!("{file} was written by somebody else meanwhile and stays"),
+        }
+    }
 }
 
 /// The file of one instance.
@@ -128,8 +148,13 @@ fn told(doing: &str, error: PortError) -> ActionError {
     ActionError::port(doing, error)
 }
 
-fn flag(context: &ActionContext, wanted: &MaintenanceSpec) -> Result<Flag, ActionError> {
-    Flag::new(&context.allowed_roots, &wanted.file).map_err(|e| told("finding the maintenance file", e))
+/// Where the file belongs, if there is to be one.
+fn flag(context: &ActionContext, wanted: &MaintenanceSpec) -> Result<Option<Flag>, ActionError> {
+    if wanted.file.is_empty() {
+        return Ok(None);
+    }
+    let flag = Flag::new(&context.allowed_roots, &wanted.file);
+    flag.map(Some).map_err(|e| told("finding the maintenance file", e))
 }
 
 fn content(
@@ -159,62 +184,140 @@ pub(super) async fn enter(
 ) -> Result<ActionOutcome, ActionError> {
     context.service(service)?;
     let flag = flag(context, wanted)?;
-    let there = flag.read().map_err(|e| told("reading the maintenance file", e))?;
-    if there.is_of(&context.operation) == Some(false) {
-        let why = format!("{} is there already and was not written for this operation", wanted.file);
-        return Err(ActionError::Refused { reason: Reason::WrongState, why });
+    if let Some(flag) = &flag {
+        let there = flag.read().map_err(|e| told("reading the maintenance file", e))?;
+        if there.is_of(&context.operation) == Some(false) {
+            let why = format!("{} is there already and was not written for this operation", wanted.file);
+            return Err(ActionError::Refused { reason: Reason::WrongState, why });
+        }
     }
     let now = context.clock.wall();
     let until = now.plus(exit_within);
     let content = content(context, now, until, reason)?;
     let id = ObligationId::new(format!("{}:maintenance", context.execution))
         .map_err(|e| told("naming what is owed", PortError::new(Reason::Internal, e.to_string())))?;
-    let (file, operation) = (wanted.file.clone(), context.operation.clone());
-    let undo = Undo::Maintenance { instance: instance(context, service), file, operation };
-    let opened = context.obligations.open(&id, undo, exit_within).await;
+    let instance = instance(context, service);
+    let owe = |maintenance: &MaintenanceSpec| Undo::Maintenance {
+        instance: instance.clone(),
+        maintenance: maintenance.clone(),
+        operation: context.operation.clone(),
+        until: now.plus(exit_within.min(SPAN)),
+    };
+    let opened = context.obligations.open(&id, owe(wanted), exit_within).await;
     opened.map_err(|e| told("owing the end of the maintenance", e))?;
-    let attrs = Attrs { mode: MODE, owner: None };
-    if let Err(error) = flag.place.write(context.execution.as_str(), content.as_bytes(), attrs) {
-        // What is there now is the old file or none: the undo looks whether it is ours.
-        return Err(told("writing the maintenance file", error.into()));
+    let mut said = Vec::new();
+    // First: who watches is told before anything looks odd.
+    if let Some(spec) = &wanted.silence {
+        let silence = Silence::new(spec, &context.operation, &instance);
+        match silence.set(reason, now, now.plus(exit_within.min(SPAN))).await {
+            Ok(id) => said.push(format!("silence {id} is active at {}", spec.url)),
+            Err(Unset::NotAsked(why) | Unset::Unknown(why)) if spec.required => {
+                return Err(told("silencing", PortError::new(Reason::ActionFailed, why)));
+            }
+            Err(Unset::Unknown(why)) => said.push(format!("nobody may be silenced: {why}")),
+            Err(Unset::NotAsked(why)) => {
+                // Its end is not owed then: an Alertmanager that is away holds nobody up.
+                let rest = MaintenanceSpec { silence: None, ..wanted.clone() };
+                let opened = context.obligations.open(&id, owe(&rest), exit_within).await;
+                opened.map_err(|e| told("owing the end of the maintenance", e))?;
+                said.push(format!("nobody is silenced: {why}"));
+            }
+        }
+    }
+    if let Some(flag) = &flag {
+        let attrs = Attrs { mode: MODE, owner: None };
+        if let Err(error) = flag.place.write(context.execution.as_str(), content.as_bytes(), attrs) {
+            // What is there now is the old file or none: the undo looks whether it is ours.
+            return Err(told("writing the maintenance file", error.into()));
+        }
+        said.push(format!("{} says so until {} at the latest", wanted.file, until.utc()));
     }
     context.obligations.hold(&id).await.map_err(|e| told("holding the maintenance", e))?;
-    let message = format!("{} says so until {} at the latest", wanted.file, until.utc());
-    Ok(ActionOutcome { message, ..ActionOutcome::default() })
+    Ok(ActionOutcome { message: said.join("; "), ..ActionOutcome::default() })
 }
 
-/// `maintenance.exit`.
+/// `maintenance.exit`. A silence that cannot be ended now stays owed: its host goes on trying, and it ends by itself. The work on
+/// the instance has ended well, whoever is told of its alerts.
 pub(super) async fn exit(
     context: &ActionContext,
     service: &ServiceName,
     wanted: &MaintenanceSpec,
 ) -> Result<ActionOutcome, ActionError> {
-    let cleared = flag(context, wanted)?
-        .clear(&context.operation)
-        .map_err(|e| told("removing the maintenance file", e))?;
-    let settled =
-        context.obligations.settle(&instance(context, service), Kept::Maintenance(&wanted.file)).await;
+    let instance = instance(context, service);
+    let (mut said, mut silent) = (Vec::new(), true);
+    if let Some(flag) = flag(context, wanted)? {
+        let cleared = flag.clear(&context.operation).map_err(|e| told("removing the maintenance file", e))?;
+        said.push(cleared.told(&wanted.file, "is removed"));
+    }
+    // Until it is settled: nobody renews what was just ended.
+    let _silencing = context.obligations.silencing().await;
+    if let Some(spec) = &wanted.silence {
+        match Silence::new(spec, &context.operation, &instance).end().await {
+            Ok(ended) => said.push(ended_text(ended)),
+            Err(why) => {
+                said.push(format!("a silence stays until its host can end it, or its time: {why}"));
+                silent = false;
+            }
+        }
+    }
+    let kept = Kept::Maintenance { file: &wanted.file, operation: &context.operation, silent };
+    let settled = context.obligations.settle(&instance, kept).await;
     settled.map_err(|e| told("discharging the end of the maintenance", e))?;
-    let message = match cleared {
-        Cleared::Removed => format!("{} is removed", wanted.file),
-        Cleared::Gone => format!("{} was gone already", wanted.file),
-        Cleared::NotOurs => format!("{} was written by somebody else meanwhile and stays", wanted.file),
-    };
-    Ok(ActionOutcome { message, ..ActionOutcome::default() })
+    Ok(ActionOutcome { message: said.join("; "), ..ActionOutcome::default() })
 }
 
-/// The end of a maintenance by this host alone: the file is removed if it is still the one of this operation. Its bytes are not
-/// compared: of a second announcement that was owed and never written, the first one's file is there.
+fn ended_text(ended: usize) -> String {
+    match ended {
+        0 => "there is no silence of ours".to_owned(),
+        1 => "its silence has ended".to_owned(),
+        more => format!("its {more} silences have ended"),
+    }
+}
+
+/// How an instance was announced as worked on.
+#[derive(Clone, Copy)]
+pub(crate) struct Announced<'a> {
+    /// Which.
+    pub(crate) instance: &'a InstanceId,
+    /// By this file; empty for none.
+    pub(crate) file: &'a str,
+    /// For this operation.
+    pub(crate) operation: &'a OperationId,
+    /// By this silence, which ends by itself then.
+    pub(crate) silence: Option<(&'a SilenceSpec, Timestamp)>,
+}
+
+/// The end of a maintenance by this host alone: the file is removed if it is still the one of this operation, and the silence ended.
+/// The file's bytes are not compared: of a second announcement that was owed and never written, the first one's file is there. A
+/// silence whose Alertmanager cannot be asked is over once its time has passed there, too.
 ///
 /// # Errors
 /// Why it is still there, one line.
-pub(crate) fn undo(roots: &[PathBuf], file: &str, operation: &OperationId) -> Result<String, String> {
-    let cleared = Flag::new(roots, file).and_then(|flag| flag.clear(operation));
-    match cleared.map_err(|e| e.message)? {
-        Cleared::Removed => Ok(format!("{file} was removed by the helper alone")),
-        Cleared::Gone => Ok(format!("{file} was gone already")),
-        Cleared::NotOurs => Ok(format!("{file} was written by somebody else meanwhile and stays")),
+pub(crate) async fn undo(
+    policy: &Policy,
+    announced: Announced<'_>,
+    now: Timestamp,
+) -> Result<String, String> {
+    let Announced { instance, file, operation, silence } = announced;
+    let mut said = Vec::new();
+    if !file.is_empty() {
+        let cleared = Flag::new(policy.roots(), file).and_then(|flag| flag.clear(operation));
+        said.push(cleared.map_err(|e| e.message)?.told(file, "was removed by the helper alone"));
     }
+    if let Some((spec, until)) = silence {
+        let ended = match policy.allows_alertmanager(&spec.url) {
+            Ok(()) => Silence::new(spec, operation, instance).end().await,
+            Err(why) => Err(why),
+        };
+        match ended {
+            Ok(ended) => said.push(ended_text(ended)),
+            Err(why) if now > until.plus(CLOCKS_APART) => {
+                said.push(format!("the silence ended by itself at {}: {why}", until.utc()));
+            }
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(said.join("; "))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub(crate) mod traffic;
 use self::release::exec::Goal;
 pub use context::{
     ActionContext, Clock, FactsSource, HookReport, HookRunner, Kept, Leaving, Limits, ObligationKeeper,
-    Programs, Progress, ServiceDriver, ServiceHandle, Services, Stopped, Told, Undo,
+    Programs, Progress, ServiceDriver, ServiceHandle, Services, Silencing, Stopped, Told, Undo,
 };
 pub use error::{ActionError, PortError};
 pub(crate) use ports::host_driver;

@@ -20,7 +20,8 @@ use crate::host::fake::FakeHost;
 
 use super::{
     ActionContext, Balancers, Clock, FactsSource, HookReport, HookRunner, Kept, Leaving, Limits,
-    ObligationKeeper, PortError, Programs, ServiceDriver, ServiceHandle, Services, Stopped, Told, Undo,
+    ObligationKeeper, PortError, Programs, ServiceDriver, ServiceHandle, Services, Silencing, Stopped, Told,
+    Undo,
 };
 use crate::host::{ExecOutcome, ExecSpec};
 use crate::policy::InstallRules;
@@ -189,6 +190,7 @@ pub(super) struct Recorder {
     pub(super) log: Mutex<Vec<String>>,
     pub(super) body: Mutex<Option<HookBody>>,
     pub(super) refuse_open: Mutex<bool>,
+    pub(super) silencing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Recorder {
@@ -261,7 +263,7 @@ impl ObligationKeeper for Recorder {
                 Undo::Hook { hook, .. } => hook.to_string(),
                 Undo::Traffic { traffic, .. } => traffic.server,
                 Undo::Config { config, .. } => config.name.to_string(),
-                Undo::Maintenance { file, .. } => file,
+                Undo::Maintenance { maintenance, .. } => maintenance.file,
             };
             if *locked(&self.refuse_open) {
                 return Err(PortError::new(Reason::LowSpace, "the journal is full"));
@@ -288,11 +290,15 @@ impl ObligationKeeper for Recorder {
         async move {
             match kept {
                 Kept::Traffic => self.note(format!("settle {instance}")),
-                Kept::Maintenance(_) => self.note(format!("settle the maintenance of {instance}")),
+                Kept::Maintenance { .. } => self.note(format!("settle the maintenance of {instance}")),
             }
             Ok(())
         }
         .boxed()
+    }
+
+    fn silencing(&self) -> BoxFuture<'_, Silencing> {
+        async move { Silencing(Arc::clone(&self.silencing).lock_owned().await) }.boxed()
     }
 
     fn discharge<'a>(&'a self, _id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>> {

@@ -30,6 +30,7 @@
 //! packages = ["ledger"]                     # Debian packages that may be installed
 //! configs = ["/etc/ledger"]                 # folders below which configuration files may be replaced
 //! secrets = ["/etc/ledger/secrets"]         # folders below which secrets are kept and rotated
+//! alertmanagers = ["http://10.0.0.9:9093"]   # those that may be told of silences; port * is any
 //! keys = { builds = "RW…" }                 # minisign public keys; what none of them signed is refused
 //! unsigned = false                          # true: an artifact without a signature may be installed, too
 //! [limits]

@@ -80,6 +80,8 @@ pub(crate) struct RawPolicy {
     pub(crate) keys: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) unsigned: bool,
+    #[serde(default)]
+    pub(crate) alertmanagers: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

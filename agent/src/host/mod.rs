@@ -14,6 +14,7 @@ pub mod dir;
 pub mod error;
 pub mod evidence;
 pub mod exec;
+pub mod fetch;
 
 pub mod fake;
 pub mod fs;

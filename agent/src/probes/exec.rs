@@ -1,6 +1,6 @@
 //! Takes readings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,10 +13,11 @@ use quorate_model::{DurationMs, ProbeKind, ProbeSpec, Timestamp};
 use tokio::net::{TcpStream, ToSocketAddrs};
 
 use super::measure::{self, Counted, Others};
-use super::plan::{self, HttpAnswer, SoakStart};
+use super::plan::{self, SoakStart};
 use super::schedule::ProbeKey;
-use super::{Reading, alerts, certificate, fetch};
+use super::{Reading, alerts, certificate};
 use crate::host::exec::ExecEnd;
+use crate::host::fetch::{self, HttpAnswer, Question};
 use crate::host::{ExecSpec, Host, HostError};
 
 /// Longest a reading may take, whatever its specification says: one in flight per probe must not be one for ever.
@@ -245,11 +246,22 @@ async fn connect(to: impl ToSocketAddrs, reached: &AtomicBool) -> Result<TcpStre
 async fn alerts_of(wanted: &AlertsProbe) -> Result<Reading, Miss> {
     let unseen = AtomicBool::new(false);
     let answer = ask(&alerts::url(wanted), &unseen).await.map_err(Miss::of_another)?;
-    Ok(alerts::judge(&answer))
+    let alerts = match alerts::read(&answer) {
+        Ok(alerts) => alerts,
+        Err(reading) => return Ok(reading),
+    };
+    let mut ours = BTreeSet::new();
+    for silence in alerts::silences(&alerts).map_err(Miss::Blind)? {
+        let answer = ask(&alerts::silence_url(wanted, &silence), &unseen).await.map_err(Miss::of_another)?;
+        if alerts::is_ours(&answer).map_err(Miss::Blind)? {
+            ours.insert(silence);
+        }
+    }
+    Ok(alerts::judge(&alerts, &ours))
 }
 
 async fn ask(url: &str, reached: &AtomicBool) -> Result<HttpAnswer, Miss> {
-    let target = plan::http_target(url).map_err(Miss::Blind)?;
+    let target = fetch::http_target(url).map_err(Miss::Blind)?;
     let stream = connect((target.host.as_str(), target.port), reached).await?;
-    fetch::get(stream, &target).await.map_err(|e| Miss::Failed(with_causes(&e)))
+    fetch::ask(stream, &target, Question::default()).await.map_err(|e| Miss::Failed(with_causes(&e)))
 }

@@ -8,9 +8,10 @@ use quorate_common::wire::number::from_float;
 use quorate_model::probe::{MetricCheck, MetricProbe};
 use quorate_model::{Comparison, Millionths, ProbeKind, ProbeName, Timestamp};
 
-use super::plan::{HttpAnswer, one_line};
+use super::plan::one_line;
 use super::schedule::{Latest, ProbeKey, Scheduled};
 use super::{Reading, page};
+use crate::host::fetch::HttpAnswer;
 
 /// Largest document that is kept for expressions, in bytes: sixteen of them may be added up by one.
 const DOCUMENT_MAX_BYTES: usize = 32 * 1024;

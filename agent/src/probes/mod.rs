@@ -11,7 +11,6 @@
 mod alerts;
 mod certificate;
 mod exec;
-mod fetch;
 mod json;
 mod measure;
 pub mod page;

@@ -6,6 +6,7 @@ use quorate_model::service::UnitStatus;
 use serde_json::Value;
 
 use super::{Reading, json};
+use crate::host::fetch::HttpAnswer;
 
 /// Longest detail of a reading, in characters: one line of a screen.
 const DETAIL_MAX_CHARS: usize = 200;
@@ -14,57 +15,6 @@ const DETAIL_MAX_CHARS: usize = 200;
 #[must_use]
 pub(super) fn one_line(text: &str) -> String {
     quorate_common::telemetry::sanitize_to(text, DETAIL_MAX_CHARS).to_string()
-}
-
-/// What a probed HTTP server answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpAnswer {
-    /// Status code.
-    pub status: u16,
-    /// Body, at most 1 MiB.
-    pub body: Vec<u8>,
-}
-
-/// An `http://` address taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpTarget {
-    /// Host name or address, an IPv6 one without brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// As it stands in the `Host` header.
-    pub authority: String,
-    /// Path and query.
-    pub path: String,
-}
-
-/// Takes a probe's URL apart. Only plain `http`: a probe looks at its own host or its neighbour, and TLS has its own probe.
-///
-/// # Errors
-/// A sentence that says what is wrong with it.
-pub fn http_target(url: &str) -> Result<HttpTarget, String> {
-    let uri: http::Uri = url.parse().map_err(|e| format!("{url:?} is no URL: {e}"))?;
-    if uri.scheme_str() != Some("http") {
-        return Err(format!("{url:?} does not begin with http://"));
-    }
-    let authority = uri.authority().ok_or_else(|| format!("{url:?} names no host"))?;
-    if authority.as_str().contains('@') {
-        return Err("a URL with credentials is refused".to_owned());
-    }
-    let host = authority.host().trim_matches(['[', ']']).to_owned();
-    if host.is_empty() {
-        return Err(format!("{url:?} names no host"));
-    }
-    // `http` answers no port for one that does not fit, which must not become port 80.
-    if authority.as_str().len() > authority.host().len() && authority.port_u16().is_none() {
-        return Err(format!("{url:?} has no valid port"));
-    }
-    Ok(HttpTarget {
-        host,
-        port: authority.port_u16().unwrap_or(80),
-        authority: authority.as_str().to_owned(),
-        path: uri.path_and_query().map_or_else(|| "/".to_owned(), |p| p.as_str().to_owned()),
-    })
 }
 
 /// Judges an HTTP probe.

@@ -13,7 +13,7 @@ use quorate_durable::{Batch, Durable, MemoryDisk, OpenError, Options, Probe, Spa
 use quorate_model::session::{Assignment, NodeInstance};
 use quorate_model::{
     ActionOutcome, ConfigSpec, Driver, DurationMs, Epoch, ExecutionId, ExecutionState, HookName, InstanceId,
-    ObligationId, ObligationState, OperationId, Reason, Timestamp, TrafficSpec,
+    ObligationId, ObligationState, OperationId, Reason, SilenceSpec, Timestamp, TrafficSpec,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -158,7 +158,7 @@ pub struct Owed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<OwedMaintenance>,
     /// It outlasts its execution: it waits for its deadline or for the coordinators' word.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
     /// For whom.
     pub instance: InstanceId,
@@ -199,18 +199,27 @@ pub struct OwedConfig {
     pub digest: quorate_model::Digest,
 }
 
-/// What must be known to remove a file that tells an instance that it is worked on.
+/// What must be known to remove a file that tells an instance that it is worked on, and to end the silence of its alerts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwedMaintenance {
-    /// Where.
+    /// Where; empty for none.
     pub file: String,
     /// The operation that it names: one that names another, or none, is not ours.
     pub operation: OperationId,
+    /// The silence; none when nobody was to be silenced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence: Option<OwedSilence>,
 }
 
-/// serde asks with a reference.
-const fn is_false(value: &bool) -> bool {
-    !*value
+/// A silence that may be there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedSilence {
+    /// Which, and where.
+    pub silence: SilenceSpec,
+    /// It ends by itself at the latest then. Written down before Alertmanager is asked for it, so that it is never too early.
+    pub until: Timestamp,
+    /// It was renewed until then, or set so.
+    pub renewed: Timestamp,
 }
 
 /// Everything that was found when opening.

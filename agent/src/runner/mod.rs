@@ -18,6 +18,7 @@ pub mod machine;
 mod obligations;
 mod recover;
 mod settings;
+mod silences;
 mod undo;
 mod work;
 
@@ -174,15 +175,19 @@ impl Runner {
             commands: commands.clone(),
         };
         let handle = Self { commands: commands.clone(), notices: notices.clone(), book: Arc::clone(&book) };
+        let renewer = Arc::clone(&book);
         let engine = Engine::new(shop, journal.clone(), meta, installation, commands, notices, contents);
         let life = async move {
             // Undos go on until the last execution has ended: an ending one may still owe.
             let undoing = Shutdown::new();
             let payer = tokio::spawn(book.run(undoing.clone()));
             let mut payer = std::pin::pin!(payer);
+            let renewing = renewer.renew(undoing.clone());
             let result = tokio::select! {
                 result = engine.run(queue, shutdown) => result,
                 ended = &mut payer => return flatten(ended),
+                // It ends by itself only when nothing can be written down any more.
+                ended = renewing => return ended,
             };
             undoing.trigger();
             // An undo in the middle is not torn; a hook has its own limit.

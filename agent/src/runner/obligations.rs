@@ -21,9 +21,9 @@ use quorate_model::{DurationMs, ExecutionId, InstanceId, ObligationId, Obligatio
 use tokio::sync::Notify;
 
 use super::failpoint;
-use super::journal::{Journal, JournalError, Owed, OwedConfig, OwedMaintenance, OwedTraffic};
+use super::journal::{Journal, JournalError, Owed, OwedConfig, OwedMaintenance, OwedSilence, OwedTraffic};
 use super::undo::Undoer;
-use crate::actions::{Kept, ObligationKeeper, PortError, Undo};
+use crate::actions::{Kept, ObligationKeeper, PortError, Silencing, Undo};
 use crate::host::clock;
 
 /// An undo that fails is tried again after 1 s, then ever more slowly, and never given up.
@@ -33,8 +33,8 @@ const RETRY: BackoffPolicy =
 pub(super) const OWED_MAX: usize = 1_024;
 
 #[derive(Default)]
-struct Inner {
-    owed: BTreeMap<ObligationId, Owed>,
+pub(super) struct Inner {
+    pub(super) owed: BTreeMap<ObligationId, Owed>,
     wanted: BTreeSet<ObligationId>,
     left_out: BTreeSet<ObligationId>,
     retries: BTreeMap<ObligationId, (Backoff, u64)>,
@@ -43,15 +43,18 @@ struct Inner {
 
 /// All obligations of this node.
 pub(super) struct Book {
-    journal: Journal,
+    pub(super) journal: Journal,
     undoer: Undoer,
     /// One at a time: an undo of traffic, and the drain that takes its place.
     turn: tokio::sync::Mutex<()>,
+    /// One at a time: whoever changes silences.
+    pub(super) silences: Arc<tokio::sync::Mutex<()>>,
     /// One change of what is owed at a time: what is written down is what was read, and nothing done comes back as open.
-    writing: tokio::sync::Mutex<()>,
+    pub(super) writing: tokio::sync::Mutex<()>,
     boot_id: String,
     inner: Mutex<Inner>,
     changed: Notify,
+    pub(super) extended: Notify,
     /// Told of every change.
     tell: Box<dyn Fn(ObligationReport) + Send + Sync>,
 }
@@ -69,10 +72,11 @@ impl Book {
         let tell = Box::new(tell);
         let (inner, changed) = (Mutex::new(inner), Notify::new());
         let (turn, writing) = (tokio::sync::Mutex::new(()), tokio::sync::Mutex::new(()));
-        Arc::new(Self { journal, undoer, turn, writing, boot_id, inner, changed, tell })
+        let (silences, extended) = (Arc::default(), Notify::new());
+        Arc::new(Self { journal, undoer, turn, silences, writing, boot_id, inner, changed, extended, tell })
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
         // Every change under this lock is one assignment, so a panic elsewhere leaves nothing half changed.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,6 +130,7 @@ impl Book {
             self.inner().owed.insert(id.clone(), owed);
         }
         self.changed.notify_one();
+        self.extended.notify_one();
         Ok(())
     }
 
@@ -218,8 +223,9 @@ impl Book {
                 next = next.min(at - now);
             }
         }
-        // The way back into a pool looks for a while; a pause is not to last as long.
-        due.sort_by_key(|id| inner.owed.get(id).is_some_and(|owed| owed.traffic.is_some()));
+        // The way back into a pool looks for a while, and an Alertmanager may not answer; a pause is not to last as long.
+        let patient = |owed: &Owed| owed.traffic.is_some() || owed.maintenance.is_some();
+        due.sort_by_key(|id| inner.owed.get(id).is_some_and(patient));
         let wait = if due.is_empty() { next } else { 0 };
         (due, Duration::from_millis(wait))
     }
@@ -237,6 +243,8 @@ impl Book {
             return self.set(id, ObligationState::Discharged, message).await;
         }
         tracing::warn!(obligation = %id, what, "doing an undo that is owed");
+        let silenced = owed.maintenance.as_ref().is_some_and(|told| told.silence.is_some());
+        let _silencing = if silenced { Some(self.silencing().await) } else { None };
         failpoint::hit("obligation-before-undo");
         let done = self.undoer.undo(&owed).await;
         failpoint::hit("obligation-after-undo");
@@ -309,15 +317,18 @@ impl Book {
                 config = Some(Box::new(owed));
                 instance
             }
-            Undo::Maintenance { instance, file, operation } => {
-                maintenance = Some(OwedMaintenance { file, operation });
+            Undo::Maintenance { instance, maintenance: wanted, operation, until } => {
+                let silence = wanted.silence.map(|silence| OwedSilence { silence, until, renewed: until });
+                maintenance = Some(OwedMaintenance { file: wanted.file, operation, silence });
                 instance
             }
         };
         // An older undo must neither be at work while this one's disturbance begins, nor come after it.
         let kept = match (&traffic, &maintenance) {
             (Some(_), _) => Some(Kept::Traffic),
-            (None, Some(told)) => Some(Kept::Maintenance(&told.file)),
+            (None, Some(told)) => {
+                Some(Kept::Maintenance { file: &told.file, operation: &told.operation, silent: true })
+            }
             (None, None) => None,
         };
         let _turn = if kept.is_some() { Some(self.turn.lock().await) } else { None };
@@ -356,7 +367,14 @@ impl Book {
             .iter()
             .filter(|(_, owed)| match kept {
                 Kept::Traffic => owed.traffic.is_some(),
-                Kept::Maintenance(file) => owed.maintenance.as_ref().is_some_and(|told| told.file == file),
+                Kept::Maintenance { file, operation, silent } => {
+                    let same = |told: &OwedMaintenance| {
+                        told.file == file
+                            && told.operation == *operation
+                            && (silent || told.silence.is_none())
+                    };
+                    owed.maintenance.as_ref().is_some_and(same)
+                }
             })
             .filter(|(_, owed)| owed.instance == *instance && is_open(owed.state));
         of.map(|(id, _)| id.clone()).collect()
@@ -368,6 +386,7 @@ impl Book {
         owed.held = true;
         self.journal.owe(id, &owed).await.map_err(unusable)?;
         self.inner().owed.insert(id.clone(), owed);
+        self.extended.notify_one();
         Ok(())
     }
 
@@ -415,6 +434,10 @@ impl ObligationKeeper for Keeper {
         self.book.settle(instance, kept).boxed()
     }
 
+    fn silencing(&self) -> BoxFuture<'_, Silencing> {
+        self.book.silencing().boxed()
+    }
+
     fn discharge<'a>(&'a self, id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>> {
         self.book.discharge(id).boxed()
     }
@@ -424,7 +447,7 @@ fn unusable(error: JournalError) -> PortError {
     PortError::new(Reason::Internal, with_causes(&error))
 }
 
-const fn is_open(state: ObligationState) -> bool {
+pub(super) const fn is_open(state: ObligationState) -> bool {
     matches!(state, ObligationState::Open | ObligationState::Failed)
 }
 
@@ -434,7 +457,13 @@ fn describe(owed: &Owed) -> String {
         (None, Some(to)) => format!("put {} back into the pool {}", owed.instance, to.traffic.backend),
         (None, None) => match (&owed.config, &owed.maintenance) {
             (Some(file), _) => format!("put {} of {} back as it was", file.config.path, owed.instance),
-            (None, Some(told)) => format!("end the maintenance of {} in {}", owed.instance, told.file),
+            (None, Some(told)) => match &told.silence {
+                Some(silence) if told.file.is_empty() => {
+                    format!("end the silence of {} at {}", owed.instance, silence.silence.url)
+                }
+                None if told.file.is_empty() => format!("end the maintenance of {}", owed.instance),
+                Some(_) | None => format!("end the maintenance of {} in {}", owed.instance, told.file),
+            },
             (None, None) => format!("something for {}", owed.instance),
         },
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::hooks::Hooks;
 use super::journal::{Owed, OwedTraffic};
 use super::settings::Settings;
+use crate::actions::maintenance::Announced;
 use crate::actions::{Balancers, HookRunner, config as config_file, host_driver, maintenance, traffic};
-use crate::host::Host;
+use crate::host::{Host, clock};
 
 /// Longest run of one undo, beside the time that health must hold.
 const UNDO_LIMIT: Duration = Duration::from_secs(60);
@@ -35,7 +36,10 @@ impl Undoer {
             },
             (None, Some(wanted), _) => self.put_back(owed, wanted).await,
             (None, None, Some(told)) => {
-                maintenance::undo(self.settings.current().policy.roots(), &told.file, &told.operation)
+                let silence = told.silence.as_ref().map(|silence| (&silence.silence, silence.until));
+                let (file, operation) = (told.file.as_str(), &told.operation);
+                let announced = Announced { instance: &owed.instance, file, operation, silence };
+                maintenance::undo(&self.settings.current().policy, announced, clock::now()).await
             }
             (None, None, None) if owed.config.is_some() => self.file(owed).await,
             (None, None, None) => Err("the journal does not say what is owed".to_owned()),

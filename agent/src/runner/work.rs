@@ -22,7 +22,7 @@ use super::recover::{self, Resume};
 use super::settings::Settings;
 use crate::actions::{
     self, ActionContext, ActionError, Balancers, FactsSource, HostClock, HostPrograms, HostServices, Kept,
-    Leaving, ObligationKeeper, PortError, Undo,
+    Leaving, ObligationKeeper, PortError, Silencing, Undo,
 };
 use crate::host::{Host, HostError, Recovered, RunEvidence, UnitReading, clock, judge};
 
@@ -264,6 +264,11 @@ impl ObligationKeeper for NoDisturbance {
         _kept: Kept<'a>,
     ) -> BoxFuture<'a, Result<(), PortError>> {
         async { Ok(()) }.boxed()
+    }
+
+    fn silencing(&self) -> BoxFuture<'_, Silencing> {
+        // Of a silence that was never set nobody renews or ends anything.
+        async { Silencing(Arc::<tokio::sync::Mutex<()>>::default().lock_owned().await) }.boxed()
     }
 
     fn discharge<'a>(&'a self, _id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>> {

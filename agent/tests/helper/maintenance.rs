@@ -14,7 +14,7 @@ use crate::fixture::{Host, service, work};
 const LONG: DurationMs = DurationMs(600_000);
 
 fn spec(host: &Host) -> MaintenanceSpec {
-    MaintenanceSpec { file: host.path("data/maintenance").display().to_string(), lease: None }
+    MaintenanceSpec { file: host.path("data/maintenance").display().to_string(), silence: None, lease: None }
 }
 
 fn enter(host: &Host, exit_within: DurationMs) -> ActionSpec {

@@ -288,6 +288,7 @@ impl BringUp<'_> {
                 configs: Vec::new(),
                 secrets: Vec::new(),
                 unsigned: true,
+                alertmanagers: vec!["http://127.0.0.1:*".to_owned()],
             },
             process: BTreeMap::new(),
             hook: BTreeMap::new(),

@@ -60,6 +60,7 @@
 //! configs = ["…/apps/ledger/node1/etc"]  # configuration files of the sample
 //! secrets = ["…/apps/ledger/node1/secrets"]  # tokens of the sample's writers
 //! unsigned = true                        # a fleet on one's own machine; production pins keys
+//! alertmanagers = ["http://127.0.0.1:*"]  # one on this machine may be told of silences
 //! [process.ledger]                       # the process driver's declaration
 //! argv = ["…/apps/ledger/node1/current/ledger", "dev", "ledger", "--config", "…"]
 //! cwd = "…"
@@ -183,6 +184,7 @@ pub(super) struct Policy {
     pub(super) secrets: Vec<PathBuf>,
     /// A fleet on one's own machine trusts what one gives it.
     pub(super) unsigned: bool,
+    pub(super) alertmanagers: Vec<String>,
 }
 
 /// A program of the process driver.

@@ -53,6 +53,17 @@ impl AlertMatcher {
         Ok(Self { label: label.to_string(), op, value: unquoted(value.trim())? })
     }
 
+    /// Whether an alert without this label does not meet it, as far as that is told without reading an expression: Alertmanager,
+    /// which reads it, has the last word. A silence needs one such matcher.
+    #[must_use]
+    pub fn is_positive(&self) -> bool {
+        match self.op {
+            MatchOp::Equal => !self.value.is_empty(),
+            MatchOp::Like => !matches!(self.value.as_str(), "" | ".*"),
+            MatchOp::NotEqual | MatchOp::Unlike => self.value.is_empty(),
+        }
+    }
+
     /// Whether its label is one, as [`AlertMatcher::parse`] asks.
     #[must_use]
     pub fn is_plain(&self) -> bool {

@@ -50,7 +50,7 @@ pub use calendar::{FreezeSpec, FreezeState, InvalidFreeze};
 pub use config::{ConfigApply, ConfigSpec};
 pub use group::{BftRounding, GroupSpec, GroupState, InstanceRole, QuorumPolicy, Sync};
 pub use id::*;
-pub use maintenance::MaintenanceSpec;
+pub use maintenance::{MaintenanceSpec, SilenceSpec};
 pub use node::{Drain, NodeStatus, Scheduling};
 pub use number::Millionths;
 pub use observe::{InstanceReading, ProbeReading};

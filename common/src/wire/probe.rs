@@ -183,11 +183,20 @@ fn write_certificate(probe: &CertificateProbe) -> v1::CertificateProbe {
 
 fn read_alerts(message: v1::AlertsProbe) -> Result<AlertsProbe, Invalid> {
     let v1::AlertsProbe { url, matchers } = message;
+    Ok(AlertsProbe { url: read_alertmanager(url)?, matchers: read_matchers(matchers)? })
+}
+
+/// Where an Alertmanager is. Nobody speaks TLS to it, and what is asked for is added to the URL.
+pub(super) fn read_alertmanager(url: String) -> Result<String, Invalid> {
     let url = read_url("url", url)?;
-    // No probe speaks TLS but the one that looks at it, and what is asked for is added to the URL.
     if !url.starts_with("http://") || url.contains(['?', '#']) {
         return Err(Invalid::new("url", "it must begin with http:// and have no query"));
     }
+    Ok(url)
+}
+
+/// Which alerts are meant, in the field `matchers`.
+pub(super) fn read_matchers(matchers: Vec<String>) -> Result<Vec<AlertMatcher>, Invalid> {
     if matchers.is_empty() {
         return Err(Invalid::missing("matchers"));
     }
@@ -195,7 +204,7 @@ fn read_alerts(message: v1::AlertsProbe) -> Result<AlertsProbe, Invalid> {
         let text = read_filled("", text, SPEC_TEXT_MAX_BYTES)?;
         AlertMatcher::parse(&text).map_err(|why| Invalid::new("", why))
     };
-    Ok(AlertsProbe { url, matchers: each("matchers", matchers, ALERT_MATCHERS_MAX, read)? })
+    each("matchers", matchers, ALERT_MATCHERS_MAX, read)
 }
 
 fn write_alerts(probe: &AlertsProbe) -> v1::AlertsProbe {

@@ -107,6 +107,10 @@ fn traffic(wanted: &mut TrafficSpec, spec: &ServiceSpec, node: &NodeName) {
 
 fn maintenance(wanted: &mut MaintenanceSpec, spec: &ServiceSpec, node: &NodeName) {
     wanted.file = text(&wanted.file, spec, node);
+    if let Some(silence) = &mut wanted.silence {
+        silence.url = text(&silence.url, spec, node);
+        silence.matchers.iter_mut().for_each(|matcher| matcher.value = text(&matcher.value, spec, node));
+    }
 }
 
 fn preflight(wanted: &mut PreflightSpec, spec: &ServiceSpec, node: &NodeName) {

@@ -18,11 +18,11 @@ use crate::restart::{LIMIT, steps};
 const ANSWER: Duration = Duration::from_secs(20);
 /// Long over, and long to come: an alert has a beginning and an end, and nobody here waits for either.
 const PAST: &str = "2020-01-01T00:00:00Z";
-const FUTURE: &str = "2099-01-01T00:00:00Z";
+pub(crate) const FUTURE: &str = "2099-01-01T00:00:00Z";
 
 /// An Alertmanager that tells nobody; it ends with this.
-struct Alertmanager {
-    at: SocketAddr,
+pub(crate) struct Alertmanager {
+    pub(crate) at: SocketAddr,
     child: Child,
 }
 
@@ -44,7 +44,7 @@ fn program() -> PathBuf {
 }
 
 impl Alertmanager {
-    fn start(fleet: &Fleet) -> Self {
+    pub(crate) fn start(fleet: &Fleet) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = listener.local_addr().expect("an address");
         drop(listener);
@@ -65,7 +65,7 @@ impl Alertmanager {
         manager
     }
 
-    fn ask(&self, method: &str, path: &str, body: &str) -> std::io::Result<String> {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&self.at, ANSWER)?;
         stream.set_read_timeout(Some(ANSWER))?;
         let length = body.len();
@@ -88,13 +88,13 @@ impl Alertmanager {
     }
 
     /// One alert of the sample service, as Prometheus tells it.
-    fn alert(&self, name: &str, ends: &str) {
+    pub(crate) fn alert(&self, name: &str, ends: &str) {
         let labels = json!({ "alertname": name, "service": "ledger", "severity": "critical" });
         self.post("/api/v2/alerts", &json!([{ "labels": labels, "startsAt": PAST, "endsAt": ends }]));
     }
 
     /// What a person does who knows of it.
-    fn silence(&self, name: &str) {
+    pub(crate) fn silence(&self, name: &str) {
         let matcher = json!({ "name": "alertname", "value": name, "isRegex": false, "isEqual": true });
         let silence = json!({
             "matchers": [matcher], "startsAt": PAST, "endsAt": FUTURE, "createdBy": "somebody", "comment": "known",
@@ -103,7 +103,7 @@ impl Alertmanager {
     }
 }
 
-fn quiet(manager: &Alertmanager) -> Value {
+pub(crate) fn quiet(manager: &Alertmanager) -> Value {
     json!({
         "name": "quiet", "interval": "0.3s", "timeout": "1s", "passes": 2, "fromPeer": true,
         "alerts": {
@@ -114,14 +114,14 @@ fn quiet(manager: &Alertmanager) -> Value {
 }
 
 /// What `explain` says of the gate that waits.
-fn waits_for(fleet: &Fleet, id: &str, what: &str) -> Value {
+pub(crate) fn waits_for(fleet: &Fleet, id: &str, what: &str) -> Value {
     wait_for("a gate to wait for an alert", LIMIT, || {
         let explained = fleet.quorate(&["explain", id, "-o", "json"]);
         if explained.stdout.contains(what) { Ok(explained.json()) } else { Err(format!("{explained:?}")) }
     })
 }
 
-fn restarted(operation: &Value) -> usize {
+pub(crate) fn restarted(operation: &Value) -> usize {
     steps(operation, "RESTART").iter().filter(|step| step["state"] == "SUCCEEDED").count()
 }
 

@@ -35,6 +35,7 @@ mod restart;
 mod schedules;
 mod secret;
 mod shapes;
+mod silences;
 mod traffic;
 mod transport;
 mod turns;
@@ -92,6 +93,13 @@ const TESTS: &[Test] = &[
         "alerts::a_gate_waits_for_what_fires_and_for_who_does_not_answer",
         alerts::a_gate_waits_for_what_fires_and_for_who_does_not_answer,
     ),
+    (
+        "silences::it_lasts_until_the_rollback_has_proved_it",
+        silences::it_lasts_until_the_rollback_has_proved_it,
+    ),
+    ("silences::a_host_alone_ends_it", silences::a_host_alone_ends_it),
+    ("silences::its_own_opens_no_gate", silences::its_own_opens_no_gate),
+    ("silences::one_that_cannot_be_set", silences::one_that_cannot_be_set),
     ("gates::a_renewed_certificate_is_really_served", certificate::a_renewed_certificate_is_really_served),
     (
         "secret::one_that_a_member_does_not_confirm_goes_back_everywhere",

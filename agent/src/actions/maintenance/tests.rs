@@ -1,13 +1,31 @@
 //! The file is owed before it is there, is ours or is left alone, and goes by the operation's word or by the host's.
 
-use quorate_model::{ActionSpec, DurationMs, ExecutionState, MaintenanceSpec, OperationId, Reason};
+use quorate_model::{
+    ActionSpec, DurationMs, ExecutionState, InstanceId, MaintenanceSpec, OperationId, Reason,
+};
 
-use super::undo;
+use super::{Announced, undo};
 use crate::actions::execute;
 use crate::actions::testing::{Bench, bench, locked, service_name};
+use crate::config::Config;
 
 fn spec(b: &Bench, name: &str) -> MaintenanceSpec {
-    MaintenanceSpec { file: b.context.allowed_roots[0].join(name).display().to_string(), lease: None }
+    MaintenanceSpec {
+        file: b.context.allowed_roots[0].join(name).display().to_string(),
+        silence: None,
+        lease: None,
+    }
+}
+
+/// The host alone, for this operation.
+async fn alone(b: &Bench, file: &str, operation: &str) -> String {
+    let root = b.context.allowed_roots[0].display();
+    let text = format!("node = 'n'\ndata_dir = '/d'\nhelper_socket = '/d/s'\n[policy]\npaths = ['{root}']");
+    let policy = Config::parse(&text).unwrap().policy;
+    let instance = InstanceId { node: b.context.node.clone(), service: service_name() };
+    let operation = OperationId::new(operation).unwrap();
+    let announced = Announced { instance: &instance, file, operation: &operation, silence: None };
+    undo(&policy, announced, b.context.clock.wall()).await.unwrap()
 }
 
 fn enter(b: &Bench, name: &str) -> ActionSpec {
@@ -61,7 +79,7 @@ async fn somebody_elses_file_stays() {
     let left = execute(&b.context, &exit(&b, "flag")).await.expect("left alone");
     assert!(left.message.contains("somebody else"), "{left:?}");
     let file = flag.display().to_string();
-    let said = undo(&b.context.allowed_roots, &file, &b.context.operation).unwrap();
+    let said = alone(&b, &file, "r-1").await;
     assert!(said.contains("stays") && flag.exists(), "{said}");
 }
 
@@ -72,12 +90,9 @@ async fn a_host_alone_takes_away_what_its_operation_wrote_and_nothing_else() {
     execute(&b.context, &enter(&b, "flag")).await.expect("written");
     let flag = root.path().join("flag");
     let file = flag.display().to_string();
-    let alone = |operation: &str| {
-        undo(&b.context.allowed_roots, &file, &OperationId::new(operation).unwrap()).unwrap()
-    };
-    assert!(alone("r-2").contains("stays") && flag.exists());
-    assert!(alone("r-1").contains("by the helper alone") && !flag.exists());
-    assert!(alone("r-1").contains("gone already"));
+    assert!(alone(&b, &file, "r-2").await.contains("stays") && flag.exists());
+    assert!(alone(&b, &file, "r-1").await.contains("by the helper alone") && !flag.exists());
+    assert!(alone(&b, &file, "r-1").await.contains("gone already"));
 }
 
 #[tokio::test]
@@ -98,7 +113,11 @@ async fn a_link_or_a_path_outside_is_refused_and_owes_nothing() {
     execute(&b.context, &enter(&b, "flag")).await.expect_err("a link");
     let outside = ActionSpec::MaintenanceExit {
         service: service_name(),
-        maintenance: MaintenanceSpec { file: elsewhere.path().join("x").display().to_string(), lease: None },
+        maintenance: MaintenanceSpec {
+            file: elsewhere.path().join("x").display().to_string(),
+            silence: None,
+            lease: None,
+        },
     };
     execute(&b.context, &outside).await.expect_err("outside");
     assert!(b.recorder.lines().is_empty() && !elsewhere.path().join("x").exists());
@@ -110,6 +129,6 @@ async fn without_its_folder_it_fails_and_there_is_nothing_to_take_away() {
     let b = bench(root.path(), true);
     execute(&b.context, &enter(&b, "gone/flag")).await.expect_err("no such folder");
     let file = root.path().join("gone/flag").display().to_string();
-    let said = undo(&b.context.allowed_roots, &file, &b.context.operation).unwrap();
+    let said = alone(&b, &file, "r-1").await;
     assert!(said.contains("gone already"), "{said}");
 }

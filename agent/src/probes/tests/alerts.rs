@@ -10,7 +10,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::network::{fixed, head, ok, read, server};
+use super::network::read;
+use crate::host::fetch::testing::{fixed, head, ok, scripted, server};
 use crate::probes::Reading;
 
 const WITHIN_MS: u64 = 5_000;
@@ -75,7 +76,7 @@ async fn what_is_asked_for_is_what_was_declared() {
     let line = told.lines().next().expect("a request line");
     assert_eq!(
         line,
-        "GET /below/api/v2/alerts?active=true&silenced=false&inhibited=false\
+        "GET /below/api/v2/alerts?active=true&silenced=true&inhibited=false\
          &filter=severity%3D%22critical%22&filter=instance%3D~%22node1%3A.%2A%22\
          &filter=say%21%3D%22a%26b%20%5C%22c%5C%22%20%23%22 HTTP/1.1"
     );
@@ -137,4 +138,27 @@ async fn who_is_silent_endless_or_gone_is_no_pass() {
     assert!(!reading.ok && reading.blind, "{}", reading.detail);
     let tls = read(probe("https://127.0.0.1:1".to_owned(), &["a=b"]), WITHIN_MS).await;
     assert!(!tls.ok && tls.blind && tls.detail.contains("http://"), "{}", tls.detail);
+}
+
+#[tokio::test]
+async fn what_only_an_operation_has_silenced_still_fires() {
+    let silenced =
+        |name: &str, by: &str| alert(name).replace("\"silencedBy\":[]", &format!("\"silencedBy\":[{by}]"));
+    let set = |by: &str| ok(&format!("{{\"id\":\"x\",\"createdBy\":\"{by}\",\"comment\":\"\"}}"));
+    let list = [silenced("Ours", "\"a\""), silenced("Known", "\"a\",\"b\"")].join(",");
+    let (at, mut asked_for) = scripted(vec![ok(&format!("[{list}]")), set("quorate"), set("somebody")]).await;
+    let reading = asked(at).await;
+    assert!(!reading.ok && !reading.blind, "{}", reading.detail);
+    assert_eq!(reading.detail, "1 alert fires: Ours");
+    asked_for.recv().await.expect("the alerts");
+    for id in ["a", "b"] {
+        let line = asked_for.recv().await.expect("whose they are");
+        assert!(line.starts_with(&format!("GET /api/v2/silence/{id} ")), "{line}");
+    }
+    // Nobody tells whose it is: nothing is known.
+    let (at, _asked) = scripted(vec![ok(&format!("[{list}]")), set("quorate")]).await;
+    assert!(asked(at).await.blind);
+    let many: Vec<String> = (0..40).map(|i| silenced("Many", &format!("\"s{i}\""))).collect();
+    let reading = asked(fixed(ok(&format!("[{}]", many.join(",")))).await).await;
+    assert!(reading.blind && reading.detail.contains("more than 32"), "{}", reading.detail);
 }

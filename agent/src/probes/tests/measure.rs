@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use quorate_model::probe::{MetricCheck, MetricProbe};
 use quorate_model::{Comparison, Millionths};
 
+use crate::host::fetch::HttpAnswer;
 use crate::probes::measure::judge_metric;
 use crate::probes::page::number;
-use crate::probes::plan::HttpAnswer;
 
 const PAGE: &str = "# HELP up Whether.\n# TYPE up gauge\nup 1\nup_since 7\n\
     req_total{code=\"200\",path=\"/a\\\"b\\\\\\n\"} 10 1395066363000\nreq_total{code=\"500\", path=\"/\",} 2.5e0\n\

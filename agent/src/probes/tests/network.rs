@@ -12,53 +12,12 @@ use quorate_model::{
     DurationMs, InstanceRole, Millionths, NodeName, ProbeKind, ProbeName, ProbeSpec, ServiceName,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use crate::host::RealHost;
 use crate::host::fake::{FakeHost, FakeUnit};
+use crate::host::fetch::testing::{fixed, head, ok, server};
 use crate::probes::{ProbeKey, ProbeTarget, Prober, Reading, Scheduled, Scheduler};
-
-/// A server that does with each connection what `serve` says.
-pub(super) async fn server<F, T>(serve: F) -> SocketAddr
-where
-    F: Fn(TcpStream) -> T + Send + 'static,
-    T: Future<Output = ()> + Send + 'static,
-{
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-    let at = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream));
-        }
-    });
-    at
-}
-
-pub(super) async fn head(stream: &mut TcpStream) -> String {
-    let mut text = Vec::new();
-    let mut byte = [0_u8; 1];
-    while !text.ends_with(b"\r\n\r\n") && stream.read(&mut byte).await.unwrap_or(0) == 1 {
-        text.push(byte[0]);
-    }
-    String::from_utf8_lossy(&text).into_owned()
-}
-
-/// A server that answers every request with these bytes and closes.
-pub(super) async fn fixed(answer: impl Into<Vec<u8>>) -> SocketAddr {
-    let answer: Arc<Vec<u8>> = Arc::new(answer.into());
-    server(move |mut stream| {
-        let answer = Arc::clone(&answer);
-        async move {
-            head(&mut stream).await;
-            let _ = stream.write_all(&answer).await;
-        }
-    })
-    .await
-}
-
-pub(super) fn ok(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-}
 
 fn key(probe: &str) -> ProbeKey {
     ProbeKey {

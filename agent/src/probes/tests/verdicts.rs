@@ -5,6 +5,7 @@ use quorate_model::probe::{Comparison, JsonCheck, MembershipPaths};
 use quorate_model::service::UnitStatus;
 use quorate_model::{InstanceRole, Timestamp};
 
+use crate::host::fetch::{HttpAnswer, http_target};
 use crate::probes::plan::*;
 use crate::probes::{Latest, Reading};
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use quorate_model::alert::AlertMatcher;
 use quorate_model::backup::{BackupPolicy, LogRotation};
 use quorate_model::node::NodeCondition;
 use quorate_model::service::UnitStatus;
@@ -12,8 +13,8 @@ use quorate_model::{
     ActionKind, ActionOutcome, ActionSpec, BackupId, BalancerName, ClusterId, ConfigApply, ConfigName,
     ConfigSpec, Digest, Driver, DurationMs, Epoch, ExecutionId, ExecutionState, HookName, Install,
     InstanceId, InstanceRole, MaintenanceSpec, NodeName, ObligationId, ObligationState, OnTimeout,
-    OperationId, PreflightSpec, ProbeKind, ProbeName, ProbeSpec, Reason, Release, ServiceName, Timestamp,
-    TrafficSpec, Version,
+    OperationId, PreflightSpec, ProbeKind, ProbeName, ProbeSpec, Reason, Release, ServiceName, SilenceSpec,
+    Timestamp, TrafficSpec, Version,
 };
 use quorate_proto::agent::v1 as proto;
 
@@ -79,6 +80,11 @@ fn actions() -> Vec<ActionSpec> {
         ActionSpec::MaintenanceEnter {
             service: service(),
             maintenance: MaintenanceSpec {
+                silence: Some(SilenceSpec {
+                    url: "http://alerts:9093".into(),
+                    matchers: vec![AlertMatcher::parse("node=node1").unwrap()],
+                    required: true,
+                }),
                 file: "/run/ledger/maintenance".into(),
                 lease: Some(DurationMs(60_000)),
             },
@@ -88,6 +94,7 @@ fn actions() -> Vec<ActionSpec> {
         ActionSpec::MaintenanceExit {
             service: service(),
             maintenance: MaintenanceSpec {
+                silence: None,
                 file: "/run/ledger/maintenance".into(),
                 lease: Some(DurationMs(60_000)),
             },

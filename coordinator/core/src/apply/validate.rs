@@ -4,6 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 
+use quorate_model::alert::AlertMatcher;
 use quorate_model::backup::{BackupPolicy, LogRotation};
 use quorate_model::config::{CONFIG_MODE_BITS, CONFIGS_MAX, CONFIRM_MAX, CONFIRM_MIN};
 use quorate_model::maintenance::{LEASE_MAX, LEASE_MIN, MAINTENANCE_PATH_MAX_BYTES};
@@ -13,7 +14,7 @@ use quorate_model::service::HANDOVER_TIMEOUT_MAX;
 use quorate_model::traffic::{POOL_NAME_MAX_BYTES, is_pool_name};
 use quorate_model::{
     ConfigSpec, Driver, DurationMs, GroupSpec, MaintenanceSpec, NodeName, PreflightSpec, QuorumPolicy,
-    Reason, Refusal, Required, SecretSource, SecretSpec, ServiceSpec, TrafficSpec,
+    Reason, Refusal, Required, SecretSource, SecretSpec, ServiceSpec, SilenceSpec, TrafficSpec,
 };
 
 use crate::safety::availability::has_membership_probe;
@@ -293,7 +294,18 @@ fn check_traffic(wanted: &TrafficSpec) -> Result<(), Refusal> {
 }
 
 fn check_maintenance(wanted: &MaintenanceSpec) -> Result<(), Refusal> {
+    if wanted.file.is_empty() && wanted.silence.is_none() {
+        return Err(bad("maintenance: a file, a silence or both are needed"));
+    }
     limited("maintenance.file", &wanted.file, MAINTENANCE_PATH_MAX_BYTES)?;
+    if let Some(silence) = &wanted.silence {
+        let SilenceSpec { url, matchers, required: _ } = silence;
+        probe::check_alertmanager("maintenance.silence", url, matchers)?;
+        if !matchers.iter().any(AlertMatcher::is_positive) {
+            let why = "one of them must not be met by an alert without the label";
+            return Err(bad(format!("maintenance.silence.matchers: {why}")));
+        }
+    }
     if wanted.lease.is_some_and(|lease| lease < LEASE_MIN || lease > LEASE_MAX) {
         return Err(bad("maintenance.lease: expected a second to a week"));
     }

@@ -292,6 +292,7 @@ impl<'a> Draft<'a> {
         let (sizes, up) = self.zoned(job, &out, up);
         let migration = migrate::of(self.state, self.obs, self.request, job, &out, &up)?;
         self.warnings.extend(migration.notes);
+        self.warnings.extend(maintenance::notes(self.state, job));
         self.once(migration.before, &stands);
         let first = self.waves.len();
         for chunk in out.chunks(width) {

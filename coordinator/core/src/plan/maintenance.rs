@@ -2,12 +2,18 @@
 //! shown that it serves and it has its traffic back. Verify first, then clear: an instance that does not come back keeps it until
 //! a rollback has mended it, its operation has ended, or its host takes it away alone.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
-use quorate_model::{ActionKind, ActionSpec, DurationMs, MaintenanceSpec, Reason, Refusal, StepKind};
+use quorate_model::{
+    ActionKind, ActionSpec, DurationMs, MaintenanceSpec, Reason, Refusal, SilenceSpec, StepKind,
+};
 
 use super::targets::Job;
 use super::{Target, actions, traffic};
+use crate::expand;
 use crate::observations::Observations;
 use crate::state::State;
 use crate::state::plan::{PlanRequest, PlanStep};
@@ -48,6 +54,24 @@ fn of<'a>(state: &'a State, target: &Target) -> Option<&'a MaintenanceSpec> {
     state.services.get(target.action.service()?)?.spec.maintenance.as_ref().filter(|_| is_told(target.kind))
 }
 
+/// Which alerts are silenced, and where: for people.
+fn silences(maintenance: &MaintenanceSpec) -> Option<String> {
+    let SilenceSpec { url, matchers, required } = maintenance.silence.as_ref()?;
+    let matchers: Vec<String> = matchers.iter().map(ToString::to_string).collect();
+    let needed = if *required { ", or nothing is disturbed" } else { "" };
+    Some(format!("silences {{{}}} at {url}{needed}", matchers.join(",")))
+}
+
+/// What a job silences, for the notes of its plan: each service once, as it is declared.
+pub(super) fn notes(state: &State, job: &Job) -> Vec<String> {
+    let told = |target: &Target| {
+        let what = of(state, target).and_then(silences)?;
+        Some(format!("{}: while an instance is worked on, {what}", target.action.service()?))
+    };
+    let each: BTreeSet<String> = job.targets.iter().filter_map(told).collect();
+    each.into_iter().collect()
+}
+
 fn step(request: &PlanRequest, target: &Target, kind: StepKind, action: ActionSpec) -> PlanStep {
     PlanStep {
         node: target.node.clone(),
@@ -56,9 +80,9 @@ fn step(request: &PlanRequest, target: &Target, kind: StepKind, action: ActionSp
         action: Some(action),
         gate: None,
         deadline: request.step_deadline.unwrap_or(DEADLINE),
-        quorum: alloc::vec::Vec::new(),
+        quorum: Vec::new(),
         undo: None,
-        note: alloc::string::String::new(),
+        note: String::new(),
     }
 }
 
@@ -69,7 +93,15 @@ pub(super) fn enter(state: &State, request: &PlanRequest, target: &Target) -> Op
     let service = target.action.service()?.clone();
     let reason = request.reason.clone();
     let action = ActionSpec::MaintenanceEnter { service, maintenance, exit_within, reason };
-    Some(step(request, target, StepKind::EnterMaintenance, action))
+    let spec = &state.services.get(action.service()?)?.spec;
+    let filled = expand::action(&action, spec, &target.node);
+    let told = if let ActionSpec::MaintenanceEnter { maintenance, .. } = &filled {
+        silences(maintenance)
+    } else {
+        None
+    };
+    let note = told.unwrap_or_default();
+    Some(PlanStep { note, ..step(request, target, StepKind::EnterMaintenance, action) })
 }
 
 /// The longest time that a lane may be at work from the announcement on.

@@ -13,12 +13,13 @@ use quorate_core::command::{
 use quorate_core::plan::plan;
 use quorate_core::state::plan::{Change, Goal, Plan, PlanRequest, Verb};
 use quorate_core::{Answer, explain};
+use quorate_model::alert::AlertMatcher;
 use quorate_model::backup::BackupPolicy;
 use quorate_model::{
     BalancerName, ConfigApply, ConfigName, ConfigSpec, DurationMs, FreezeName, FreezeSpec, HookName, Install,
     MaintenanceSpec, Occurrence, OnFailure, OnTimeout, OperationId, PreflightSpec, Promotion, Recurrence,
-    Refusal, RequestId, SecretName, SecretSource, SecretSpec, Selector, Share, TrafficSpec, WindowName,
-    WindowSpec, WorkloadName, ZoneName,
+    Refusal, RequestId, SecretName, SecretSource, SecretSpec, Selector, Share, SilenceSpec, TrafficSpec,
+    WindowName, WindowSpec, WorkloadName, ZoneName,
 };
 
 use crate::agents::{Fleet, TICK_MS};

@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use quorate_model::alert::ALERT_MATCHERS_MAX;
+use quorate_model::alert::{ALERT_MATCHERS_MAX, AlertMatcher};
 use quorate_model::probe::{AlertsProbe, CertificateProbe, MetricProbe};
 use quorate_model::{DurationMs, Millionths, ProbeKind, ProbeSpec, Refusal};
 
@@ -97,8 +97,12 @@ fn certificate(probe: &ProbeSpec, wanted: &CertificateProbe) -> Result<(), Refus
 }
 
 fn alerts(probe: &ProbeSpec, wanted: &AlertsProbe) -> Result<(), Refusal> {
-    let field = |part: &str| format!("probes.{}.{part}", probe.name);
-    let AlertsProbe { url, matchers } = wanted;
+    check_alertmanager(&format!("probes.{}", probe.name), &wanted.url, &wanted.matchers)
+}
+
+/// Where an Alertmanager is, and which of its alerts are meant.
+pub(super) fn check_alertmanager(of: &str, url: &str, matchers: &[AlertMatcher]) -> Result<(), Refusal> {
+    let field = |part: &str| format!("{of}.{part}");
     limited(&field("url"), url, SPEC_TEXT_MAX_BYTES)?;
     if !url.starts_with("http://") || url.contains(['?', '#']) {
         return Err(bad(format!("{}: expected http:// and no query", field("url"))));

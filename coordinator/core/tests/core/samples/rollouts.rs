@@ -1,7 +1,8 @@
 //! Operations that advance by waves, and one that is taken back.
 
 use quorate_core::state::plan::Verb;
-use quorate_model::{HandoverSpec, MaintenanceSpec, MigrateSpec, MigrateWhen, MigrationChoice};
+use quorate_model::alert::AlertMatcher;
+use quorate_model::{HandoverSpec, MaintenanceSpec, MigrateSpec, MigrateWhen, MigrationChoice, SilenceSpec};
 
 use super::*;
 
@@ -200,7 +201,13 @@ pub(super) fn prepared(log: &mut Log) {
 pub(super) fn told(log: &mut Log) {
     let mut declared = log.state.services[&service("ledger")].spec.clone();
     let file = "/run/${service}/maintenance".into();
-    declared.maintenance = Some(MaintenanceSpec { file, lease: Some(DurationMs::from_secs(600)) });
+    let silence = SilenceSpec {
+        url: "http://10.0.0.9:9093".into(),
+        matchers: Vec::from([AlertMatcher::parse("instance=~\"${node}:.*\"").unwrap()]),
+        required: true,
+    };
+    let lease = Some(DurationMs::from_secs(600));
+    declared.maintenance = Some(MaintenanceSpec { file, silence: Some(silence), lease });
     log.user(Command::Declared(Box::new(DeclaredCommand::ApplyService { spec: declared, expect: None })));
     let goal = Goal::Rollout { group: group("ledger"), change: Change::Restart };
     let plan = log.plan_of(1100, &PlanRequest::new(goal, admin()));
