@@ -79,7 +79,10 @@ impl Book {
         let there = Silence::new(&silence.silence, &told.operation, &owed.instance);
         self.note(id, |silence| silence.until = silence.until.max(until)).await?;
         match there.renew(clock::now(), until).await {
-            Ok(()) => {
+            Ok(there) => {
+                if !there {
+                    tracing::warn!(obligation = %id, "a silence of ours has ended before its time; it is not set again");
+                }
                 self.note(id, |silence| silence.renewed = until).await?;
                 Ok(true)
             }

@@ -11,7 +11,7 @@ use crate::workspace;
 /// Tells the second start from the first, and carries the packages' paths.
 const INSIDE: &str = "QUORATE_LAB_INSIDE";
 /// Programs without which there is no lab, and Debian's package of each.
-const TOOLS: [(&str, &str); 11] = [
+const TOOLS: [(&str, &str); 12] = [
     ("debootstrap", "debootstrap"),
     ("systemd-nspawn", "systemd-container"),
     ("ip", "iproute2"),
@@ -22,6 +22,7 @@ const TOOLS: [(&str, &str); 11] = [
     ("ssh-keygen", "openssh-client"),
     ("prometheus", "prometheus"),
     ("haproxy", "haproxy"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
     ("cargo-deb", "cargo install cargo-deb"),
 ];
 

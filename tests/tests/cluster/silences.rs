@@ -100,6 +100,7 @@ pub(crate) fn it_lasts_until_the_rollback_has_proved_it(fleet: &Fleet) {
     let all = ours(&manager);
     assert!(!all.is_empty() && all.iter().all(|(_, state, of)| state == "expired" && *of == id), "{all:?}");
     assert_eq!(versions(fleet), ran);
+    fleet.calm();
     // One that goes well silences each while it is worked on, and nobody afterwards.
     let id = fleet.begin(&["rollout", "start", "--restart", "ledger", "--yes"]);
     let operation = fleet.ended(&id, LIMIT);
@@ -110,6 +111,9 @@ pub(crate) fn it_lasts_until_the_rollback_has_proved_it(fleet: &Fleet) {
     let expected: Vec<_> =
         ["node1", "node2", "node3"].map(|node| (node.to_owned(), "expired".to_owned(), id.clone())).to_vec();
     assert_eq!(each, expected);
+    for step in steps(&operation, "EXIT_MAINTENANCE") {
+        assert!(step.to_string().contains("its silence has ended"), "{step:#}");
+    }
     declare(fleet, "maintenance", Value::Null);
     fleet.calm();
 }

@@ -55,7 +55,7 @@ impl Edge {
     }
 }
 
-fn declare(fleet: &LabFleet, more: &str) {
+pub(crate) fn declare(fleet: &LabFleet, more: &str) {
     let block = fleet.guide.blocks.iter().find(|block| block.script.contains("quorate apply"));
     let script = &block.expect("the guide declares a service").script;
     let _ = fleet.quorate_shell(&script.replacen("probes:\n", more, 1)).expect(0);

@@ -26,6 +26,7 @@ mod metrics;
 mod packages;
 mod reboot;
 mod rotation;
+mod silences;
 
 const TESTS: &[Test<LabFleet>] = &[
     ("install::by_the_guide_to_a_rolling_restart", install::by_the_guide_to_a_rolling_restart),
@@ -41,6 +42,7 @@ const TESTS: &[Test<LabFleet>] = &[
     ("packages::x22_by_the_guide", packages::x22_by_the_guide),
     ("packages::one_version_and_nothing_else", packages::one_version_and_nothing_else),
     ("drop_ins::releases_behind_a_balancer", drop_ins::releases_behind_a_balancer),
+    ("silences::one_address_and_no_more", silences::one_address_and_no_more),
     ("firewall::a_host_that_cuts_itself_off", firewall::a_host_that_cuts_itself_off),
     ("agents::restarted_during_an_action", agents::restarted_during_an_action),
     ("agents::killed_during_an_action", agents::killed_during_an_action),

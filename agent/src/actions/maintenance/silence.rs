@@ -115,12 +115,12 @@ impl<'a> Silence<'a> {
         self.post(old, reason, now, until).await.map_err(Unset::Unknown)
     }
 
-    /// Has it last until then, if it is there. Nobody is silenced anew whose silence somebody has ended.
-    pub(crate) async fn renew(&self, now: Timestamp, until: Timestamp) -> Result<(), String> {
+    /// Has it last until then, if it is there, and says whether it is. Nobody is silenced anew whose silence somebody has ended.
+    pub(crate) async fn renew(&self, now: Timestamp, until: Timestamp) -> Result<bool, String> {
         let there = self.find().await?;
-        let Some(old) = there.iter().find(|found| !found.has_ended()) else { return Ok(()) };
+        let Some(old) = there.iter().find(|found| !found.has_ended()) else { return Ok(false) };
         let reason = old.comment.strip_prefix(&self.mark).unwrap_or_default().trim().to_owned();
-        self.post(Some(old), &reason, now, until).await.map(|_| ())
+        self.post(Some(old), &reason, now, until).await.map(|_| true)
     }
 
     /// Ends it, and looks whether it has ended. Says how many there were.
@@ -173,22 +173,16 @@ impl<'a> Silence<'a> {
     /// Those that carry our mark, ended or not.
     async fn find(&self) -> Result<Vec<Found>, String> {
         let mut path = String::from("silences");
-        let matchers = self.matchers();
-        // Alertmanager compares a filter with the values of a silence's own matchers, one for each label.
-        for (index, matcher) in matchers.iter().enumerate() {
-            let again =
-                matchers.iter().enumerate().any(|(at, other)| at != index && other.name == matcher.name);
-            if again || matcher.value.is_empty() {
+        let matchers = &self.spec.matchers;
+        // A filter that asks for equality is compared with a silence's own matcher of that label, by every version; what they
+        // make of expressions differs.
+        for matcher in matchers.iter().filter(|m| m.op == MatchOp::Equal && !m.value.is_empty()) {
+            if matchers.iter().filter(|other| other.label == matcher.label).count() > 1 {
                 continue;
             }
             path.push(if path.contains('?') { '&' } else { '?' });
             path.push_str("filter=");
-            let equal = quorate_model::alert::AlertMatcher {
-                label: matcher.name.clone(),
-                op: MatchOp::Equal,
-                value: matcher.value.clone(),
-            };
-            fetch::escape(&mut path, &equal.to_string());
+            fetch::escape(&mut path, &matcher.to_string());
         }
         let question = Question { answer_max: LIST_MAX_BYTES, ..Question::default() };
         let answer = self.ask(&path, question).await?;

@@ -10,7 +10,7 @@ const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const UNTIL: Timestamp = Timestamp(1_700_000_300_000);
 
 fn spec(at: std::net::SocketAddr) -> SilenceSpec {
-    let matchers = ["instance=~\"node1:.*\"", "severity!=none"];
+    let matchers = ["instance=~\"node1:.*\"", "severity!=none", "job=a b", "x=1", "x=~\"1.*\""];
     let matchers = matchers.iter().map(|text| AlertMatcher::parse(text).expect("a matcher")).collect();
     SilenceSpec { url: format!("http://{at}/below/"), matchers, required: false }
 }
@@ -38,7 +38,7 @@ async fn what_is_set_is_looked_at_and_carries_its_mark() {
     let id = silence(&spec).set("new\n\"disk\"", NOW, UNTIL).await.expect("it is set");
     assert_eq!(id, "s-1");
     let find = heads.recv().await.expect("it looked first");
-    let line = "GET /below/api/v2/silences?filter=instance%3D%22node1%3A.%2A%22&filter=severity%3D%22none%22 HTTP/1.1";
+    let line = "GET /below/api/v2/silences?filter=job%3D%22a%20b%22 HTTP/1.1";
     assert_eq!(find.lines().next(), Some(line));
     let post = heads.recv().await.expect("it posted");
     assert!(post.starts_with("POST /below/api/v2/silences HTTP/1.1"), "{post}");
@@ -48,6 +48,9 @@ async fn what_is_set_is_looked_at_and_carries_its_mark() {
         "matchers": [
             { "name": "instance", "value": "node1:.*", "isRegex": true, "isEqual": true },
             { "name": "severity", "value": "none", "isRegex": false, "isEqual": false },
+            { "name": "job", "value": "a b", "isRegex": false, "isEqual": true },
+            { "name": "x", "value": "1", "isRegex": false, "isEqual": true },
+            { "name": "x", "value": "1.*", "isRegex": true, "isEqual": true },
         ],
         "startsAt": "2023-11-13T22:13:20Z",
         "endsAt": "2023-11-14T22:18:20Z",
@@ -66,7 +69,7 @@ async fn what_is_there_is_renewed_and_nobody_elses() {
     let answers = [ok(&list), ok("{\"silenceID\":\"s-1\"}"), ok(&ours)];
     let (at, mut heads) = scripted(answers.to_vec()).await;
     let spec_of = spec(at);
-    silence(&spec_of).renew(NOW, UNTIL).await.expect("it is renewed");
+    assert_eq!(silence(&spec_of).renew(NOW, UNTIL).await, Ok(true));
     heads.recv().await.expect("it looked first");
     let post = heads.recv().await.expect("it posted");
     assert!(post.contains("\"id\":\"s-1\"") && post.contains("ledger@node1: why\""), "{post}");
@@ -75,7 +78,7 @@ async fn what_is_there_is_renewed_and_nobody_elses() {
     let ended = ok(&format!("[{}]", one("expired", "quorate", "quorate r-1 ledger@node1: why")));
     let (at, _heads) = scripted(vec![ended]).await;
     let spec_of = spec(at);
-    silence(&spec_of).renew(NOW, UNTIL).await.expect("nothing to do");
+    assert_eq!(silence(&spec_of).renew(NOW, UNTIL).await, Ok(false));
 }
 
 #[tokio::test]
