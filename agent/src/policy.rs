@@ -58,6 +58,10 @@ struct Alertmanager {
     any_port: bool,
 }
 
+fn folders(field: &str, paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, Wrong> {
+    paths.into_iter().map(|path| absolute(field, path)).collect()
+}
+
 /// `http://host:port`, below a path if need be; `*` is any port of that host.
 fn alertmanager(url: String) -> Result<Alertmanager, Wrong> {
     let bad = |why: String| wrong("policy.alertmanagers", why);
@@ -126,22 +130,16 @@ impl Policy {
             alertmanagers,
             services: (!any_service).then_some(named),
             units: units.collect::<Result<_, _>>()?,
-            paths: paths.into_iter().map(|p| absolute("policy.paths", p)).collect::<Result<_, _>>()?,
+            paths: folders("policy.paths", paths)?,
             hooks,
             run_hooks,
-            probes: probes.into_iter().map(|p| absolute("policy.probes", p)).collect::<Result<_, _>>()?,
+            probes: folders("policy.probes", probes)?,
             backup_dir: backup_dir?,
             install: InstallRules {
-                dirs: install.into_iter().map(|p| absolute("policy.install", p)).collect::<Result<_, _>>()?,
+                dirs: folders("policy.install", install)?,
                 packages: packages.into_iter().map(package_name).collect::<Result<_, _>>()?,
-                secrets: secrets
-                    .into_iter()
-                    .map(|p| absolute("policy.secrets", p))
-                    .collect::<Result<_, _>>()?,
-                configs: configs
-                    .into_iter()
-                    .map(|p| absolute("policy.configs", p))
-                    .collect::<Result<_, _>>()?,
+                secrets: folders("policy.secrets", secrets)?,
+                configs: folders("policy.configs", configs)?,
                 keys: trusted(keys)?,
                 unsigned,
             },

@@ -20,7 +20,7 @@ use crate::policy::Policy;
 
 pub(crate) mod silence;
 
-use self::silence::{SPAN, Silence, Unset};
+use self::silence::{SPAN, Silence};
 
 /// The line of `maintenance.enter` in the catalogue: its risk, what goes in, what it does.
 pub(super) const ENTER: (RiskClass, &str, &str) = (
@@ -197,31 +197,30 @@ pub(super) async fn enter(
     let id = ObligationId::new(format!("{}:maintenance", context.execution))
         .map_err(|e| told("naming what is owed", PortError::new(Reason::Internal, e.to_string())))?;
     let instance = instance(context, service);
-    let owe = |maintenance: &MaintenanceSpec| Undo::Maintenance {
-        instance: instance.clone(),
-        maintenance: maintenance.clone(),
-        operation: context.operation.clone(),
-        until: now.plus(exit_within.min(SPAN)),
-    };
-    let opened = context.obligations.open(&id, owe(wanted), exit_within).await;
-    opened.map_err(|e| told("owing the end of the maintenance", e))?;
-    let mut said = Vec::new();
-    // First: who watches is told before anything looks odd.
+    let (mut said, mut silencing) = (Vec::new(), None);
     if let Some(spec) = &wanted.silence {
         let silence = Silence::new(spec, &context.operation, &instance);
-        match silence.set(reason, now, now.plus(exit_within.min(SPAN))).await {
-            Ok(id) => said.push(format!("silence {id} is active at {}", spec.url)),
-            Err(Unset::NotAsked(why) | Unset::Unknown(why)) if spec.required => {
-                return Err(told("silencing", PortError::new(Reason::ActionFailed, why)));
-            }
-            Err(Unset::Unknown(why)) => said.push(format!("nobody may be silenced: {why}")),
-            Err(Unset::NotAsked(why)) => {
-                // Its end is not owed then: an Alertmanager that is away holds nobody up.
-                let rest = MaintenanceSpec { silence: None, ..wanted.clone() };
-                let opened = context.obligations.open(&id, owe(&rest), exit_within).await;
-                opened.map_err(|e| told("owing the end of the maintenance", e))?;
-                said.push(format!("nobody is silenced: {why}"));
-            }
+        match silence.look().await {
+            Ok(seen) => silencing = Some((silence, seen)),
+            Err(why) => said.push(not_silenced(wanted, why)?),
+        }
+    }
+    // An Alertmanager that is away is asked for nothing, and its end is not owed: it holds nobody up.
+    let silence = wanted.silence.clone().filter(|_| silencing.is_some());
+    let silent_until = now.plus(exit_within.min(SPAN));
+    let undo = Undo::Maintenance {
+        instance: instance.clone(),
+        maintenance: MaintenanceSpec { silence, ..wanted.clone() },
+        operation: context.operation.clone(),
+        until: silent_until,
+    };
+    let opened = context.obligations.open(&id, undo, exit_within).await;
+    opened.map_err(|e| told("owing the end of the maintenance", e))?;
+    // First: who watches is told before anything looks odd.
+    if let Some((silence, seen)) = &silencing {
+        match silence.set(seen, reason, now, silent_until).await {
+            Ok(id) => said.push(format!("silence {id} is active")),
+            Err(why) => said.push(not_silenced(wanted, why)?),
         }
     }
     if let Some(flag) = &flag {
@@ -264,6 +263,14 @@ pub(super) async fn exit(
     let settled = context.obligations.settle(&instance, kept).await;
     settled.map_err(|e| told("discharging the end of the maintenance", e))?;
     Ok(ActionOutcome { message: said.join("; "), ..ActionOutcome::default() })
+}
+
+/// What is said of a silence that may not be there, if the work goes on without it.
+fn not_silenced(wanted: &MaintenanceSpec, why: String) -> Result<String, ActionError> {
+    if wanted.silence.as_ref().is_some_and(|silence| silence.required) {
+        return Err(told("silencing", PortError::new(Reason::ActionFailed, why)));
+    }
+    Ok(format!("not silenced: {why}"))
 }
 
 fn ended_text(ended: usize) -> String {

@@ -333,6 +333,12 @@ impl Book {
         };
         let _turn = if kept.is_some() { Some(self.turn.lock().await) } else { None };
         let older = kept.map_or_else(Vec::new, |kept| self.kept(&instance, kept));
+        // A silence that an older one owes the end of may still be there.
+        if let Some(told) = maintenance.as_mut().filter(|told| told.silence.is_none()) {
+            let inner = self.inner();
+            let owed = older.iter().filter_map(|id| inner.owed.get(id)?.maintenance.as_ref());
+            told.silence = owed.filter_map(|told| told.silence.clone()).next_back();
+        }
         let owed = Owed {
             execution: execution.clone(),
             hook,

@@ -79,8 +79,7 @@ pub(crate) fn one_address_and_no_more(fleet: &LabFleet) {
     assert_eq!(ended["state"], "SUCCEEDED", "{ended:#}");
     assert_eq!((&ended["openObligations"], &ended["openGrants"]), (&0.into(), &0.into()), "{ended:#}");
     // `required`: each of these steps has seen its silence active, and the end of it.
-    for (kind, said) in [("ENTER_MAINTENANCE", "is active at"), ("EXIT_MAINTENANCE", "its silence has ended")]
-    {
+    for (kind, said) in [("ENTER_MAINTENANCE", "is active"), ("EXIT_MAINTENANCE", "its silence has ended")] {
         let steps = ended["steps"].as_array().cloned().unwrap_or_default();
         let told = steps.iter().filter(|step| step["kind"] == kind && step.to_string().contains(said));
         assert_eq!(told.count(), VOTERS.len(), "{kind}: {ended:#}");

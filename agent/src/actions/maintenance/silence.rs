@@ -30,15 +30,6 @@ const SKEW_MS: i64 = 24 * 3_600 * 1_000;
 /// A silence is set for so long and renewed in time by its host: it ends soon after a host that has died.
 pub(crate) const SPAN: DurationMs = DurationMs::from_secs(300);
 
-/// Why nobody is silenced.
-#[derive(Debug)]
-pub(crate) enum Unset {
-    /// Alertmanager was not asked for it: there is none.
-    NotAsked(String),
-    /// It was asked: there may be one.
-    Unknown(String),
-}
-
 /// As Alertmanager reads and writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -90,6 +81,10 @@ struct Posted {
     id: String,
 }
 
+/// What is there already.
+#[derive(Debug)]
+pub(crate) struct Seen(Option<Found>);
+
 impl Found {
     fn has_ended(&self) -> bool {
         self.status.state == "expired"
@@ -108,11 +103,21 @@ impl<'a> Silence<'a> {
         Self { spec, mark: format!("{SILENCED_BY} {operation} {instance}:") }
     }
 
-    /// Has it there, active, until then; one that is there already is renewed. Says which it is.
-    pub(crate) async fn set(&self, reason: &str, now: Timestamp, until: Timestamp) -> Result<String, Unset> {
-        let there = self.find().await.map_err(Unset::NotAsked)?;
-        let old = there.iter().find(|found| !found.has_ended());
-        self.post(old, reason, now, until).await.map_err(Unset::Unknown)
+    /// Looks for it. Nothing is asked of an Alertmanager that does not even answer this.
+    pub(crate) async fn look(&self) -> Result<Seen, String> {
+        let there = self.find().await?;
+        Ok(Seen(there.into_iter().find(|found| !found.has_ended())))
+    }
+
+    /// Has it there, active, until then; one that was seen is renewed. Says which it is.
+    pub(crate) async fn set(
+        &self,
+        seen: &Seen,
+        reason: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<String, String> {
+        self.post(seen.0.as_ref(), reason, now, until).await
     }
 
     /// Has it last until then, if it is there, and says whether it is. Nobody is silenced anew whose silence somebody has ended.
