@@ -46,6 +46,16 @@ impl Host {
     }
 
     fn action(&self, rotation: &str, verb: SecretVerb, source: SecretSource) -> ActionSpec {
+        self.action_after(rotation, None, verb, source)
+    }
+
+    fn action_after(
+        &self,
+        rotation: &str,
+        stopped: Option<&str>,
+        verb: SecretVerb,
+        source: SecretSource,
+    ) -> ActionSpec {
         let secret = SecretSpec {
             name: SecretName::new("token").unwrap(),
             file: self.path("token").display().to_string(),
@@ -56,7 +66,8 @@ impl Host {
             grace: DurationMs::from_secs(5),
         };
         let rotation = RotationId::new(rotation).unwrap();
-        ActionSpec::Secret { service: service_name(), secret, rotation, verb }
+        let resumes = stopped.map(|stopped| RotationId::new(stopped).unwrap());
+        ActionSpec::Secret { service: service_name(), secret, rotation, verb, resumes }
     }
 
     fn candidate(&self) -> SecretSource {
@@ -64,7 +75,12 @@ impl Host {
     }
 
     async fn part(&self, rotation: &str, verb: SecretVerb) -> Ended {
-        let ended = execute(&self.bench.context, &self.action(rotation, verb, self.candidate())).await;
+        self.part_after(rotation, None, verb).await
+    }
+
+    async fn part_after(&self, rotation: &str, stopped: Option<&str>, verb: SecretVerb) -> Ended {
+        let action = self.action_after(rotation, stopped, verb, self.candidate());
+        let ended = execute(&self.bench.context, &action).await;
         // Whatever happens, nothing that is told holds a secret.
         let told = format!("{ended:?} {:?}", self.bench.recorder.lines());
         assert!(!told.contains("canary"), "{told}");
@@ -158,6 +174,49 @@ async fn what_was_stopped_half_way_is_gone_on_with_or_taken_back_but_nothing_thi
     assert_eq!(host.contents(), pair(OLD, None));
     let same = host.part("k-5", Stage).await.unwrap_err();
     assert_eq!(same.reason(), Reason::NothingToChange);
+}
+
+#[tokio::test]
+async fn one_that_was_through_when_the_others_stopped_has_it_already() {
+    let host = Host::new();
+    host.parts("k-1", &[Stage, Install, Confirm, Retire]).await;
+    let calls = locked(&host.bench.unit.calls).len();
+    for stopped in [None, Some("k-0")] {
+        let same = host.part_after("k-2", stopped, Stage).await.unwrap_err();
+        assert_eq!(
+            same.reason(),
+            Reason::NothingToChange,
+            "nothing stopped: the next one was forgotten here"
+        );
+    }
+    // The one that goes on is stopped as well, here before its own removal.
+    let staged = host.part_after("k-2", Some("k-1"), Stage).await.unwrap();
+    assert!(staged.message.ends_with("it is in use here since k-1"), "{}", staged.message);
+    host.parts("k-2", &[Install, Confirm, Revert]).await;
+    for (rotation, stopped) in [("k-3", "k-1"), ("k-4", "k-3")] {
+        let staged = host.part_after(rotation, Some(stopped), Stage).await.unwrap();
+        assert!(staged.message.ends_with("it is in use here since k-1"), "{}", staged.message);
+        host.parts(rotation, &[Install, Confirm, Retire, Retire]).await;
+    }
+    assert_eq!(host.contents(), pair(NEW, None));
+    assert_eq!(locked(&host.bench.unit.calls).len(), calls, "nobody was disturbed");
+    assert_eq!(host.bench.recorder.lines().len(), 4, "each has its proof");
+    // Another one comes as ever, and what somebody put beside is removed.
+    fs::write(host.path("token.next"), "third-canary").unwrap();
+    host.parts("k-5", &[Stage, Install]).await;
+    assert_eq!(host.contents(), pair("third-canary", Some(NEW)));
+}
+
+#[tokio::test]
+async fn a_hook_makes_no_other_one_where_the_one_it_made_is_in_use() {
+    let host = Host::new();
+    host.parts("k-1", &[Stage, Install, Confirm, Retire]).await;
+    let make = SecretSource::Generate(HookName::new("make").unwrap());
+    let stage = host.action_after("k-2", Some("k-1"), Stage, make);
+    execute(&host.bench.context, &stage).await.unwrap();
+    assert!(!host.bench.recorder.lines().iter().any(|line| line.contains("make")));
+    host.parts("k-2", &[Install, Confirm, Retire]).await;
+    assert_eq!(host.contents(), pair(NEW, None));
 }
 
 #[tokio::test]
