@@ -165,6 +165,13 @@ pub enum Undo {
         /// The operation that it names.
         operation: OperationId,
     },
+    /// Forget what was staged for a secret; the secret itself is not touched.
+    Secret {
+        /// Whose.
+        instance: InstanceId,
+        /// The secret's file.
+        file: String,
+    },
 }
 
 /// What is kept from an instance beyond the execution that did so.
@@ -174,6 +181,8 @@ pub enum Kept<'a> {
     Traffic,
     /// It is told that it is worked on.
     Maintenance(&'a str),
+    /// The next secret for this file lies staged for it.
+    Secret(&'a str),
 }
 
 /// Keeps undos that are owed: the agent pays them by itself when their deadline passes, also after a crash.

@@ -262,6 +262,7 @@ impl ObligationKeeper for Recorder {
                 Undo::Traffic { traffic, .. } => traffic.server,
                 Undo::Config { config, .. } => config.name.to_string(),
                 Undo::Maintenance { file, .. } => file,
+                Undo::Secret { .. } => "staged".to_owned(),
             };
             if *locked(&self.refuse_open) {
                 return Err(PortError::new(Reason::LowSpace, "the journal is full"));
@@ -289,6 +290,7 @@ impl ObligationKeeper for Recorder {
             match kept {
                 Kept::Traffic => self.note(format!("settle {instance}")),
                 Kept::Maintenance(_) => self.note(format!("settle the maintenance of {instance}")),
+                Kept::Secret(_) => self.note("forgotten"),
             }
             Ok(())
         }

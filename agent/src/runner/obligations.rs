@@ -294,7 +294,7 @@ impl Book {
         if self.open() >= OWED_MAX {
             return Err(PortError::new(Reason::LimitReached, format!("{OWED_MAX} obligations are open")));
         }
-        let (mut hook, mut traffic, mut config, mut maintenance) = (None, None, None, None);
+        let (mut hook, mut traffic, mut config, mut maintenance, mut secret) = (None, None, None, None, None);
         let instance = match undo {
             Undo::Hook { hook: resume, instance } => {
                 hook = Some(resume);
@@ -313,12 +313,17 @@ impl Book {
                 maintenance = Some(OwedMaintenance { file, operation });
                 instance
             }
+            Undo::Secret { instance, file } => {
+                secret = Some(file);
+                instance
+            }
         };
         // An older undo must neither be at work while this one's disturbance begins, nor come after it.
-        let kept = match (&traffic, &maintenance) {
-            (Some(_), _) => Some(Kept::Traffic),
-            (None, Some(told)) => Some(Kept::Maintenance(&told.file)),
-            (None, None) => None,
+        let kept = match (&traffic, &maintenance, &secret) {
+            (Some(_), _, _) => Some(Kept::Traffic),
+            (None, Some(told), _) => Some(Kept::Maintenance(&told.file)),
+            (None, None, Some(file)) => Some(Kept::Secret(file)),
+            (None, None, None) => None,
         };
         let _turn = if kept.is_some() { Some(self.turn.lock().await) } else { None };
         let older = kept.map_or_else(Vec::new, |kept| self.kept(&instance, kept));
@@ -328,6 +333,7 @@ impl Book {
             traffic,
             config,
             maintenance,
+            secret,
             held: false,
             instance,
             state: ObligationState::Open,
@@ -357,6 +363,7 @@ impl Book {
             .filter(|(_, owed)| match kept {
                 Kept::Traffic => owed.traffic.is_some(),
                 Kept::Maintenance(file) => owed.maintenance.as_ref().is_some_and(|told| told.file == file),
+                Kept::Secret(file) => owed.secret.as_deref() == Some(file),
             })
             .filter(|(_, owed)| owed.instance == *instance && is_open(owed.state));
         of.map(|(id, _)| id.clone()).collect()
@@ -432,10 +439,11 @@ fn describe(owed: &Owed) -> String {
     match (&owed.hook, &owed.traffic) {
         (Some(hook), _) => format!("hook {hook} for {}", owed.instance),
         (None, Some(to)) => format!("put {} back into the pool {}", owed.instance, to.traffic.backend),
-        (None, None) => match (&owed.config, &owed.maintenance) {
-            (Some(file), _) => format!("put {} of {} back as it was", file.config.path, owed.instance),
-            (None, Some(told)) => format!("end the maintenance of {} in {}", owed.instance, told.file),
-            (None, None) => format!("something for {}", owed.instance),
+        (None, None) => match (&owed.config, &owed.maintenance, &owed.secret) {
+            (Some(file), _, _) => format!("put {} of {} back as it was", file.config.path, owed.instance),
+            (None, Some(told), _) => format!("end the maintenance of {} in {}", owed.instance, told.file),
+            (None, None, Some(file)) => format!("forget what was staged of {} for {file}", owed.instance),
+            (None, None, None) => format!("something for {}", owed.instance),
         },
     }
 }

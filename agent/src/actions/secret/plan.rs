@@ -126,7 +126,8 @@ pub(super) fn retire(
                 Ok(Next::Nothing)
             }
             Some(next) if seen.file == Some(next) => Ok(Next::Write),
-            Some(_) | None => Err(Refused::Drifted),
+            Some(_) => Err(Refused::Drifted),
+            None => Err(Refused::NotStaged),
         },
         Phase::Staged | Phase::Installing | Phase::Used | Phase::Returning | Phase::Returned => {
             Err(Refused::Unconfirmed)
