@@ -102,10 +102,11 @@ impl Flag {
         Ok(There::File(bytes))
     }
 
-    /// Removes the file, if it is ours.
+    /// Removes the file, if it is ours. Where its folder is not there, it may be on a disk that is not mounted yet, and would be
+    /// there again with it: that is an error, and tried again.
     fn clear(&self, operation: &OperationId) -> Result<Cleared, PortError> {
         match self.read()?.is_of(operation) {
-            None => Ok(Cleared::Gone),
+            None => self.place.stat_folder().map(|_| Cleared::Gone).map_err(PortError::from),
             Some(true) => {
                 self.place.remove()?;
                 Ok(Cleared::Removed)
@@ -160,6 +161,8 @@ pub(super) async fn enter(
     context.service(service)?;
     let flag = flag(context, wanted)?;
     let there = flag.read().map_err(|e| told("reading the maintenance file", e))?;
+    // What cannot be written is not owed: without its folder the end of it could not be told from a disk that is away.
+    flag.place.stat_folder().map_err(|e| told("finding its folder", e.into()))?;
     if there.is_of(&context.operation) == Some(false) {
         let why = format!("{} is there already and was not written for this operation", wanted.file);
         return Err(ActionError::Refused { reason: Reason::WrongState, why });

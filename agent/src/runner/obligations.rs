@@ -197,6 +197,12 @@ impl Book {
     }
 
     /// What is to be done now, and how long there is nothing else to do.
+    ///
+    /// What was owed before the host was booted is due at once, also what is held beyond its execution: the clock that its time
+    /// was measured with began anew, and the wall clock of a host that has just booted may be wrong by any amount, in either
+    /// direction, until it is set. An undo that comes early is of an instance that the boot has started anew; one that comes days
+    /// late is what an obligation is there against. So the announcement of a failed lane ends with a reboot of its host, and the
+    /// coordinators, whose record of the failure stays, do not rest on it.
     fn due(&self) -> (Vec<ObligationId>, Duration) {
         let now = clock::uptime_ms();
         let inner = self.inner();
