@@ -122,10 +122,11 @@ impl Flag {
         Ok(There::File(bytes))
     }
 
-    /// Removes the file, if it is ours.
+    /// Removes the file, if it is ours. Where its folder is not there, it may be on a disk that is not mounted yet, and would be
+    /// there again with it: that is an error, and tried again.
     fn clear(&self, operation: &OperationId) -> Result<Cleared, PortError> {
         match self.read()?.is_of(operation) {
-            None => Ok(Cleared::Gone),
+            None => self.place.stat_folder().map(|_| Cleared::Gone).map_err(PortError::from),
             Some(true) => {
                 self.place.remove()?;
                 Ok(Cleared::Removed)
@@ -186,6 +187,8 @@ pub(super) async fn enter(
     let flag = flag(context, wanted)?;
     if let Some(flag) = &flag {
         let there = flag.read().map_err(|e| told("reading the maintenance file", e))?;
+        // What cannot be written is not owed: without its folder the end of it could not be told from a disk that is away.
+        flag.place.stat_folder().map_err(|e| told("finding its folder", e.into()))?;
         if there.is_of(&context.operation) == Some(false) {
             let why = format!("{} is there already and was not written for this operation", wanted.file);
             return Err(ActionError::Refused { reason: Reason::WrongState, why });
@@ -306,25 +309,31 @@ pub(crate) async fn undo(
     now: Timestamp,
 ) -> Result<String, String> {
     let Announced { instance, file, operation, silence } = announced;
-    let mut said = Vec::new();
-    if !file.is_empty() {
+    let cleared = if file.is_empty() {
+        Ok(String::new())
+    } else {
         let cleared = Flag::new(policy.roots(), file).and_then(|flag| flag.clear(operation));
-        said.push(cleared.map_err(|e| e.message)?.told(file, "was removed by the helper alone"));
-    }
-    if let Some((spec, until)) = silence {
-        let ended = match policy.allows_alertmanager(&spec.url) {
-            Ok(()) => Silence::new(spec, operation, instance).end().await,
-            Err(why) => Err(why),
-        };
-        match ended {
-            Ok(ended) => said.push(ended_text(ended)),
-            Err(why) if now > until.plus(CLOCKS_APART) => {
-                said.push(format!("the silence ended by itself at {}: {why}", until.utc()));
+        cleared.map(|cleared| cleared.told(file, "was removed by the helper alone")).map_err(|e| e.message)
+    };
+    let ended = match silence {
+        None => Ok(String::new()),
+        Some((spec, until)) => {
+            let ended = match policy.allows_alertmanager(&spec.url) {
+                Ok(()) => Silence::new(spec, operation, instance).end().await,
+                Err(why) => Err(why),
+            };
+            match ended {
+                Ok(ended) => Ok(ended_text(ended)),
+                Err(why) if now > until.plus(CLOCKS_APART) => {
+                    Ok(format!("the silence ended by itself at {}: {why}", until.utc()))
+                }
+                Err(why) => Err(why),
             }
-            Err(why) => return Err(why),
         }
-    }
-    Ok(said.join("; "))
+    };
+    // Each is tried, whatever has become of the other.
+    let said = [cleared?, ended?];
+    Ok(said.iter().filter(|text| !text.is_empty()).cloned().collect::<Vec<_>>().join("; "))
 }
 
 #[cfg(test)]

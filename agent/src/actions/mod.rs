@@ -19,7 +19,7 @@ mod ports;
 mod preflight;
 mod release;
 mod rotate;
-mod secret;
+pub(crate) mod secret;
 mod service;
 #[cfg(test)]
 mod testing;
@@ -152,8 +152,9 @@ pub async fn finish(context: &ActionContext, spec: &ActionSpec) -> Result<Action
         ActionSpec::ArtifactRevert { service, release } if release.config().is_some() => {
             config::exec::revert(context, service, release, true).await
         }
-        ActionSpec::Secret { service, secret, rotation, verb } => {
-            secret::exec::part(context, service, secret, (rotation, *verb), true).await
+        ActionSpec::Secret { service, secret, rotation, verb, resumes } => {
+            let turn = (rotation, resumes.as_ref());
+            secret::exec::part(context, service, secret, turn, (*verb, true)).await
         }
         ActionSpec::ArtifactActivate { service, release } => {
             release::exec::change(context, service, release, Goal::Activate, true).await
@@ -206,8 +207,9 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         ActionSpec::ConfigConfirm { service, release } => {
             config::exec::confirm(context, service, release).await
         }
-        ActionSpec::Secret { service, secret, rotation, verb } => {
-            secret::exec::part(context, service, secret, (rotation, *verb), false).await
+        ActionSpec::Secret { service, secret, rotation, verb, resumes } => {
+            let turn = (rotation, resumes.as_ref());
+            secret::exec::part(context, service, secret, turn, (*verb, false)).await
         }
         ActionSpec::ArtifactStage { service, release } => {
             release::stage::stage(context, service, release).await

@@ -202,6 +202,12 @@ impl Book {
     }
 
     /// What is to be done now, and how long there is nothing else to do.
+    ///
+    /// What was owed before the host was booted is due at once, also what is held beyond its execution: the clock that its time
+    /// was measured with began anew, and the wall clock of a host that has just booted may be wrong by any amount, in either
+    /// direction, until it is set. An undo that comes early is of an instance that the boot has started anew; one that comes days
+    /// late is what an obligation is there against. So the announcement of a failed lane ends with a reboot of its host, and the
+    /// coordinators, whose record of the failure stays, do not rest on it.
     fn due(&self) -> (Vec<ObligationId>, Duration) {
         let now = clock::uptime_ms();
         let inner = self.inner();
@@ -302,7 +308,7 @@ impl Book {
         if self.open() >= OWED_MAX {
             return Err(PortError::new(Reason::LimitReached, format!("{OWED_MAX} obligations are open")));
         }
-        let (mut hook, mut traffic, mut config, mut maintenance) = (None, None, None, None);
+        let (mut hook, mut traffic, mut config, mut maintenance, mut secret) = (None, None, None, None, None);
         let instance = match undo {
             Undo::Hook { hook: resume, instance } => {
                 hook = Some(resume);
@@ -322,14 +328,19 @@ impl Book {
                 maintenance = Some(OwedMaintenance { file: wanted.file, operation, silence });
                 instance
             }
+            Undo::Secret { instance, file } => {
+                secret = Some(file);
+                instance
+            }
         };
         // An older undo must neither be at work while this one's disturbance begins, nor come after it.
-        let kept = match (&traffic, &maintenance) {
-            (Some(_), _) => Some(Kept::Traffic),
-            (None, Some(told)) => {
+        let kept = match (&traffic, &maintenance, &secret) {
+            (Some(_), _, _) => Some(Kept::Traffic),
+            (None, Some(told), _) => {
                 Some(Kept::Maintenance { file: &told.file, operation: &told.operation, silent: true })
             }
-            (None, None) => None,
+            (None, None, Some(file)) => Some(Kept::Secret(file)),
+            (None, None, None) => None,
         };
         let _turn = if kept.is_some() { Some(self.turn.lock().await) } else { None };
         let older = kept.map_or_else(Vec::new, |kept| self.kept(&instance, kept));
@@ -345,6 +356,7 @@ impl Book {
             traffic,
             config,
             maintenance,
+            secret,
             held: false,
             instance,
             state: ObligationState::Open,
@@ -381,6 +393,7 @@ impl Book {
                     };
                     owed.maintenance.as_ref().is_some_and(same)
                 }
+                Kept::Secret(file) => owed.secret.as_deref() == Some(file),
             })
             .filter(|(_, owed)| owed.instance == *instance && is_open(owed.state));
         of.map(|(id, _)| id.clone()).collect()
@@ -461,16 +474,17 @@ fn describe(owed: &Owed) -> String {
     match (&owed.hook, &owed.traffic) {
         (Some(hook), _) => format!("hook {hook} for {}", owed.instance),
         (None, Some(to)) => format!("put {} back into the pool {}", owed.instance, to.traffic.backend),
-        (None, None) => match (&owed.config, &owed.maintenance) {
-            (Some(file), _) => format!("put {} of {} back as it was", file.config.path, owed.instance),
-            (None, Some(told)) => match &told.silence {
+        (None, None) => match (&owed.config, &owed.maintenance, &owed.secret) {
+            (Some(file), _, _) => format!("put {} of {} back as it was", file.config.path, owed.instance),
+            (None, Some(told), _) => match &told.silence {
                 Some(silence) if told.file.is_empty() => {
                     format!("end the silence of {} at {}", owed.instance, silence.silence.url)
                 }
                 None if told.file.is_empty() => format!("end the maintenance of {}", owed.instance),
                 Some(_) | None => format!("end the maintenance of {} in {}", owed.instance, told.file),
             },
-            (None, None) => format!("something for {}", owed.instance),
+            (None, None, Some(file)) => format!("forget what was staged of {} for {file}", owed.instance),
+            (None, None, None) => format!("something for {}", owed.instance),
         },
     }
 }

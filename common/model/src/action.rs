@@ -187,6 +187,10 @@ pub enum ActionSpec {
         rotation: RotationId,
         /// Which part.
         verb: SecretVerb,
+        /// The rotation that stopped after its first removal and that this one goes on with: a member that has finished that
+        /// one and is given the same secret again has it already.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resumes: Option<RotationId>,
     },
     /// `traffic.drain`: no new connection for the instance, then wait until it has none. Whatever happens afterwards, it is put
     /// back once it is healthy.

@@ -42,8 +42,9 @@ pub fn fold(
         None => InstanceState::Unknown,
         Some(unit) => unit_state(unit).unwrap_or_else(|| probed(spec, instance, &current)),
     };
-    // The oldest reading it rests on: a verdict is as old as its weakest evidence.
-    let oldest = spec.probes.iter().filter_map(|p| own(&p.name)).map(|r| r.at).min();
+    // The oldest reading it rests on: a verdict is as old as its weakest evidence. What tells no health is none.
+    let rests = spec.probes.iter().filter(|p| p.kind.tells_health());
+    let oldest = rests.filter_map(|p| own(&p.name)).map(|r| r.at).min();
     let runs = !matches!(observed, InstanceState::Stopped | InstanceState::Failed | InstanceState::Unknown);
     InstanceReading {
         instance: instance.clone(),

@@ -1,5 +1,6 @@
 //! Folding and merging.
 
+use quorate_model::probe::AlertsProbe;
 use quorate_model::service::UnitStatus;
 use quorate_model::session::{Heartbeat, Hello, InstanceReport, Reading};
 use quorate_model::{
@@ -157,6 +158,14 @@ fn the_last_word_of_a_former_peer_does_not_stand() {
 fn a_verdict_is_as_old_as_its_weakest_evidence() {
     let verdict = fold(&spec(), &instance(), &active(1_000, 5_000), &[reading("n1", true, 9, 3_000)]);
     assert_eq!(verdict.at, Timestamp(3_000));
+    // What tells no health is no evidence of it, and may be looked at as seldom as its owner likes.
+    let mut with = spec();
+    let (name, kind) = ("quiet", ProbeKind::Alerts(AlertsProbe { url: String::new(), matchers: Vec::new() }));
+    let quiet = quorate_model::ProbeName::new(name).unwrap();
+    with.probes.push(quorate_model::ProbeSpec { name: quiet.clone(), kind, ..with.probes[0].clone() });
+    let seldom = quorate_model::ProbeReading { probe: quiet, ..reading("n1", true, 9, 1_500) };
+    let verdict = fold(&with, &instance(), &active(1_000, 5_000), &[reading("n1", true, 9, 3_000), seldom]);
+    assert_eq!((verdict.at, verdict.probes.len()), (Timestamp(3_000), 2));
     let unseen = UnitSeen { unit: None, up_since: Timestamp::ZERO, at: Timestamp(5_000) };
     let verdict = fold(&spec(), &instance(), &unseen, &[reading("n1", true, 9, 3_000)]);
     assert_eq!(verdict.observed, InstanceState::Unknown);

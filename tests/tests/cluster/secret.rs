@@ -107,7 +107,44 @@ pub(crate) fn one_that_a_member_does_not_confirm_goes_back_everywhere(fleet: &Fl
     assert_eq!(refused, 1, "{operation:#}");
     assert!(steps(&operation, "RETIRE").iter().all(|step| step["state"] == "SKIPPED"), "{operation:#}");
     assert!(nodes(fleet).iter().all(|node| contents(fleet, node).0 == OLD));
+    assert_told_to_nobody(fleet);
     wait_until("writes with the token from before", LIMIT, || all_take(fleet, OLD));
+}
+
+/// The token from before comes back as the next one; nobody goes on after the first member has given up the other.
+fn what_stopped_after_the_first_removal_is_gone_on_with(fleet: &Fleet) {
+    fleet.calm();
+    for node in nodes(fleet) {
+        put(fleet, &node, "token.next", OLD);
+    }
+    let rotate = || fleet.begin(&["rollout", "start", "ledger", "--rotate-secret", "token", "--yes"]);
+    let done = |id: &str, kind: &str| {
+        let operation = fleet.operation(id);
+        steps(&operation, kind).into_iter().filter(|step| step["state"] == "SUCCEEDED").count()
+    };
+    let id = rotate();
+    wait_until("a first removal", LIMIT, || done(&id, "RETIRE") > 0);
+    let _ = fleet.quorate(&["rollout", "abort", &id, "--yes"]).expect(0);
+    let operation = fleet.ended(&id, LIMIT);
+    assert_eq!(operation["state"], "CANCELED", "{operation:#}");
+    let beside = || nodes(fleet).iter().filter(|node| contents(fleet, node).1.is_some()).count();
+    assert!((1..3).contains(&beside()), "it stopped in between");
+    assert_told_to_nobody(fleet);
+    fleet.calm();
+
+    let poll = Poll::begin(fleet.instances());
+    let operation = fleet.ended(&rotate(), LIMIT);
+    poll.end().assert_quorum();
+    assert_eq!(operation["state"], "SUCCEEDED", "{operation:#}");
+    let told = operation.to_string();
+    assert!(told.contains("in use here since"), "{told}");
+    assert!(nodes(fleet).iter().all(|node| contents(fleet, node) == (OLD.to_owned(), None)));
+    wait_until("writes with it", LIMIT, || all_take(fleet, OLD));
+    // It is finished: once more is refused by whoever is asked first, before anybody is touched.
+    let again = fleet.ended(&rotate(), LIMIT);
+    assert_eq!(again["state"], "FAILED", "{again:#}");
+    assert!(again.to_string().contains("is the one in use"), "{again:#}");
+    assert_told_to_nobody(fleet);
 }
 
 /// Goes on from the fleet that the test before has left: the token that was taken back is tried again.
@@ -147,6 +184,7 @@ pub(crate) fn a_new_one_everywhere_before_the_old_one_goes(fleet: &Fleet) {
     assert!(fleet.instances().iter().all(|instance| write(instance.at, OLD) == Some(401)));
     assert!(nodes(fleet).iter().all(|node| contents(fleet, node) == (NEW.to_owned(), None)));
     assert_told_to_nobody(fleet);
+    what_stopped_after_the_first_removal_is_gone_on_with(fleet);
 
     for node in nodes(fleet) {
         for name in ["token", "token.next"] {

@@ -11,7 +11,8 @@ use quorate_model::{
 };
 use zeroize::Zeroizing;
 
-use super::plan::{self, Next, Refused, Seen};
+use super::forget;
+use super::plan::{self, Candidate, Next, Refused, Seen};
 use super::record::{Phase, Record, Store};
 use crate::actions::config::{Place, User, turn};
 use crate::actions::service::plan as unit_plan;
@@ -33,6 +34,8 @@ struct Work<'c> {
     service: ServiceHandle,
     spec: &'c SecretSpec,
     rotation: &'c RotationId,
+    /// The rotation that this one goes on with.
+    resumes: Option<&'c RotationId>,
     file: Place,
     previous: Place,
     store: Store,
@@ -74,7 +77,7 @@ impl<'c> Work<'c> {
         context: &'c ActionContext,
         service: &ServiceName,
         spec: &'c SecretSpec,
-        rotation: &'c RotationId,
+        (rotation, resumes): (&'c RotationId, Option<&'c RotationId>),
     ) -> Result<Self, ActionError> {
         let service = context.service(service)?;
         let roots = &context.install.secrets;
@@ -82,7 +85,7 @@ impl<'c> Work<'c> {
         let previous = Place::new(roots, &spec.previous)?;
         let store = Store::new(&context.releases_dir, file.path());
         let record = store.load()?;
-        Ok(Self { context, service, spec, rotation, file, previous, store, record })
+        Ok(Self { context, service, spec, rotation, resumes, file, previous, store, record })
     }
 
     fn user(&self) -> User<'_> {
@@ -201,6 +204,11 @@ impl<'c> Work<'c> {
         Err(ActionError::Failed { message, outcome: Box::default() })
     }
 
+    /// Whether this host was through with the rotation that this one goes on with.
+    fn finished(&self) -> bool {
+        self.resumes.is_some_and(|stopped| self.record.finished(stopped.as_str()))
+    }
+
     /// The next secret from its source.
     async fn source(&self, found: &Found) -> Result<Content, ActionError> {
         match &self.spec.source {
@@ -212,7 +220,7 @@ impl<'c> Work<'c> {
                     .ok_or_else(|| ActionError::NotFound(PathBuf::from(path)))
             }
             // What an earlier rotation has made is used before another one is made.
-            SecretSource::Generate(_) if self.record.open() => {
+            SecretSource::Generate(_) if self.record.open() || self.finished() => {
                 found.file.clone().ok_or_else(|| self.refused(Refused::NoSecret))
             }
             SecretSource::Generate(hook) => {
@@ -223,7 +231,19 @@ impl<'c> Work<'c> {
         }
     }
 
+    /// Whatever comes of it is owed to be forgotten.
     async fn stage(&mut self) -> Result<ActionOutcome, ActionError> {
+        forget::owe(self.context, self.instance(), self.file.path()).await?;
+        let staged = self.stage_owed().await;
+        if staged.is_ok() {
+            forget::hold(self.context).await?;
+        } else if self.store.forget().is_ok() {
+            forget::settle(self.context, &self.instance(), self.file.path()).await?;
+        }
+        staged
+    }
+
+    async fn stage_owed(&mut self) -> Result<ActionOutcome, ActionError> {
         let found = self.found()?;
         if self.record.rotation == self.rotation.as_str() && self.store.next()?.is_some() {
             return Ok(self.done(format!("{} {}: staged already", self.spec.name, self.rotation), None));
@@ -240,23 +260,48 @@ impl<'c> Work<'c> {
             let why = format!("it is larger than {SECRET_MAX_BYTES} bytes, as no secret is");
             return Err(ActionError::Refused { reason: Reason::InvalidArgument, why });
         }
-        plan::stage(&self.record, found.seen(), &next).map_err(|why| self.refused(why))?;
+        let stopped = self.resumes.map(RotationId::as_str);
+        let candidate =
+            plan::stage(&self.record, found.seen(), stopped, &next).map_err(|why| self.refused(why))?;
         self.store.keep(Some(&next))?;
-        self.record.staged(self.rotation.as_str());
+        match candidate {
+            Candidate::Next => self.record.staged(self.rotation.as_str()),
+            Candidate::InUse => self.record.in_use(self.rotation.as_str()),
+        }
         self.store.store(&self.record)?;
+        if let Some(since) = &self.record.since {
+            let message = format!("{} {}: it is in use here since {since}", self.spec.name, self.rotation);
+            return Ok(self.done(message, None));
+        }
         Ok(self.done(format!("{} {}: {} bytes staged", self.spec.name, self.rotation, next.len()), None))
     }
 
+    async fn forget(&self) -> Result<(), ActionError> {
+        self.store.forget()?;
+        forget::settle(self.context, &self.instance(), self.file.path()).await
+    }
+
+    /// Whether a crash has cut this off after the files were written, and what was staged was forgotten since: the service is not
+    /// left down for that.
+    fn left(&self, phase: Phase) -> Result<bool, ActionError> {
+        let begun = self.record.rotation == self.rotation.as_str() && self.record.phase == phase;
+        Ok(begun && self.store.next()?.is_none())
+    }
+
     async fn install(&mut self) -> Result<ActionOutcome, ActionError> {
+        if self.left(Phase::Installing)? {
+            return self.take(Phase::Used, "what was begun").await;
+        }
         let (found, next) = (self.found()?, self.next()?);
         let todo = plan::install(&self.record, found.seen(), self.rotation.as_str(), &next)
             .map_err(|why| self.refused(why))?;
         let (path, beside) =
             (self.file.path().display().to_string(), self.previous.path().display().to_string());
         if todo == Next::Nothing {
-            return Ok(
-                self.done(format!("{} {}: {path} holds it already", self.spec.name, self.rotation), None)
-            );
+            let since =
+                self.record.since.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
+            let message = format!("{} {}: {path} holds it already{since}", self.spec.name, self.rotation);
+            return Ok(self.done(message, None));
         }
         self.begin(Phase::Installing).await?;
         if let (Next::Write, Some(old)) = (todo, &found.file) {
@@ -288,6 +333,7 @@ impl<'c> Work<'c> {
             .map_err(|why| self.refused(why))?;
         let beside = self.previous.path().display().to_string();
         let outcome = if todo == Next::Nothing {
+            self.phase(Phase::Retired)?;
             self.done(format!("{} {}: {beside} is gone already", self.spec.name, self.rotation), None)
         } else {
             self.begin(Phase::Retiring).await?;
@@ -297,11 +343,14 @@ impl<'c> Work<'c> {
             failpoint::hit("secret-removed");
             self.take(Phase::Retired, &format!("{beside} is gone")).await?
         };
-        self.store.forget()?;
+        self.forget().await?;
         Ok(outcome)
     }
 
     async fn revert(&mut self) -> Result<ActionOutcome, ActionError> {
+        if self.left(Phase::Returning)? {
+            return self.take(Phase::Returned, "what was begun").await;
+        }
         let path = self.file.path().display().to_string();
         let untouched = format!("{} {}: {path} is as it was before", self.spec.name, self.rotation);
         let Some(next) = self.store.next()? else {
@@ -318,7 +367,7 @@ impl<'c> Work<'c> {
             .map_err(|why| self.refused(why))?;
         if todo == Next::Nothing {
             if self.record.rotation == self.rotation.as_str() {
-                self.store.forget()?;
+                self.forget().await?;
             }
             return Ok(self.done(untouched, None));
         }
@@ -338,7 +387,7 @@ impl<'c> Work<'c> {
             self.previous.put(&next, look)?;
         }
         let outcome = self.take(Phase::Returned, &format!("the one before is back in {path}")).await?;
-        self.store.forget()?;
+        self.forget().await?;
         Ok(outcome)
     }
 }
@@ -348,8 +397,8 @@ pub(in crate::actions) async fn part(
     context: &ActionContext,
     service: &ServiceName,
     spec: &SecretSpec,
-    (rotation, verb): (&RotationId, SecretVerb),
-    only_begun: bool,
+    rotation: (&RotationId, Option<&RotationId>),
+    (verb, only_begun): (SecretVerb, bool),
 ) -> Result<ActionOutcome, ActionError> {
     let _turn = turn().await;
     let mut work = Work::new(context, service, spec, rotation)?;
@@ -363,7 +412,7 @@ pub(in crate::actions) async fn part(
                 return Err(ActionError::DeadlineExceeded("waiting to go on with a rotation"));
             }
         };
-        if work.record.rotation != rotation.as_str() || !begun.contains(&work.record.phase) {
+        if work.record.rotation != work.rotation.as_str() || !begun.contains(&work.record.phase) {
             return Err(ActionError::DeadlineExceeded("waiting to go on with a rotation"));
         }
     } else {

@@ -23,6 +23,15 @@ pub(super) enum Next {
     Write,
 }
 
+/// What a candidate is to this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Candidate {
+    /// What comes next.
+    Next,
+    /// What is in use, since a rotation that came to its end here and stopped elsewhere.
+    InUse,
+}
+
 /// Why nothing may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
@@ -45,16 +54,23 @@ pub(super) enum Refused {
 }
 
 /// Whether a candidate may be what comes next. One that an earlier rotation has left here, on either side, may: that is how what
-/// was stopped half way is gone on with, or taken back.
-pub(super) fn stage(record: &Record, seen: Seen<'_>, next: &[u8]) -> Result<(), Refused> {
+/// was stopped half way is gone on with, or taken back. One that is in use may only be it where the rotation that `stopped` has
+/// brought it: anywhere else somebody forgot to put the next one there, and the others would get another secret.
+pub(super) fn stage(
+    record: &Record,
+    seen: Seen<'_>,
+    stopped: Option<&str>,
+    next: &[u8],
+) -> Result<Candidate, Refused> {
     let Some(file) = seen.file else { return Err(Refused::NoSecret) };
     if next.is_empty() {
         return Err(Refused::Empty);
     }
     match (record.open(), next == file, seen.previous == Some(next)) {
         (true, false, false) => Err(Refused::Unretired),
+        (false, true, _) if stopped.is_some_and(|stopped| record.finished(stopped)) => Ok(Candidate::InUse),
         (false, true, _) => Err(Refused::Same),
-        (true, ..) | (false, false, _) => Ok(()),
+        (true, ..) | (false, false, _) => Ok(Candidate::Next),
     }
 }
 
@@ -105,8 +121,13 @@ pub(super) fn retire(
         Phase::Retired => Ok(Next::Nothing),
         Phase::Retiring if seen.previous.is_none() => Ok(Next::Use),
         Phase::Retiring | Phase::Confirmed => match next {
+            // It was removed by the rotation that has put this one in use.
+            Some(next) if seen.file == Some(next) && record.since.is_some() && seen.previous.is_none() => {
+                Ok(Next::Nothing)
+            }
             Some(next) if seen.file == Some(next) => Ok(Next::Write),
-            Some(_) | None => Err(Refused::Drifted),
+            Some(_) => Err(Refused::Drifted),
+            None => Err(Refused::NotStaged),
         },
         Phase::Staged | Phase::Installing | Phase::Used | Phase::Returning | Phase::Returned => {
             Err(Refused::Unconfirmed)
@@ -122,6 +143,7 @@ pub(super) fn revert(record: &Record, seen: Seen<'_>, rotation: &str, next: &[u8
     match record.phase {
         Phase::Staged | Phase::Returned => Ok(Next::Nothing),
         Phase::Retiring | Phase::Retired => Err(Refused::Retired),
+        Phase::Used | Phase::Confirmed if record.since.is_some() => Ok(Next::Nothing),
         Phase::Installing | Phase::Used | Phase::Confirmed | Phase::Returning => {
             // The one before is in place: never left, or put back already. Once the service has read the new one, it can only be
             // somebody else's.

@@ -58,6 +58,10 @@ pub(super) struct Record {
     /// The rotation before it has left two secrets here that may be in use, and this one has not put its own in place.
     #[serde(default)]
     pub(super) inherited: bool,
+    /// The rotation that has put the next one in use here and was finished here, before this one began: nothing is put in
+    /// place, and nothing taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) since: Option<String>,
     /// Whether the service ran when the files were about to be written.
     #[serde(default)]
     pub(super) running: bool,
@@ -71,6 +75,7 @@ impl Record {
             rotation: String::new(),
             phase: Phase::Retired,
             inherited: false,
+            since: None,
             running: false,
         }
     }
@@ -79,7 +84,8 @@ impl Record {
     pub(super) fn open(&self) -> bool {
         match self.phase {
             Phase::Staged => self.inherited,
-            Phase::Installing | Phase::Used | Phase::Confirmed | Phase::Returning | Phase::Retiring => true,
+            Phase::Used | Phase::Confirmed => self.since.is_none(),
+            Phase::Installing | Phase::Returning | Phase::Retiring => true,
             Phase::Returned | Phase::Retired => false,
         }
     }
@@ -87,8 +93,25 @@ impl Record {
     /// The next rotation has its content here.
     pub(super) fn staged(&mut self, rotation: &str) {
         self.inherited = self.open();
+        self.since = None;
         rotation.clone_into(&mut self.rotation);
         self.phase = Phase::Staged;
+    }
+
+    /// Whether this host has come to the end of a rotation that stopped elsewhere, itself or as one that had it before.
+    pub(super) fn finished(&self, stopped: &str) -> bool {
+        match &self.since {
+            Some(since) => since == stopped || self.rotation == stopped,
+            None => self.rotation == stopped && self.phase == Phase::Retired,
+        }
+    }
+
+    /// The next rotation finds its content in use.
+    pub(super) fn in_use(&mut self, rotation: &str) {
+        let before = core::mem::replace(&mut self.rotation, rotation.to_owned());
+        self.since.get_or_insert(before);
+        self.inherited = false;
+        self.phase = Phase::Used;
     }
 }
 

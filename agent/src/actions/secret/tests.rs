@@ -46,6 +46,16 @@ impl Host {
     }
 
     fn action(&self, rotation: &str, verb: SecretVerb, source: SecretSource) -> ActionSpec {
+        self.action_after(rotation, None, verb, source)
+    }
+
+    fn action_after(
+        &self,
+        rotation: &str,
+        stopped: Option<&str>,
+        verb: SecretVerb,
+        source: SecretSource,
+    ) -> ActionSpec {
         let secret = SecretSpec {
             name: SecretName::new("token").unwrap(),
             file: self.path("token").display().to_string(),
@@ -56,7 +66,8 @@ impl Host {
             grace: DurationMs::from_secs(5),
         };
         let rotation = RotationId::new(rotation).unwrap();
-        ActionSpec::Secret { service: service_name(), secret, rotation, verb }
+        let resumes = stopped.map(|stopped| RotationId::new(stopped).unwrap());
+        ActionSpec::Secret { service: service_name(), secret, rotation, verb, resumes }
     }
 
     fn candidate(&self) -> SecretSource {
@@ -64,7 +75,12 @@ impl Host {
     }
 
     async fn part(&self, rotation: &str, verb: SecretVerb) -> Ended {
-        let ended = execute(&self.bench.context, &self.action(rotation, verb, self.candidate())).await;
+        self.part_after(rotation, None, verb).await
+    }
+
+    async fn part_after(&self, rotation: &str, stopped: Option<&str>, verb: SecretVerb) -> Ended {
+        let action = self.action_after(rotation, stopped, verb, self.candidate());
+        let ended = execute(&self.bench.context, &action).await;
         // Whatever happens, nothing that is told holds a secret.
         let told = format!("{ended:?} {:?}", self.bench.recorder.lines());
         assert!(!told.contains("canary"), "{told}");
@@ -75,6 +91,12 @@ impl Host {
         for verb in verbs {
             self.part(rotation, *verb).await.unwrap();
         }
+    }
+
+    /// What was done but for what is owed of what is staged.
+    fn hooks(&self) -> Vec<String> {
+        let lines = self.bench.recorder.lines();
+        lines.into_iter().filter(|line| line.starts_with("check ")).collect()
     }
 
     fn store(&self) -> Store {
@@ -114,7 +136,7 @@ async fn both_are_valid_until_the_new_one_is_confirmed_and_the_other_retired() {
     assert_eq!((early.reason(), early.state()), (Reason::WrongState, ExecutionState::Rejected));
     assert_eq!(host.contents(), pair(NEW, Some(OLD)), "not confirmed: nothing is retired");
     host.parts("k-1", &[Confirm]).await;
-    assert_eq!(host.bench.recorder.lines(), ["check works token"], "the hook is given the file in use");
+    assert_eq!(host.hooks(), ["check works token"], "the hook is given the file in use");
     host.parts("k-1", &[Install, Retire, Retire]).await;
     assert_eq!(host.contents(), pair(NEW, None));
     assert_eq!(locked(&host.bench.unit.calls).len(), 4, "what was done is not done again");
@@ -158,6 +180,49 @@ async fn what_was_stopped_half_way_is_gone_on_with_or_taken_back_but_nothing_thi
     assert_eq!(host.contents(), pair(OLD, None));
     let same = host.part("k-5", Stage).await.unwrap_err();
     assert_eq!(same.reason(), Reason::NothingToChange);
+}
+
+#[tokio::test]
+async fn one_that_was_through_when_the_others_stopped_has_it_already() {
+    let host = Host::new();
+    host.parts("k-1", &[Stage, Install, Confirm, Retire]).await;
+    let calls = locked(&host.bench.unit.calls).len();
+    for stopped in [None, Some("k-0")] {
+        let same = host.part_after("k-2", stopped, Stage).await.unwrap_err();
+        assert_eq!(
+            same.reason(),
+            Reason::NothingToChange,
+            "nothing stopped: the next one was forgotten here"
+        );
+    }
+    // The one that goes on is stopped as well, here before its own removal.
+    let staged = host.part_after("k-2", Some("k-1"), Stage).await.unwrap();
+    assert!(staged.message.ends_with("it is in use here since k-1"), "{}", staged.message);
+    host.parts("k-2", &[Install, Confirm, Revert]).await;
+    for (rotation, stopped) in [("k-3", "k-1"), ("k-4", "k-3")] {
+        let staged = host.part_after(rotation, Some(stopped), Stage).await.unwrap();
+        assert!(staged.message.ends_with("it is in use here since k-1"), "{}", staged.message);
+        host.parts(rotation, &[Install, Confirm, Retire, Retire]).await;
+    }
+    assert_eq!(host.contents(), pair(NEW, None));
+    assert_eq!(locked(&host.bench.unit.calls).len(), calls, "nobody was disturbed");
+    assert_eq!(host.hooks().len(), 4, "each has its proof");
+    // Another one comes as ever, and what somebody put beside is removed.
+    fs::write(host.path("token.next"), "third-canary").unwrap();
+    host.parts("k-5", &[Stage, Install]).await;
+    assert_eq!(host.contents(), pair("third-canary", Some(NEW)));
+}
+
+#[tokio::test]
+async fn a_hook_makes_no_other_one_where_the_one_it_made_is_in_use() {
+    let host = Host::new();
+    host.parts("k-1", &[Stage, Install, Confirm, Retire]).await;
+    let make = SecretSource::Generate(HookName::new("make").unwrap());
+    let stage = host.action_after("k-2", Some("k-1"), Stage, make);
+    execute(&host.bench.context, &stage).await.unwrap();
+    assert!(!host.bench.recorder.lines().iter().any(|line| line.contains("make")));
+    host.parts("k-2", &[Install, Confirm, Retire]).await;
+    assert_eq!(host.contents(), pair(NEW, None));
 }
 
 #[tokio::test]
@@ -244,6 +309,41 @@ async fn one_that_everybody_may_read_is_refused_before_it_is_touched() {
     assert_eq!(refused.reason(), Reason::WrongState);
     assert!(refused.to_string().contains("chmod"), "{refused}");
     assert_eq!((host.contents(), mode(&host.path("token"))), (pair(OLD, None), 0o644));
+}
+
+#[tokio::test]
+async fn nothing_that_was_staged_is_kept_by_anybody() {
+    let host = Host::new();
+    host.parts("k-1", &[Stage]).await;
+    assert_eq!(host.bench.recorder.lines(), ["open staged 86400000", "hold"], "owed before it is there");
+    // What the coordinators, or the host at its time, have it forgotten with.
+    let file = host.path("token").display().to_string();
+    let dir = host.bench.context.releases_dir.clone();
+    super::forget(&dir, &file).await.unwrap();
+    assert!(host.store().next().unwrap().is_none());
+    assert_eq!(host.part("k-1", Install).await.unwrap_err().reason(), Reason::WrongState, "not staged");
+    host.parts("k-1", &[Stage, Install, Confirm, Retire]).await;
+    assert_eq!(host.bench.recorder.lines().last().unwrap(), "forgotten");
+    let same = host.part("k-2", Stage).await.unwrap_err();
+    assert_eq!(same.reason(), Reason::NothingToChange);
+    assert_eq!(host.bench.recorder.lines().last().unwrap(), "forgotten", "what is refused is not kept");
+    *locked(&host.bench.recorder.refuse_open) = true;
+    fs::write(host.path("token.next"), "third-canary").unwrap();
+    assert_eq!(host.part("k-3", Stage).await.unwrap_err().reason(), Reason::LowSpace);
+    assert!(host.store().next().unwrap().is_none(), "what cannot be owed is not staged");
+}
+
+#[tokio::test]
+async fn a_service_is_not_left_down_because_what_was_staged_is_forgotten() {
+    let host = Host::new();
+    host.parts("k-1", &[Stage, Install]).await;
+    host.crashed_at(Phase::Installing);
+    host.bench.unit.end_now();
+    let file = host.path("token").display().to_string();
+    super::forget(&host.bench.context.releases_dir.clone(), &file).await.unwrap();
+    finish(&host.bench.context, &host.action("k-1", Install, host.candidate())).await.unwrap();
+    assert_eq!(locked(&host.bench.unit.state).active, "active");
+    assert_eq!(host.contents(), pair(NEW, Some(OLD)));
 }
 
 #[tokio::test]

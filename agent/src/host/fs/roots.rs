@@ -189,6 +189,14 @@ impl Place {
         fstat(self.handle(OFlags::empty())?).map_err(|e| self.refused("look at", e))
     }
 
+    /// Attributes of the folder that it is in: that nothing is there means something only where its folder is.
+    ///
+    /// # Errors
+    /// As [`Place::stat`].
+    pub fn stat_folder(&self) -> Result<Stat, HostError> {
+        self.parent()?.0.stat()
+    }
+
     /// Opens a regular file for reading.
     ///
     /// # Errors

@@ -147,13 +147,14 @@ fn read_preflight(message: proto::HostPreflightAction) -> Result<ActionSpec, Inv
 }
 
 fn read_secret(message: proto::SecretAction) -> Result<ActionSpec, Invalid> {
-    let proto::SecretAction { service, secret, rotation, verb } = message;
+    let proto::SecretAction { service, secret, rotation, verb, resumes } = message;
     let secret = secret.ok_or_else(|| Invalid::missing("secret"))?;
     Ok(ActionSpec::Secret {
         service: read_name("service", service)?,
         secret: secrets::read_secret(secret).map_err(|i| i.within("secret"))?,
         rotation: read_name("rotation", rotation)?,
         verb: read_secret_verb("verb", verb)?,
+        resumes: (!resumes.is_empty()).then(|| read_name("resumes", resumes)).transpose()?,
     })
 }
 
@@ -231,8 +232,8 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
                 maintenance: Some(maintenance::write_maintenance(maintenance)),
             })
         }
-        ActionSpec::Secret { service, secret, rotation, verb } => {
-            write_secret(service, secret, rotation, *verb)
+        ActionSpec::Secret { service, secret, rotation, verb, resumes } => {
+            write_secret(service, secret, (rotation, resumes.as_ref()), *verb)
         }
         ActionSpec::HostPreflight { service, preflight, ahead_of, release, backup } => {
             let release = release.as_ref().map(release::write_release);
@@ -274,12 +275,18 @@ fn write_enter(
     })
 }
 
-fn write_secret(service: &ServiceName, secret: &SecretSpec, rotation: &RotationId, verb: SecretVerb) -> Kind {
+fn write_secret(
+    service: &ServiceName,
+    secret: &SecretSpec,
+    (rotation, resumes): (&RotationId, Option<&RotationId>),
+    verb: SecretVerb,
+) -> Kind {
     Kind::Secret(proto::SecretAction {
         service: service.to_string(),
         secret: Some(secrets::write_secret(secret)),
         rotation: rotation.to_string(),
         verb: write_secret_verb(verb) as i32,
+        resumes: resumes.map(ToString::to_string).unwrap_or_default(),
     })
 }
 

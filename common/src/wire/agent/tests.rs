@@ -112,6 +112,7 @@ fn actions() -> Vec<ActionSpec> {
             },
             rotation: quorate_model::RotationId::new("k-1").unwrap(),
             verb: quorate_model::SecretVerb::Retire,
+            resumes: Some(quorate_model::RotationId::new("k-0").unwrap()),
         },
         ActionSpec::HostPreflight {
             service: service(),

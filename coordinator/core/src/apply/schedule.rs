@@ -35,7 +35,9 @@ pub(super) fn apply(
         }
         ScheduleCommand::Fire { name, revision, due, passed, attempt } => {
             let verdict = judge(state, as_of(state, name, *revision)?, *due, context.now)?;
-            let fire = Fire { name, due: *due, passed: *passed, by: None };
+            let waited = state.schedules.get(name).filter(|schedule| schedule.waiting == Some(*due));
+            let by = waited.and_then(|schedule| schedule.waiting_by.clone());
+            let fire = Fire { name, due: *due, passed: *passed, by: by.as_ref() };
             fire.settle(state, context, verdict, attempt.as_ref())
         }
     }
@@ -118,6 +120,7 @@ fn put(
         revision: context.revision,
         fired: context.now,
         waiting: known.and_then(|s| s.waiting),
+        waiting_by: known.and_then(|s| s.waiting_by.clone()),
         runs: known.map_or_else(VecDeque::new, |s| s.runs.clone()),
         counts: known.map_or_else(BTreeMap::new, |s| s.counts.clone()),
     };
@@ -159,6 +162,7 @@ fn set_paused(
 
 /// The run that waits belonged to what the schedule was.
 fn leave_out(schedule: &mut Schedule, context: &Context<'_>, why: &str) {
+    let by = schedule.waiting_by.take();
     if let Some(due) = schedule.waiting.take() {
         let text = String::from(why);
         let result = RunResult::Skipped;
@@ -170,7 +174,7 @@ fn leave_out(schedule: &mut Schedule, context: &Context<'_>, why: &str) {
             reason: None,
             text,
             passed: 0,
-            by: None,
+            by,
         });
     }
 }
@@ -180,7 +184,7 @@ struct Fire<'a> {
     name: &'a ScheduleName,
     due: Timestamp,
     passed: u32,
-    /// Who runs it by hand: nothing that is due is settled by that.
+    /// Who runs it by hand, or has asked for the run that waited: nothing that is due is settled by that.
     by: Option<&'a Principal>,
 }
 
@@ -285,12 +289,15 @@ impl Fire<'_> {
         if run.passed > 0 {
             details = format!("{details} ({} before it were missed)", run.passed);
         }
+        if let Some(by) = self.by.filter(|by| *by != context.principal) {
+            details = format!("{details}, asked for by {by}");
+        }
         if let Some(schedule) = state.schedules.get_mut(self.name) {
             if self.by.is_none() {
                 schedule.fired = schedule.fired.max(self.due);
             }
             if schedule.waiting == Some(self.due) {
-                schedule.waiting = None;
+                (schedule.waiting, schedule.waiting_by) = (None, None);
             }
             schedule.note(run);
         }
@@ -317,7 +324,7 @@ impl Fire<'_> {
             if self.by.is_none() {
                 schedule.fired = self.due;
             }
-            schedule.waiting = Some(self.due);
+            (schedule.waiting, schedule.waiting_by) = (Some(self.due), self.by.cloned());
         }
         let doing = if cancel { "cancels" } else { "waits for" };
         let details = format!("{} {doing} {operation}", self.due.utc());

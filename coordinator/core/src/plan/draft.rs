@@ -13,8 +13,8 @@ use quorate_model::{
 use super::stand::{Stand, allowed, line, no_margin};
 use super::targets::{Job, Target};
 use super::{
-    PARALLEL_DEFAULT, actions, copies, handover, maintenance, migrate, order, preflight, releases, traffic,
-    waves, zones,
+    PARALLEL_DEFAULT, actions, copies, handover, maintenance, migrate, order, preflight, releases, secrets,
+    traffic, waves, zones,
 };
 use crate::apply::step::doing;
 use crate::observations::Observations;
@@ -279,6 +279,7 @@ impl<'a> Draft<'a> {
         }
         self.warnings.extend(waves::narrowed(&self.request.waves, members, self.parallel));
         self.stage(job);
+        self.warnings.extend(secrets::resumed(&job.targets));
         let first = job.targets.first();
         self.warnings.extend(first.and_then(|t| releases::impatient(self.state, self.request, t)));
         let mut stopped = 0;

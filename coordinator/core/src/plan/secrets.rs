@@ -2,14 +2,18 @@
 //! before is removed in waves of the same shape.
 
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use quorate_model::{ActionSpec, DurationMs, Reason, Refusal, RotationId, SecretName, SecretVerb, StepKind};
+use quorate_model::{
+    ActionSpec, DurationMs, GroupName, Reason, Refusal, RotationId, SecretName, SecretVerb, StepKind,
+    StepState,
+};
 
 use super::targets::{Job, lacks};
-use crate::state::Service;
+use crate::state::operation::{Operation, Step};
 use crate::state::plan::{Change, Goal, PlanRequest, PlanStep, PlanWave};
+use crate::state::{Service, State};
 
 /// What a wave is called in which the secret from before is removed.
 const LABEL: &str = "retire";
@@ -23,8 +27,44 @@ const AROUND: [StepKind; 5] = [
     StepKind::ExitMaintenance,
 ];
 
+fn removals(operation: &Operation) -> impl Iterator<Item = &Step> {
+    operation.steps.iter().filter(|step| step.kind == StepKind::Retire)
+}
+
+/// The last rotation of a secret of a group that removed it somewhere, if it ended before it had removed it everywhere: the next
+/// one goes on with it. One that was finished is not gone on with: then every member refuses the secret that it has.
+fn stopped(state: &State, group: &GroupName, name: &SecretName) -> Option<RotationId> {
+    let rotates = |operation: &&Operation| {
+        matches!(&operation.request.goal, Goal::Rollout { group: of, change: Change::Secret { secret } }
+            if of == group && secret == name)
+    };
+    let began = |operation: &&Operation| removals(operation).any(|s| s.started_at.is_some());
+    let last = state.operations.values().filter(rotates).filter(began);
+    let last = last.max_by_key(|operation| (operation.created_at, &operation.id))?;
+    if !last.state.is_terminal() || removals(last).all(|s| s.state == StepState::Succeeded) {
+        return None;
+    }
+    removals(last).find_map(|step| {
+        let ActionSpec::Secret { rotation, .. } = step.action.as_ref()? else { return None };
+        Some(rotation.clone())
+    })
+}
+
+/// What is said of a rotation that goes on with another one.
+pub(super) fn resumed(targets: &[super::Target]) -> Option<String> {
+    targets.iter().find_map(|target| {
+        let ActionSpec::Secret { secret, resumes: Some(before), .. } = &target.action else { return None };
+        let name = &secret.name;
+        Some(format!(
+            "{name} was removed somewhere by {before}, which stopped: this goes on, and is never rolled back"
+        ))
+    })
+}
+
 /// The action that puts the next secret of a service in place.
 pub(super) fn install(
+    state: &State,
+    group: &GroupName,
     service: &Service,
     name: &SecretName,
     mint: &mut dyn FnMut() -> u64,
@@ -35,15 +75,16 @@ pub(super) fn install(
     })?;
     let rotation = RotationId::new(quorate_model::minted("k", mint()))
         .map_err(|e| Refusal::new(Reason::Internal, format!("{e}")))?;
+    let resumes = stopped(state, group, name);
     let (service, secret) = (service.spec.name.clone(), secret.clone());
-    Ok(ActionSpec::Secret { service, secret, rotation, verb: SecretVerb::Install })
+    Ok(ActionSpec::Secret { service, secret, rotation, verb: SecretVerb::Install, resumes })
 }
 
 /// Another part of the rotation that an action is of, if it is of one.
 pub(super) fn part(action: &ActionSpec, verb: SecretVerb) -> Option<ActionSpec> {
-    let ActionSpec::Secret { service, secret, rotation, verb: _ } = action else { return None };
+    let ActionSpec::Secret { service, secret, rotation, verb: _, resumes } = action else { return None };
     let (service, secret, rotation) = (service.clone(), secret.clone(), rotation.clone());
-    Some(ActionSpec::Secret { service, secret, rotation, verb })
+    Some(ActionSpec::Secret { service, secret, rotation, verb, resumes: resumes.clone() })
 }
 
 fn rotates(request: &PlanRequest) -> bool {

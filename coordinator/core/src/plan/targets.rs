@@ -147,7 +147,9 @@ fn rollout(
         }
     };
     let rotated = match change {
-        Change::Secret { secret } => Some(secrets::install(declared(state, service)?, secret, mint)?),
+        Change::Secret { secret } => {
+            Some(secrets::install(state, name, declared(state, service)?, secret, mint)?)
+        }
         Change::Restart
         | Change::Reload
         | Change::Run { .. }

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use quorate_model::{
     Drain, DurationMs, GroupState, InstanceId, InstanceReading, InstanceRole, InstanceState, NodeName,
-    NodeStatus, OutMember, OutReason, ProbeKind, ProbeSpec, ServiceName, ServiceSpec, StepKind, Sync,
-    Timestamp,
+    NodeStatus, OutMember, OutReason, ProbeKind, ProbeName, ProbeSpec, ServiceName, ServiceSpec, StepKind,
+    Sync, Timestamp,
 };
 
 use super::quorum::required;
@@ -122,17 +122,42 @@ impl Availability {
     }
 }
 
-/// The largest age of a reading of this service that a decision may rest on: two probe intervals and the slack (I-12). An
-/// expression is as old as what it rests on, and may be one interval older when it is told.
+/// The largest age of a verdict on an instance of this service that a decision may rest on: two intervals of the slowest probe
+/// that tells health, and the slack (I-12). A probe that tells no health, a certificate that is looked at every hour, makes no
+/// old verdict a fresh one. An expression is as old as what it rests on, and may be as much older when it is told.
 #[must_use]
 pub fn freshness_limit(state: &State, service: &ServiceName) -> DurationMs {
     let settings = &state.settings;
     let spec = state.services.get(service).map(|s| &s.spec);
-    let interval = spec
-        .and_then(|spec| spec.probes.iter().map(|probe| probe.interval).max())
-        .unwrap_or(settings.default_interval);
-    let rests = |probe: &ProbeSpec| match probe.kind {
-        ProbeKind::Expression { .. } => true,
+    let health = || spec.into_iter().flat_map(|spec| &spec.probes).filter(|p| p.kind.tells_health());
+    let interval = health().map(|probe| probe.interval).max().unwrap_or(settings.default_interval);
+    let below = health().filter_map(|probe| below(spec?, probe)).max().unwrap_or(DurationMs::ZERO);
+    interval.plus(interval).plus(below).plus(settings.freshness_slack)
+}
+
+/// The largest age of one probe's reading that a decision may rest on: two of its own intervals and the slack, however slow or
+/// fast the others are.
+#[must_use]
+pub fn probe_limit(
+    state: &State,
+    service: &ServiceName,
+    name: &ProbeName,
+    interval: DurationMs,
+) -> DurationMs {
+    let spec = state.services.get(service).map(|s| &s.spec);
+    let probe = spec.and_then(|spec| spec.probes.iter().find(|probe| probe.name == *name));
+    let below = probe.and_then(|probe| below(spec?, probe)).unwrap_or(DurationMs::ZERO);
+    interval.plus(interval).plus(below).plus(state.settings.freshness_slack)
+}
+
+/// How old what an expression rests on may be when it is told: the longest interval of the probes that it names. A name that is
+/// part of a longer one counts too: that costs time, and an expression whose probe was overlooked would never be fresh.
+fn below(spec: &ServiceSpec, probe: &ProbeSpec) -> Option<DurationMs> {
+    match &probe.kind {
+        ProbeKind::Expression { expr } => {
+            let named = spec.probes.iter().filter(|other| expr.contains(other.name.as_str()));
+            named.map(|other| other.interval).max()
+        }
         ProbeKind::Http { .. }
         | ProbeKind::Tcp { .. }
         | ProbeKind::Exec { .. }
@@ -140,10 +165,8 @@ pub fn freshness_limit(state: &State, service: &ServiceName) -> DurationMs {
         | ProbeKind::Membership { .. }
         | ProbeKind::Certificate(_)
         | ProbeKind::Alerts(_)
-        | ProbeKind::Metric(_) => false,
-    };
-    let below = if spec.is_some_and(|s| s.probes.iter().any(rests)) { interval } else { DurationMs::ZERO };
-    interval.plus(interval).plus(below).plus(settings.freshness_slack)
+        | ProbeKind::Metric(_) => None,
+    }
 }
 
 /// Whether a membership probe tells how far an instance has caught up.

@@ -2,12 +2,13 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use quorate_model::{
     DurationMs, InstanceReading, InstanceRole, InstanceState, ProbeReading, StepState, Sync, Timestamp,
 };
 
-use super::availability::{Evidence, freshness_limit};
+use super::availability::{Evidence, freshness_limit, probe_limit};
 use crate::state::State;
 use crate::state::operation::{Before, Operation};
 use crate::state::plan::{GateProbe, GateSpec};
@@ -90,6 +91,18 @@ pub fn turned(gate: &GateSpec, reading: &InstanceReading, opened: Timestamp) -> 
     }
 }
 
+/// The readings that a gate may rest on: each by its own probe's interval.
+fn fresh(state: &State, gate: &GateSpec, readings: &[ProbeReading], now: Timestamp) -> Vec<ProbeReading> {
+    let is_fresh = |reading: &&ProbeReading| {
+        let of = gate.probes.iter().find(|probe| probe.name == reading.probe);
+        of.is_some_and(|probe| {
+            let limit = probe_limit(state, &gate.instance.service, &probe.name, probe.interval);
+            now.since(reading.at) <= limit
+        })
+    };
+    readings.iter().filter(is_fresh).cloned().collect()
+}
+
 fn is_stable(probe: &GateProbe, reading: &ProbeReading, since: Timestamp) -> bool {
     let spread = probe.interval.0.saturating_mul(u64::from(probe.passes.saturating_sub(1)));
     reading.ok && reading.passes >= probe.passes && reading.at.minus(DurationMs(spread)) > since
@@ -128,7 +141,8 @@ pub fn missing(
     if now.since(reading.at) > freshness_limit(state, &gate.instance.service) || reading.at <= since {
         return Some(format!("no reading of {} since the step", gate.instance));
     }
-    if let Some(missing) = probes_missing(gate, before(operation, index), &reading.probes, since) {
+    let fresh = fresh(state, gate, &reading.probes, now);
+    if let Some(missing) = probes_missing(gate, before(operation, index), &fresh, since) {
         return Some(missing);
     }
     if reading.observed != InstanceState::Healthy {

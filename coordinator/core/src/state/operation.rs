@@ -303,10 +303,14 @@ impl Operation {
             && self.failures > self.request.max_failures
     }
 
-    /// Whether a secret has begun to be removed somewhere: from then on there is nothing to go back to.
+    /// Whether a secret has begun to be removed somewhere, by this operation or by the one that it goes on with: from then on
+    /// there is nothing to go back to.
     #[must_use]
     pub fn retires(&self) -> bool {
-        self.steps.iter().any(|step| step.kind == StepKind::Retire && step.started_at.is_some())
+        self.steps.iter().any(|step| {
+            let begun = step.kind == StepKind::Retire && step.started_at.is_some();
+            begun || matches!(&step.action, Some(ActionSpec::Secret { resumes: Some(_), .. }))
+        })
     }
 
     /// The longest time until a lane is through: what is left of its steps, gates too, each by its deadline. A gate that only looks on

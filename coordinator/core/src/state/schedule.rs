@@ -38,6 +38,9 @@ pub struct Schedule {
     /// A run that waits until an operation of the schedule is over: when it was due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Timestamp>,
+    /// Who asked for the run that waits; none when it was due by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_by: Option<Principal>,
     /// What became of the newest runs, oldest first.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub runs: VecDeque<Run>,

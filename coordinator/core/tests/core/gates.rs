@@ -2,13 +2,15 @@
 
 use quorate_core::command::{Command, OperationCommand};
 use quorate_core::plan::{Change, GateProbe, GateSpec, Goal, PlanRequest, plan};
+use quorate_core::safety::availability::{freshness_limit, member, probe_limit};
 use quorate_core::safety::{Evidence, gate};
 use quorate_model::{
-    DurationMs, InstanceId, InstanceRole, Millionths, OperationId, ProbeName, ProbeReading, QuorumPolicy,
+    DurationMs, InstanceId, InstanceReading, InstanceRole, Millionths, OperationId, OutReason, ProbeName,
+    ProbeReading, ProbeSpec, QuorumPolicy,
 };
 
 use crate::agents::Fleet;
-use crate::world::{START, admin, group, measured, node, service, spec};
+use crate::world::{START, admin, group, measured, node, quiet, service, spec};
 
 #[test]
 fn a_gate_counts_only_passes_that_are_newer_than_its_step() {
@@ -61,6 +63,8 @@ fn only_a_fresh_value_of_the_own_node_is_a_baseline() {
     fleet.world.fleet(3);
     let mut declared = spec("ledger");
     declared.probes.extend(measured());
+    // It says how old its own readings may be, and nobody else's.
+    declared.probes.push(ProbeSpec { interval: DurationMs::from_secs(600), from_peer: false, ..quiet() });
     fleet.world.declare(declared);
     fleet.bring_up("ledger");
     fleet.world.group("ledger", "ledger", QuorumPolicy::Majority, &["node1", "node2", "node3"]);
@@ -96,4 +100,42 @@ fn only_a_fresh_value_of_the_own_node_is_a_baseline() {
     ] {
         assert_eq!(recorded(bad.clone()), 0, "{bad:?}");
     }
+}
+
+#[test]
+fn a_probe_that_tells_no_health_makes_no_old_verdict_fresh() {
+    let mut fleet = Fleet::new();
+    fleet.world.fleet(3);
+    let mut declared = spec("ledger");
+    declared.probes.push(ProbeSpec { interval: DurationMs::from_secs(600), from_peer: false, ..quiet() });
+    fleet.world.declare(declared.clone());
+    fleet.bring_up("ledger");
+    fleet.tick();
+    let (ledger, name) = (service("ledger"), |text: &str| ProbeName::new(text).unwrap());
+    let slack = fleet.world.state.settings.freshness_slack;
+    let state = &fleet.world.state;
+    assert_eq!(freshness_limit(state, &ledger), DurationMs(1_000).plus(slack));
+    let own = |probe: &ProbeSpec| probe_limit(state, &ledger, &probe.name, probe.interval);
+    assert_eq!(own(&declared.probes[0]), DurationMs(1_000).plus(slack));
+    assert_eq!(own(declared.probes.last().unwrap()), DurationMs::from_secs(1_200).plus(slack));
+
+    let now = fleet.world.now;
+    let instance = InstanceId { node: node("node1"), service: ledger.clone() };
+    let judged = |age: DurationMs| {
+        let seen = fleet.world.obs.instances[&instance].clone();
+        let seen = [InstanceReading { at: now.minus(age), ..seen }];
+        member(state, &instance, &Evidence::from_readings(&seen), now).out.map(|out| out.why)
+    };
+    assert_eq!(judged(DurationMs::ZERO), None);
+    assert_eq!(judged(DurationMs::from_secs(60)), Some(OutReason::Stale));
+
+    // An expression is as old as what it names, and no older.
+    declared.probes.extend(measured());
+    fleet.world.declare(declared.clone());
+    let limit = |fleet: &Fleet| freshness_limit(&fleet.world.state, &ledger);
+    assert_eq!(limit(&fleet), DurationMs(1_500).plus(slack));
+    let expression = declared.probes.iter_mut().find(|probe| probe.name == name("sense")).unwrap();
+    expression.kind = quorate_model::ProbeKind::Expression { expr: "probes.quiet.pass".into() };
+    fleet.world.declare(declared);
+    assert_eq!(limit(&fleet), DurationMs(601_000).plus(slack));
 }

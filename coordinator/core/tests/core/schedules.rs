@@ -239,6 +239,40 @@ fn a_run_that_waits_is_left_out_when_its_schedule_changes() {
 }
 
 #[test]
+fn a_run_that_somebody_asked_for_is_theirs_though_it_waits() {
+    let mut fleet = fleet();
+    declare(&mut fleet, "s", &["overlap=BUFFER_ONE"]);
+    let began = fleet.world.now;
+    fleet.world.now = began.plus(secs(10));
+    let first = fire(&mut fleet, "s", began.plus(secs(5)), "r-1");
+    assert!(first.refusal().is_none(), "{first:?}");
+    fleet.tick();
+    let schedule = &fleet.world.state.schedules[&name("s")];
+    let (revision, fired) = (schedule.revision, schedule.fired);
+    let answer = fleet.world.user(wrap(ScheduleCommand::Run { name: name("s"), revision, attempt: None }));
+    assert!(answer.refusal().is_none(), "{answer:?}");
+    let schedule = &fleet.world.state.schedules[&name("s")];
+    assert_eq!((schedule.waiting_by.as_ref(), schedule.waiting.is_some()), (Some(&admin()), true));
+    fleet.world.user(Command::Operation(Box::new(OperationCommand::Cancel {
+        id: OperationId::new("r-1").unwrap(),
+    })));
+    for _ in 0..200 {
+        fleet.tick();
+    }
+    let waiting = fleet.world.state.schedules[&name("s")].waiting.unwrap();
+    let begun = fire(&mut fleet, "s", waiting, "r-2");
+    assert!(begun.refusal().is_none(), "{begun:?}");
+    let schedule = &fleet.world.state.schedules[&name("s")];
+    let last = schedule.runs.back().unwrap();
+    assert_eq!(
+        (last.operation.as_ref().map(OperationId::as_str), last.by.as_ref()),
+        (Some("r-2"), Some(&admin()))
+    );
+    assert_eq!((schedule.waiting_by.as_ref(), schedule.waiting), (None, None));
+    assert_eq!(schedule.fired, fired, "nothing that is due is settled by it");
+}
+
+#[test]
 fn a_schedule_has_the_rights_of_whoever_declared_it() {
     let mut fleet = fleet();
     declare(&mut fleet, "s", &[]);

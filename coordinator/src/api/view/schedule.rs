@@ -18,8 +18,18 @@ const SHOWN: usize = 5;
 
 /// A schedule as it stands, without its runs to come: those take the zones, and nobody waits for the state meanwhile.
 pub(crate) fn schedule(state: &State, schedule: &Schedule) -> v1::Schedule {
-    let Schedule { spec, work, applied_by, created_at, revision, fired: _, waiting, runs, counts: _ } =
-        schedule;
+    let Schedule {
+        spec,
+        work,
+        applied_by,
+        created_at,
+        revision,
+        fired: _,
+        waiting,
+        waiting_by: _,
+        runs,
+        counts: _,
+    } = schedule;
     v1::Schedule {
         name: spec.name.as_str().to_owned(),
         spec: Some(write_schedule(spec, write_work(work))),

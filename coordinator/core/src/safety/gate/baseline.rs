@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use quorate_model::probe::Baseline;
 use quorate_model::{InstanceId, Millionths, ProbeReading, Timestamp};
 
-use crate::safety::availability::{Evidence, freshness_limit};
+use crate::safety::availability::{Evidence, probe_limit};
 use crate::state::State;
 use crate::state::operation::{Before, Operation, Step};
 use crate::state::plan::{GateBaseline, GateProbe, GateSpec};
@@ -36,18 +36,18 @@ pub fn recorded(
     evidence: &Evidence<'_>,
     now: Timestamp,
 ) -> Vec<Before> {
-    let limit = freshness_limit(state, &instance.service);
     let disturbed = state.instances.get(instance).map_or(Timestamp::ZERO, |i| i.disturbed_at);
-    let counts = |r: &&ProbeReading| {
-        r.instance == *instance
+    let counts = |probe: &GateProbe, r: &ProbeReading| {
+        r.probe == probe.name
+            && r.instance == *instance
             && r.from == instance.node
             && r.ok
             && r.at > disturbed
-            && now.since(r.at) <= limit
+            && now.since(r.at) <= probe_limit(state, &instance.service, &probe.name, probe.interval)
     };
     let Some(seen) = evidence.get(instance) else { return Vec::new() };
     let before = |probe: &GateProbe| {
-        let reading = seen.probes.iter().filter(counts).find(|r| r.probe == probe.name)?;
+        let reading = seen.probes.iter().find(|r| counts(probe, r))?;
         Some(Before { probe: probe.name.clone(), value: reading.value?, at: reading.at })
     };
     compared(operation, index).filter_map(before).collect()
