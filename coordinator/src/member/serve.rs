@@ -24,6 +24,8 @@ use crate::listen::{GrpcListener, GrpcParts, HttpListener, Registry as Connectio
 use crate::raft::{Dial, Failure, StartError};
 use crate::store::{Files, Identity, StoreDirs, check_failures, record_divergence, record_failure};
 
+/// Time for handing leadership over before anything is stopped; an election after a silence takes about as long.
+const HAND_OVER: Duration = Duration::from_secs(3);
 /// Time for everything to stop.
 const GRACE: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted: Linux's own limit (`somaxconn`) since 5.4. With tokio's 1,024, a burst of ten
@@ -106,7 +108,9 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let mut tasks = TaskSet::new(shutdown.clone());
     listeners(&config, &parts, grpc, http, &mut tasks)?;
     background(&config, &parts, &mut tasks);
-    let signals = stop_on_signals(shutdown.clone()).map_err(|e| ServeError::Ended(e.to_string()))?;
+    // Not the shutdown itself: the others must still reach this member while it hands over.
+    let asked = Shutdown::new();
+    let signals = stop_on_signals(asked.clone()).map_err(|e| ServeError::Ended(e.to_string()))?;
     // Under systemd, readiness means: the listeners are open. Quorum is /readyz's matter.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(member = %config.name, id = parts.member.node().id(), grpc = %config.grpc, http = %config.http, "serving");
@@ -118,12 +122,32 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
             Some(why.to_string())
         }
         end = tasks.supervise() => end.map(|end| format!("{} ended: {:?}", end.name, end.exit)),
+        () = asked.triggered() => None,
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    if failure.is_none() {
+        hand_over(&parts).await;
+    }
     tasks.stop(GRACE).await;
     parts.member.node().shutdown().await;
     signals.abort();
     failure.map_or(Ok(()), |why| Err(ServeError::Ended(why)))
+}
+
+/// Whoever leads gives that up before it goes: the others need not wait until they miss it.
+async fn hand_over(parts: &Parts) {
+    let node = parts.member.node();
+    let status = node.status();
+    if !status.is_leader() || status.voters().count() < 2 {
+        return;
+    }
+    match tokio::time::timeout(HAND_OVER, node.transfer_leader(None)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::info!(%error, "leadership was not handed over: the others will elect somebody")
+        }
+        Err(_) => tracing::info!("leadership was not handed over in time: the others will elect somebody"),
+    }
 }
 
 /// For the next start, which decides by it whether there is one.

@@ -249,6 +249,10 @@ async fn other_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
     asked!(seen, world, AdminServiceClient, "AdminService" {
         "ListMembers" list_members(v1::ListMembersRequest::default()),
         "RemoveMember" remove_member(v1::RemoveMemberRequest { name: "coord2".into(), ..Default::default() }),
+        "PromoteMember" promote_member(v1::PromoteMemberRequest { name: "coord1".into(), options: None }),
+        "CompareState" compare_state(v1::CompareStateRequest {}),
+        "SaveSnapshot" save_snapshot(v1::SaveSnapshotRequest { consistency: 2, ..Default::default() }),
+        "TransferLeader" transfer_leader(v1::TransferLeaderRequest { name: "coord1".into(), options: None }),
         "TriggerSnapshot" trigger_snapshot(v1::TriggerSnapshotRequest::default()),
         "GetStatus" get_status(v1::GetStatusRequest::default()),
         "GetCaller" get_caller(v1::GetCallerRequest {}),

@@ -68,11 +68,11 @@ async fn members_status_and_caller() {
     assert_eq!((caller.principal.as_str(), caller.access_role.as_str()), ("user:admin", "ADMIN"));
     let snapshot = admin.trigger_snapshot(v1::TriggerSnapshotRequest::default()).await.unwrap().into_inner();
     assert_eq!(snapshot.index, status.index);
-    let request = v1::RemoveMemberRequest { name: "coord1".into(), options: dry() };
+    let request = v1::RemoveMemberRequest { name: "coord1".into(), options: dry(), ..Default::default() };
     let refused = problem(&admin.remove_member(request).await.unwrap_err());
     assert_eq!((refused.reason.as_str(), refused.exit_code()), ("CONFLICT", 3), "the last one stays");
     assert!(world.memory.retired.lock().unwrap().is_empty(), "a dry run touches no Raft group");
-    let request = v1::RemoveMemberRequest { name: "coord9".into(), options: None };
+    let request = v1::RemoveMemberRequest { name: "coord9".into(), ..Default::default() };
     assert_eq!(admin.remove_member(request).await.unwrap_err().code(), Code::NotFound);
 }
 
@@ -102,4 +102,69 @@ async fn the_catalogues() {
     let request = v1::GetBackupRequest { backup_id: "../x".into(), consistency: 0 };
     let refused = problem(&backups.get_backup(request).await.unwrap_err());
     assert!(refused.what.starts_with("bad_field:backup_id"), "{}", refused.what);
+}
+
+#[tokio::test]
+async fn leadership_moves_and_who_asked_for_it_is_in_the_record() {
+    let world = World::new();
+    let member = |name: &str| {
+        Command::Cluster(quorate_core::command::ClusterCommand::AddMember {
+            name: quorate_model::MemberName::new(name).unwrap(),
+            grpc: "127.0.0.1:1".into(),
+            http: "127.0.0.1:2".into(),
+        })
+    };
+    world.memory.system(member("coord2"));
+    let mut admin = AdminServiceClient::new(world.admin());
+    let request = |name: &str, options| v1::TransferLeaderRequest { name: name.into(), options };
+    // It leads already: nothing to do is no failure.
+    let still = admin.transfer_leader(request("coord1", None)).await.unwrap().into_inner();
+    assert_eq!((still.leader.as_str(), still.moved, still.term), ("coord1", false, 7));
+    let tried = admin.transfer_leader(request("coord2", dry())).await.unwrap().into_inner();
+    assert_eq!((tried.leader.as_str(), tried.moved), ("coord2", false));
+    assert!(world.memory.transferred.lock().unwrap().is_empty(), "a dry run moves nothing");
+    let unfit = problem(&admin.transfer_leader(request("", None)).await.unwrap_err());
+    assert_eq!((unfit.reason.as_str(), unfit.exit_code()), ("MEMBER_UNFIT", 3));
+    assert_eq!(admin.transfer_leader(request("coord9", None)).await.unwrap_err().code(), Code::NotFound);
+    let moved = admin.transfer_leader(request("coord2", options("q-7"))).await.unwrap().into_inner();
+    assert_eq!((moved.leader.as_str(), moved.previous_leader.as_str()), ("coord2", "coord1"));
+    assert!(moved.moved && moved.term == 8 && moved.without_leader.unwrap().nanos == 21_000_000);
+    let records: Vec<_> = {
+        let state = world.memory.state.lock().unwrap();
+        let found = state.audit.records.iter().filter(|r| r.what.action == "cluster.transfer_leader");
+        found.map(|r| (r.what.result.as_str(), r.what.principal.to_string(), r.what.reason.clone())).collect()
+    };
+    let admin = || "user:admin".to_owned();
+    assert_eq!(records, [("FAILED", admin(), "MEMBER_UNFIT".to_owned()), ("OK", admin(), "test".to_owned())]);
+}
+
+#[tokio::test]
+async fn only_the_dead_are_cleaned_up_and_not_below_the_minimum() {
+    let world = World::new();
+    for name in ["coord2", "coord3"] {
+        world.memory.system(Command::Cluster(quorate_core::command::ClusterCommand::AddMember {
+            name: quorate_model::MemberName::new(name).unwrap(),
+            grpc: "127.0.0.1:1".into(),
+            http: "127.0.0.1:2".into(),
+        }));
+    }
+    let mut admin = AdminServiceClient::new(world.admin());
+    let request = |name: &str, min_members| v1::RemoveMemberRequest {
+        name: name.into(),
+        options: None,
+        dead_only: true,
+        min_members,
+    };
+    let alive = problem(&admin.remove_member(request("coord1", 0)).await.unwrap_err());
+    assert_eq!(alive.reason.as_str(), "CONFLICT");
+    let few = problem(&admin.remove_member(request("coord2", 3)).await.unwrap_err());
+    assert_eq!((few.reason.as_str(), few.exit_code()), ("QUORUM_MARGIN", 3));
+    assert!(few.what.contains("2 coordinators, at least 3"), "{}", few.what);
+    assert!(world.memory.retired.lock().unwrap().is_empty());
+    let left = admin.remove_member(request("coord2", 2)).await.unwrap().into_inner().members;
+    assert_eq!(left.len(), 2);
+    // The only voter of the Raft group here: without it nobody answers.
+    let request = v1::RemoveMemberRequest { name: "coord1".into(), ..Default::default() };
+    let refused = problem(&admin.remove_member(request).await.unwrap_err());
+    assert_eq!(refused.reason.as_str(), "QUORUM_MARGIN");
 }
