@@ -115,7 +115,8 @@ pub struct Recovered {
     pub aside: PathBuf,
 }
 
-/// Reads what the stopped member of this configuration holds. Changes nothing.
+/// Reads what the stopped member of this configuration holds. Changes nothing, but for a log that lost something: that one is
+/// moved aside as at any start (R4), and refused.
 ///
 /// # Errors
 /// [`RefoundError`], in particular when it runs.

@@ -24,8 +24,6 @@ use crate::listen::{GrpcListener, GrpcParts, HttpListener, Registry as Connectio
 use crate::raft::{Dial, Failure, StartError};
 use crate::store::{Files, Identity, StoreDirs, check_failures, record_divergence, record_failure};
 
-/// Time for handing leadership over before anything is stopped; an election after a silence takes about as long.
-const HAND_OVER: Duration = Duration::from_secs(3);
 /// Time for everything to stop.
 const GRACE: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted: Linux's own limit (`somaxconn`) since 5.4. With tokio's 1,024, a burst of ten
@@ -126,7 +124,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if failure.is_none() {
-        hand_over(&parts).await;
+        hand_over(&config, &parts).await;
     }
     tasks.stop(GRACE).await;
     parts.member.node().shutdown().await;
@@ -135,13 +133,15 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 }
 
 /// Whoever leads gives that up before it goes: the others need not wait until they miss it.
-async fn hand_over(parts: &Parts) {
+async fn hand_over(config: &Config, parts: &Parts) {
     let node = parts.member.node();
     let status = node.status();
     if !status.is_leader() || status.voters().count() < 2 {
         return;
     }
-    match tokio::time::timeout(HAND_OVER, node.transfer_leader(None)).await {
+    // No longer than the others would need to miss it.
+    let limit = config.raft.election_max * 2;
+    match tokio::time::timeout(limit, node.transfer_leader(None)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
             tracing::info!(%error, "leadership was not handed over: the others will elect somebody")

@@ -21,6 +21,7 @@ use super::membership::{CAUGHT_UP, Changer};
 use super::node::RaftNode;
 use super::status::RaftStatus;
 use super::transport::{Header, PeerError, PeerReply, PeerRequest};
+use super::types::Raft;
 
 /// What writes and confirmations of reads pass through; held closed while leadership moves.
 pub(crate) type Gate = Arc<RwLock<()>>;
@@ -127,7 +128,6 @@ impl<M: Machine> RaftNode<M> {
         let closed = closed.map_err(|_| TransferError::Unknown("a write takes too long".to_owned()))?;
         let begun = Instant::now();
         let outcome = self.elect(to, voters, lease).await;
-        changer.raft.runtime_config().heartbeat(true);
         drop(closed);
         let (leader, term) = outcome?;
         // A commit of the new leader is the proof, and the moment from which on writes are taken again.
@@ -143,8 +143,8 @@ impl<M: Machine> RaftNode<M> {
         let changer = self.changer();
         let status = self.settled(to).await?;
         // This member's vote and the successor's: a majority of two and of three.
-        if voters / 2 + 1 > 2 {
-            changer.raft.runtime_config().heartbeat(false);
+        let silence = (voters / 2 + 1 > 2).then(|| Silence::begin(&changer.raft));
+        if silence.is_some() {
             // One beat may have been sent just now; a quarter of the next one is before anybody stands by himself.
             tokio::time::sleep(lease + changer.config.heartbeat / 4).await;
         }
@@ -209,6 +209,22 @@ impl<M: Machine> RaftNode<M> {
             tokio::time::sleep_until(elected + lease + LOOK).await;
         }
         leading(self.changer()).map(drop)
+    }
+}
+
+/// No heartbeats while it lives: also when whoever waits for the transfer gives up in the middle.
+struct Silence<'a>(&'a Raft);
+
+impl<'a> Silence<'a> {
+    fn begin(raft: &'a Raft) -> Self {
+        raft.runtime_config().heartbeat(false);
+        Self(raft)
+    }
+}
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        self.0.runtime_config().heartbeat(true);
     }
 }
 

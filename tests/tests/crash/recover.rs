@@ -130,29 +130,57 @@ pub(crate) fn one_survivor_carries_everything_on() {
     let now = tokens(&fleet);
     assert!(written.is_subset(&now) && now.contains(&late), "a write that was acknowledged is lost");
 
-    for name in &names[..2] {
-        let token = home(&fleet, name).join("rejoin.token");
-        let made = fleet.json(&["cluster", "join"]);
-        fs::write(&token, made["token"].as_str().expect("a token")).expect("written");
-        fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).expect("private");
-        let aside = home(&fleet, name).join("aside.toml");
-        let joined = coordinator(&aside, &["join", "--token-file", token.to_str().expect("a path")]);
-        assert_eq!(joined.status.code(), Some(0), "{}", said(&joined));
-        bring_back(&fleet, name);
-        wait_for("the new member to vote", LIMIT, || {
-            let members = fleet.quorate(&["cluster", "members", "-o", "json"]);
-            let rows = if members.code == 0 { members.json() } else { Value::Null };
-            let rows = rows["members"].as_array().cloned().unwrap_or_default();
-            let votes = rows.iter().any(|m| m["name"] == name.as_str() && m["voter"] == true);
-            if votes { Ok(()) } else { Err(members.stdout) }
-        });
-    }
+    let_in(&fleet, &names[0], &[]);
+    votes(&fleet, &names[0]);
+    let_in(&fleet, &names[1], &["--standby"]);
+    wait_for("the standby to follow", LIMIT, || {
+        let standby = listed(&fleet, &names[1]);
+        if standby["state"] == "LEARNER" { Ok(()) } else { Err(standby.to_string()) }
+    });
+    // Others would have had their vote half a second later.
+    let more: BTreeSet<String> = (0..8).map(|_| write(&fleet)).collect();
+    let standby = listed(&fleet, &names[1]);
+    assert_eq!(
+        (&standby["voter"], &standby["standby"]),
+        (&Value::from(false), &Value::from(true)),
+        "{standby:#}"
+    );
+    fleet.json(&["cluster", "promote", &names[1], "--reason", "a test", "--yes"]);
+    votes(&fleet, &names[1]);
+    assert!(more.is_subset(&tokens(&fleet)));
     // Agents took the new beginning for what it is: they are back, and work goes on.
     fleet.calm();
     let id = fleet.begin(&["service", "restart", "ledger", "--node", "node1", "--yes"]);
     assert_eq!(fleet.ended(&id, LIMIT)["state"], "SUCCEEDED");
     let same = fleet.json(&["cluster", "snapshot", "verify"]);
     assert_eq!(same["ok"], true, "{same:#}");
+}
+
+fn listed(fleet: &Fleet, name: &str) -> Value {
+    let members = fleet.quorate(&["cluster", "members", "-o", "json"]);
+    let rows = if members.code == 0 { members.json() } else { Value::Null };
+    let rows = rows["members"].as_array().cloned().unwrap_or_default();
+    rows.into_iter().find(|member| member["name"] == name).unwrap_or_default()
+}
+
+fn votes(fleet: &Fleet, name: &str) {
+    wait_for("the new member to vote", LIMIT, || {
+        let member = listed(fleet, name);
+        if member["voter"] == true { Ok(()) } else { Err(member.to_string()) }
+    });
+}
+
+/// Joins under its old name, from nothing, and is started.
+fn let_in(fleet: &Fleet, name: &str, flags: &[&str]) {
+    let token = home(fleet, name).join("join.token");
+    let made = fleet.json(&["cluster", "join"]);
+    fs::write(&token, made["token"].as_str().expect("a token")).expect("written");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).expect("private");
+    let aside = home(fleet, name).join("aside.toml");
+    let args = [&["join", "--token-file", token.to_str().expect("a path")], flags].concat();
+    let joined = coordinator(&aside, &args);
+    assert_eq!(joined.status.code(), Some(0), "{}", said(&joined));
+    bring_back(fleet, name);
 }
 
 /// `restore` with the survivor's configuration, but for the directory.

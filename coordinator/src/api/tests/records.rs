@@ -168,3 +168,63 @@ async fn only_the_dead_are_cleaned_up_and_not_below_the_minimum() {
     let refused = problem(&admin.remove_member(request).await.unwrap_err());
     assert_eq!(refused.reason.as_str(), "QUORUM_MARGIN");
 }
+
+#[tokio::test]
+async fn the_state_is_saved_whole_and_who_took_it_is_in_the_record() {
+    use quorate_common::saved;
+    let world = World::new().with_ledger().await;
+    let mut admin = AdminServiceClient::new(world.admin());
+    let request = v1::SaveSnapshotRequest { reason: "nightly".into(), ..Default::default() };
+    let mut stream = admin.save_snapshot(request.clone()).await.unwrap().into_inner();
+    let mut file = Vec::new();
+    while let Some(part) = stream.message().await.unwrap() {
+        assert!(part.data.len() <= 256 << 10);
+        file.extend_from_slice(&part.data);
+    }
+    let (header, bytes) = saved::decode(&file).unwrap();
+    assert_eq!((header.member.as_str(), header.term, header.counts["nodes"]), ("coord1", 7, 3));
+    let state: quorate_core::State = rmp_serde::from_slice(bytes).unwrap();
+    assert_eq!(state.revision.0, header.index);
+    let taken = |world: &World| {
+        let state = world.memory.state.lock().unwrap();
+        let found = state.audit.records.iter().find(|r| r.what.action == "cluster.save_snapshot");
+        found.map(|r| (r.what.principal.to_string(), r.what.reason.clone()))
+    };
+    assert_eq!(taken(&world), Some(("user:admin".into(), "nightly".into())));
+    // It holds hashes of tokens: not for operators.
+    let mut operator = AdminServiceClient::new(world.as_role("operator"));
+    assert_eq!(operator.save_snapshot(request).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn states_are_compared_and_a_standby_is_promoted_when_it_can() {
+    use crate::api::backend::StateDigest;
+    use quorate_model::MemberId;
+    let world = World::new();
+    for name in ["coord2", "coord3"] {
+        world.memory.system(Command::Cluster(quorate_core::command::ClusterCommand::AddMember {
+            name: quorate_model::MemberName::new(name).unwrap(),
+            grpc: "127.0.0.1:1".into(),
+            http: "127.0.0.1:2".into(),
+        }));
+    }
+    let digest = |byte: u8| Some(vec![StateDigest { index: 9, sha256: [byte; 32] }]);
+    let mut admin = AdminServiceClient::new(world.admin());
+    for (third, ok) in [(1, true), (2, false)] {
+        let seen = [(MemberId(1), digest(1)), (MemberId(2), digest(1)), (MemberId(3), digest(third))];
+        *world.memory.digests.lock().unwrap() = seen.into_iter().collect();
+        let answer = admin.compare_state(v1::CompareStateRequest {}).await.unwrap().into_inner();
+        assert_eq!((answer.ok, answer.index, answer.members.len()), (ok, 9, 3));
+        assert_eq!(answer.members[2].verdict() == v1::StateVerdict::Same, ok);
+    }
+    let request = |name: &str| v1::PromoteMemberRequest { name: name.into(), options: None };
+    let behind = problem(&admin.promote_member(request("coord3")).await.unwrap_err());
+    assert_eq!((behind.reason.as_str(), behind.exit_code()), ("MEMBER_UNFIT", 3));
+    let two = |world: &World| world.memory.state.lock().unwrap().members.by_id[&MemberId(2)].standby;
+    world.memory.state.lock().unwrap().members.by_id.get_mut(&MemberId(2)).unwrap().standby = true;
+    let tried = v1::PromoteMemberRequest { name: "coord2".into(), options: dry() };
+    admin.promote_member(tried).await.unwrap();
+    assert!(two(&world), "a dry run promotes nobody");
+    let members = admin.promote_member(request("coord2")).await.unwrap().into_inner().members;
+    assert!(!members[1].standby && !two(&world));
+}
