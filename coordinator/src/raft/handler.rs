@@ -18,6 +18,7 @@ use super::proposer::Proposer;
 use super::reader::Reader;
 use super::replicas::{Digests, StateDigest};
 use super::status::RaftStatus;
+use super::transfer::Gate;
 use super::transport::{Header, PeerReply, PeerRequest, Refusal};
 use super::types::{Raft, Types, Vote};
 
@@ -81,6 +82,7 @@ pub struct PeerHandler {
     pub(crate) transfers: Arc<Transfers>,
     pub(crate) digests: Digests,
     pub(crate) digest: Digest,
+    pub(crate) gate: Gate,
 }
 
 impl std::fmt::Debug for PeerHandler {

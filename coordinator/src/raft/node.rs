@@ -44,7 +44,6 @@ struct Inner<M: Machine> {
     blocking: Blocking,
     handler: PeerHandler,
     changer: Changer,
-    gate: Gate,
     network: Network,
     config: RaftConfig,
     stop: CancellationToken,
@@ -344,7 +343,7 @@ impl<M: Machine> RaftNode<M> {
     }
 
     pub(super) fn gate(&self) -> &Gate {
-        &self.inner.gate
+        &self.inner.handler.gate
     }
 
     /// Makes a snapshot now, in the background.

@@ -79,48 +79,8 @@ pub(crate) fn one_survivor_carries_everything_on() {
     assert_eq!(fleet.json(&["cluster", "snapshot", "inspect", path]), saved);
     let late = write(&fleet);
 
-    // The survivor is one that may not even have led. It runs: nothing of it is touched.
     let survivor = &names[2];
-    let config = home(&fleet, survivor).join("coordinator.toml");
-    let cluster = saved["clusterName"].as_str().expect("a name").to_owned();
-    let sure = ["recover", "--cluster", cluster.as_str(), "--i-lost-the-majority"];
-    let running = coordinator(&config, &sure);
-    assert_eq!(running.status.code(), Some(1), "{}", said(&running));
-    for name in &names[..2] {
-        let aside = put_away(&fleet, name);
-        fs::remove_dir_all(data_dir(&aside)).expect("its data");
-    }
-    let config = put_away(&fleet, survivor);
-
-    let shown = wait_for("the survivor to be at rest", LIMIT, || {
-        let shown = coordinator(&config, &["position", "--json"]);
-        if shown.status.success() { Ok(shown) } else { Err(said(&shown)) }
-    });
-    let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
-    println!("  survivor: {shown}");
-    assert!(shown["lastIndex"].as_u64() >= saved["index"].as_u64(), "{shown}");
-    // Not without the word, and not with another cluster's name.
-    let unsure = coordinator(&config, &["recover", "--cluster", &cluster]);
-    assert_eq!(unsure.status.code(), Some(2), "{}", said(&unsure));
-    let other = coordinator(&config, &["recover", "--cluster", "another", "--i-lost-the-majority"]);
-    assert_eq!(other.status.code(), Some(2), "{}", said(&other));
-    let recovered = coordinator(&config, &sure);
-    println!("  {}", said(&recovered).trim().replace('\n', "\n  "));
-    assert_eq!(recovered.status.code(), Some(0), "{}", said(&recovered));
-
-    // The file makes a cluster of one, too: in an empty directory, with the same CA.
-    let elsewhere = fleet.dir().join("restored");
-    let restored = coordinator_elsewhere(&config, &elsewhere, &file);
-    println!("  {}", said(&restored).trim().replace('\n', "\n  "));
-    assert_eq!(restored.status.code(), Some(0), "{}", said(&restored));
-    let again = coordinator_elsewhere(&config, &elsewhere, &file);
-    assert_eq!(
-        again.status.code(),
-        Some(2),
-        "a directory that holds a member is left alone: {}",
-        said(&again)
-    );
-
+    recover(&fleet, &names, &saved, &file);
     bring_back(&fleet, survivor);
     wait_for("the survivor to serve", LIMIT, || {
         let members = fleet.quorate(&["cluster", "members", "-o", "json"]);
@@ -154,6 +114,51 @@ pub(crate) fn one_survivor_carries_everything_on() {
     assert_eq!(fleet.ended(&id, LIMIT)["state"], "SUCCEEDED");
     let same = fleet.json(&["cluster", "snapshot", "verify"]);
     assert_eq!(same["ok"], true, "{same:#}");
+}
+
+/// Two of three are destroyed, and the third goes on alone.
+fn recover(fleet: &Fleet, names: &[String], saved: &Value, file: &Path) {
+    // The survivor is one that may not even have led. It runs: nothing of it is touched.
+    let survivor = &names[2];
+    let config = home(fleet, survivor).join("coordinator.toml");
+    let cluster = saved["clusterName"].as_str().expect("a name").to_owned();
+    let sure = ["recover", "--cluster", cluster.as_str(), "--i-lost-the-majority"];
+    let running = coordinator(&config, &sure);
+    assert_eq!(running.status.code(), Some(1), "{}", said(&running));
+    for name in &names[..2] {
+        let aside = put_away(fleet, name);
+        fs::remove_dir_all(data_dir(&aside)).expect("its data");
+    }
+    let config = put_away(fleet, survivor);
+
+    let shown = wait_for("the survivor to be at rest", LIMIT, || {
+        let shown = coordinator(&config, &["position", "--json"]);
+        if shown.status.success() { Ok(shown) } else { Err(said(&shown)) }
+    });
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    println!("  survivor: {shown}");
+    assert!(shown["lastIndex"].as_u64() >= saved["index"].as_u64(), "{shown}");
+    // Not without the word, and not with another cluster's name.
+    let unsure = coordinator(&config, &["recover", "--cluster", &cluster]);
+    assert_eq!(unsure.status.code(), Some(2), "{}", said(&unsure));
+    let other = coordinator(&config, &["recover", "--cluster", "another", "--i-lost-the-majority"]);
+    assert_eq!(other.status.code(), Some(2), "{}", said(&other));
+    let recovered = coordinator(&config, &sure);
+    println!("  {}", said(&recovered).trim().replace('\n', "\n  "));
+    assert_eq!(recovered.status.code(), Some(0), "{}", said(&recovered));
+
+    // The file makes a cluster of one, too: in an empty directory, with the same CA.
+    let elsewhere = fleet.dir().join("restored");
+    let restored = coordinator_elsewhere(&config, &elsewhere, file);
+    println!("  {}", said(&restored).trim().replace('\n', "\n  "));
+    assert_eq!(restored.status.code(), Some(0), "{}", said(&restored));
+    let again = coordinator_elsewhere(&config, &elsewhere, file);
+    assert_eq!(
+        again.status.code(),
+        Some(2),
+        "a directory that holds a member is left alone: {}",
+        said(&again)
+    );
 }
 
 fn listed(fleet: &Fleet, name: &str) -> Value {

@@ -246,6 +246,9 @@ async fn other_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
         "WatchAuditRecords" watch_audit_records(v1::WatchAuditRecordsRequest::default()),
         "VerifyAudit" verify_audit(v1::VerifyAuditRequest::default()),
     });
+}
+
+async fn admin_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
     asked!(seen, world, AdminServiceClient, "AdminService" {
         "ListMembers" list_members(v1::ListMembersRequest::default()),
         "RemoveMember" remove_member(v1::RemoveMemberRequest { name: "coord2".into(), ..Default::default() }),
@@ -281,6 +284,7 @@ async fn every_call_says_which_index_it_was_served_at() {
     operation_calls(&world, &mut seen).await;
     approval_calls(&world, &mut seen).await;
     other_calls(&world, &mut seen).await;
+    admin_calls(&world, &mut seen).await;
     artifact_calls(&world, &mut seen).await;
     fleet_calls(&world, &mut seen).await;
     let ours = RULES.iter().map(|rule| rule.path).filter(|path| path.starts_with("/quorate.v1."));

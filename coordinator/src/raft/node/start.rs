@@ -103,9 +103,7 @@ impl<M: Machine> RaftNode<M> {
             alone: sender,
         };
         tokio::spawn(comparer.run());
-        let gate = Gate::default();
-        let handler =
-            handler::<M>(identity, &raft, &config, hooks, digests, &gate, (state.clone(), blocking));
+        let handler = handler::<M>(identity, &raft, &config, hooks, digests, (state.clone(), blocking));
         tokio::spawn(succession::run(raft.clone(), config.clone(), stop.clone()));
         let changer = Changer {
             raft: raft.clone(),
@@ -122,7 +120,6 @@ impl<M: Machine> RaftNode<M> {
             blocking,
             handler,
             changer,
-            gate,
             network,
             config,
             stop,
@@ -138,13 +135,13 @@ fn handler<M: Machine>(
     config: &RaftConfig,
     hooks: Arc<dyn Hooks<M::Command>>,
     digests: Digests,
-    gate: &Gate,
     (state, blocking): (StateHandle<M>, Blocking),
 ) -> PeerHandler {
     let digest: Digest = Arc::new(move || {
         let state = state.clone();
         Box::pin(async move { replicas::digest(state, blocking).await.map_err(|error| error.to_string()) })
     });
+    let gate = Gate::default();
     let observing = Arc::clone(&hooks);
     let admit: Admit = Arc::new(move |sender, bytes| {
         let command: M::Command =
@@ -155,12 +152,13 @@ fn handler<M: Machine>(
     PeerHandler {
         identity,
         raft: raft.clone(),
-        proposer: Proposer::start(raft.clone(), config.propose_timeout, Arc::clone(gate)),
-        reader: Reader::start(raft.clone(), config.read_timeout, Arc::clone(gate)),
+        proposer: Proposer::start(raft.clone(), config.propose_timeout, Arc::clone(&gate)),
+        reader: Reader::start(raft.clone(), config.read_timeout, Arc::clone(&gate)),
         admit,
         observe,
         transfers: Arc::default(),
         digests,
         digest,
+        gate,
     }
 }
