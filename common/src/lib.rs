@@ -3,6 +3,7 @@
 mod causes;
 pub mod config;
 pub mod expression;
+pub mod saved;
 pub mod task;
 pub mod telemetry;
 pub mod tls;

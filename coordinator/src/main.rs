@@ -11,6 +11,8 @@ use quorate_coordinator::member;
 use quorate_coordinator::options::{Command, Options};
 use quorate_model::{MemberId, UserName};
 
+mod offline;
+
 /// What is logged unless the configuration says otherwise. openraft tells every replication step, and h2 every stream, at
 /// INFO; a person looks for what this member decided.
 const DEFAULT_FILTER: &str = "info,openraft=warn,h2=warn";
@@ -49,8 +51,15 @@ fn main() -> ExitCode {
         match cli.command {
             None => serve(config).await,
             Some(Command::Init { admin_out, admin }) => init(&config, &admin_out, admin).await,
-            Some(Command::Join { token_file }) => admitted(member::join(&config, &token_file).await),
+            Some(Command::Join { token_file, standby }) => {
+                admitted(member::join(&config, &token_file, standby).await)
+            }
             Some(Command::Rejoin { token_file }) => admitted(member::rejoin(&config, &token_file).await),
+            Some(Command::Position { json }) => offline::position(&config, json).await,
+            Some(Command::Recover { cluster, i_lost_the_majority: _ }) => {
+                offline::recover(&config, &cluster).await
+            }
+            Some(Command::Restore { file, ca }) => offline::restore(&config, &file, &ca).await,
         }
     })
 }

@@ -82,6 +82,9 @@ Examples:
         /// File with the token, readable by its owner only
         #[arg(long, value_name = "FILE")]
         token_file: PathBuf,
+        /// Without a vote, for instance in another site: it follows until `quorate cluster promote`
+        #[arg(long)]
+        standby: bool,
     },
     /// Comes back after this member lost its store: moves what is left aside and joins again under a new number
     #[command(after_help = "Exit codes:
@@ -97,5 +100,70 @@ Examples:
         /// File with the token, readable by its owner only; from `quorate token create --purpose coordinator`
         #[arg(long, value_name = "FILE")]
         token_file: PathBuf,
+    },
+    /// Shows what a stopped member holds, to choose whom to recover; changes nothing
+    #[command(
+        after_help = "Of several survivors the one with the greatest term, and then the greatest index, of its last entry
+has everything that was ever acknowledged and can still be had.
+
+Exit codes:
+  0   shown
+  1   it runs, or could not be read
+  2   wrong usage, or there is no member
+  74  its store
+
+Examples:
+  runuser -u quorate-coordinator -- quorate-coordinator position
+  runuser -u quorate-coordinator -- quorate-coordinator position --json"
+    )]
+    Position {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lets this stopped member go on alone after the majority was lost for good; the others can never come back
+    #[command(
+        after_help = "First stop every survivor and compare their positions. Whatever the lost members alone had is gone. They
+are out: their certificates are revoked and their numbers never used again; new members join by token. The old store is kept aside.
+
+Exit codes:
+  0   recovered; start the daemon
+  1   it runs, or it cannot be the one to go on
+  2   wrong usage, another cluster's name, or there is no member
+  74  its store
+
+Examples:
+  runuser -u quorate-coordinator -- quorate-coordinator position
+  runuser -u quorate-coordinator -- quorate-coordinator recover --cluster production --i-lost-the-majority"
+    )]
+    Recover {
+        /// Name of the cluster, typed in full
+        #[arg(long, value_name = "NAME")]
+        cluster: String,
+        /// The other members are gone for good, and none of them runs anywhere
+        #[arg(long, required = true)]
+        i_lost_the_majority: bool,
+    },
+    /// Makes a new first member from a file of `quorate cluster snapshot save`, in an empty data directory
+    #[command(
+        after_help = "What was acknowledged after the file was saved is gone. No member of before can come back; agents and
+people go on with the certificates they have.
+
+Exit codes:
+  0   restored; start the daemon, then let further members join
+  1   it could not be made
+  2   wrong usage, a file or CA that does not fit, or there is a member already
+  74  its store
+
+Examples:
+  quorate cluster snapshot inspect quorate.snapshot
+  runuser -u quorate-coordinator -- quorate-coordinator restore quorate.snapshot --ca /srv/backup/tls"
+    )]
+    Restore {
+        /// The file
+        file: PathBuf,
+        /// Directory with ca.pem and ca.key of the cluster, copied from any member's tls directory
+        #[arg(long, value_name = "DIRECTORY")]
+        ca: PathBuf,
     },
 }

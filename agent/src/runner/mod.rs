@@ -16,6 +16,7 @@ pub mod journal;
 mod log;
 pub mod machine;
 mod obligations;
+mod owed;
 mod recover;
 mod settings;
 mod silences;

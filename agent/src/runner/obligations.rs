@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 
 use super::failpoint;
 use super::journal::{Journal, JournalError, Owed, OwedConfig, OwedMaintenance, OwedSilence, OwedTraffic};
+use super::owed::{describe, report};
 use super::undo::Undoer;
 use crate::actions::{Kept, ObligationKeeper, PortError, Silencing, Undo};
 use crate::host::clock;
@@ -468,34 +469,4 @@ fn unusable(error: JournalError) -> PortError {
 
 pub(super) const fn is_open(state: ObligationState) -> bool {
     matches!(state, ObligationState::Open | ObligationState::Failed)
-}
-
-fn describe(owed: &Owed) -> String {
-    match (&owed.hook, &owed.traffic) {
-        (Some(hook), _) => format!("hook {hook} for {}", owed.instance),
-        (None, Some(to)) => format!("put {} back into the pool {}", owed.instance, to.traffic.backend),
-        (None, None) => match (&owed.config, &owed.maintenance, &owed.secret) {
-            (Some(file), _, _) => format!("put {} of {} back as it was", file.config.path, owed.instance),
-            (None, Some(told), _) => match &told.silence {
-                Some(silence) if told.file.is_empty() => {
-                    format!("end the silence of {} at {}", owed.instance, silence.silence.url)
-                }
-                None if told.file.is_empty() => format!("end the maintenance of {}", owed.instance),
-                Some(_) | None => format!("end the maintenance of {} in {}", owed.instance, told.file),
-            },
-            (None, None, Some(file)) => format!("forget what was staged of {} for {file}", owed.instance),
-            (None, None, None) => format!("something for {}", owed.instance),
-        },
-    }
-}
-
-fn report(id: &ObligationId, owed: &Owed) -> ObligationReport {
-    ObligationReport {
-        obligation: id.clone(),
-        execution: owed.execution.clone(),
-        state: owed.state,
-        description: describe(owed),
-        deadline: owed.due_at,
-        message: owed.message.clone(),
-    }
 }

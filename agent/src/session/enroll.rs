@@ -144,6 +144,7 @@ async fn ask(
         .map_err(|e| tonic::Status::unavailable(crate::helper::error_text(&e)))?;
     let mut client = EnrollServiceClient::new(channel).max_decoding_message_size(ANSWER_MAX_BYTES);
     let call = EnrollRequest {
+        standby: false,
         replace: false,
         token: token.trim().to_owned(),
         name: node.to_string(),

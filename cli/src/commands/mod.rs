@@ -25,6 +25,7 @@ pub mod run;
 pub mod schedule;
 pub mod schema;
 pub mod service;
+pub mod snapshot;
 pub mod status;
 pub mod token;
 pub mod window;

@@ -200,6 +200,10 @@ reasons! {
         "Another membership change is under way, or the new majority would not be reachable.",
         "The coordinators' own quorum.",
         "Wait for it.";
+    MemberUnfit = "MEMBER_UNFIT", retry true,
+        "The coordinator has no vote, does not answer, or has not the whole log: it cannot do what was asked of it.",
+        "The coordinators: somebody leads, and whoever votes has everything.",
+        "`quorate cluster members` shows how each stands; wait until it has caught up, or name another one.";
     LimitReached = "LIMIT_REACHED", retry true,
         "A limit on how many there may be is reached.",
         "Memory and everybody else.",

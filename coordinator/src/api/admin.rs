@@ -2,20 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use quorate_common::wire::text::read_name;
 use quorate_common::wire::time::write_timestamp;
-use quorate_core::Command;
-use quorate_core::command::ClusterCommand;
 use quorate_core::safety::{Evidence, availability, freeze};
-use quorate_model::{MemberName, ObligationState};
+use quorate_model::ObligationState;
 use quorate_proto::v1;
 use quorate_proto::v1::admin_service_server::AdminService;
 use tonic::{Request, Response, Status};
 
 use super::backend::RaftRole;
-use super::caller::Caller;
 use super::context::{Api, Served};
-use super::status::Failure;
+use super::replica::SavedStream;
 use super::view::member::members as show;
 
 impl Api {
@@ -67,28 +63,6 @@ impl Api {
             (message, state.revision.0)
         })
     }
-
-    async fn remove_member(
-        &self,
-        caller: &Caller,
-        request: v1::RemoveMemberRequest,
-    ) -> Result<Served<v1::RemoveMemberResponse>, Failure> {
-        let v1::RemoveMemberRequest { name, options } = request;
-        let change = self.change(caller, options)?;
-        let name: MemberName = read_name("name", name)?;
-        self.backend().linearize().await?;
-        let (found, index) = self.look(|state| (state.members.named(&name).map(|m| m.id), state.revision.0));
-        let member = found.ok_or_else(|| Failure::not_found("member", name.as_str(), index))?;
-        let command = || Command::Cluster(ClusterCommand::RemoveMember { member });
-        if !change.validate_only {
-            // Out of the Raft group first: its certificates must not be refused while it still counts as a voter. What
-            // stops half way is finished by the same call again.
-            self.backend().retire_member(member).await?;
-        }
-        let (index, _) = self.propose(caller, &change, command()).await?;
-        let (members, _) = self.member_list().await;
-        Ok(Served { message: v1::RemoveMemberResponse { members }, index })
-    }
 }
 
 #[tonic::async_trait]
@@ -106,11 +80,45 @@ impl AdminService for Api {
         .await
     }
 
+    async fn transfer_leader(
+        &self,
+        request: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
+        self.serve(request, |api, caller, m| async move { api.transfer_leader(&caller, m).await }).await
+    }
+
     async fn remove_member(
         &self,
         request: Request<v1::RemoveMemberRequest>,
     ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
         self.serve(request, |api, caller, m| async move { api.remove_member(&caller, m).await }).await
+    }
+
+    async fn promote_member(
+        &self,
+        request: Request<v1::PromoteMemberRequest>,
+    ) -> Result<Response<v1::PromoteMemberResponse>, Status> {
+        self.serve(request, |api, caller, m| async move { api.promote_member(&caller, m).await }).await
+    }
+
+    type SaveSnapshotStream = SavedStream;
+
+    async fn save_snapshot(
+        &self,
+        request: Request<v1::SaveSnapshotRequest>,
+    ) -> Result<Response<SavedStream>, Status> {
+        self.serve(request, |api, caller, m| async move { api.save_snapshot(&caller, m).await }).await
+    }
+
+    async fn compare_state(
+        &self,
+        request: Request<v1::CompareStateRequest>,
+    ) -> Result<Response<v1::CompareStateResponse>, Status> {
+        self.serve(request, |api, _, m| async move {
+            let v1::CompareStateRequest {} = m;
+            api.compare_state().await
+        })
+        .await
     }
 
     async fn trigger_snapshot(

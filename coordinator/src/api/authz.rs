@@ -186,7 +186,11 @@ pub const RULES: &[Rule] = rules! {
     }
     "quorate.v1.AdminService" {
         "ListMembers": VIEWER, Read, Any;
+        "TransferLeader": ADMIN, Change, Leader;
         "RemoveMember": ADMIN, Change, Leader;
+        "PromoteMember": ADMIN, Change, Leader;
+        "SaveSnapshot": ADMIN, Stream, Any;
+        "CompareState": ADMIN, Read, Leader;
         "TriggerSnapshot": ADMIN, Change, Any;
         "GetStatus": VIEWER, Read, Any;
         "GetCaller": VIEWER, Read, Any;
@@ -207,6 +211,8 @@ pub const RULES: &[Rule] = rules! {
         "ReadIndex": Allow::Coordinators, Stream, Any;
         "ReportObservations": Allow::Coordinators, Stream, Any;
         "GetPeerStatus": Allow::Coordinators, Stream, Any;
+        "GetStateDigest": Allow::Coordinators, Stream, Any;
+        "StandForElection": Allow::Coordinators, Stream, Any;
     }
     "quorate.peer.v1.ArtifactPeerService" {
         "ReadArtifact": Allow::Coordinators, Read, Any;

@@ -2,12 +2,15 @@
 //! over a plain `State` in a test.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use quorate_core::{Answer, Entry, Observations, State};
 use quorate_model::node::{Facts, NodeCondition};
-use quorate_model::{MemberId, MemberName, NodeName, Principal, Serial, Timestamp};
+use quorate_model::{DurationMs, MemberId, MemberName, NodeName, Principal, Serial, Timestamp};
 use tokio::sync::watch;
+
+pub use crate::raft::StateDigest;
 
 /// The coordinator behind the API.
 pub trait Backend: Send + Sync + 'static {
@@ -47,6 +50,22 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Takes a member out of the Raft group; refused when the rest would have no reachable majority.
     fn retire_member(&self, member: MemberId) -> BoxFuture<'_, Result<(), MembershipError>>;
+
+    /// Which member leadership would go to now: the one named, or the voter that has most. On the leader.
+    fn successor(&self, to: Option<MemberId>) -> BoxFuture<'_, Result<MemberId, TransferError>>;
+
+    /// Hands leadership over and waits until the new leader has committed something. On the leader.
+    fn transfer_leader(&self, to: Option<MemberId>) -> BoxFuture<'_, Result<Transferred, TransferError>>;
+
+    /// Whether a learner answers and has what it needs to be given a vote. On the leader.
+    fn caught_up(&self, member: MemberId) -> BoxFuture<'_, Result<(), TransferError>>;
+
+    /// The state as this member has it, encoded, and where it stands.
+    fn encoded(&self) -> BoxFuture<'_, Result<Encoded, SnapshotError>>;
+
+    /// The digests of every member: that of its state now first, then those that all members take. None for one that does
+    /// not answer or is of another release.
+    fn digests(&self) -> BoxFuture<'_, BTreeMap<MemberId, Option<Vec<StateDigest>>>>;
 
     /// Builds a snapshot on this member now; gives the index it stands for.
     fn snapshot(&self) -> BoxFuture<'_, Result<u64, SnapshotError>>;
@@ -148,13 +167,33 @@ pub enum ProposeError {
 /// Why the Raft group was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MembershipError {
-    /// Another change is under way, or the new majority would not be reachable.
+    /// Another change is under way.
     #[error("{0}")]
     Busy(String),
+    /// The members that are left would have no majority that answers.
+    #[error("{0}")]
+    Unsafe(String),
     /// Nobody leads.
     #[error("the coordinators have no leader")]
     NoLeader,
     /// It may or may not have happened.
+    #[error("the outcome is not known: {0}")]
+    Unknown(String),
+}
+
+/// Why leadership was not handed over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// That member cannot lead, or nobody else can.
+    #[error("{0}")]
+    Unfit(String),
+    /// A membership change or another transfer is under way.
+    #[error("{0}")]
+    Busy(String),
+    /// This member does not lead.
+    #[error("the coordinators have no leader")]
+    NoLeader,
+    /// It was begun, and who leads now is not known.
     #[error("the outcome is not known: {0}")]
     Unknown(String),
 }
@@ -176,6 +215,32 @@ pub enum ForwardError {
     /// The call was sent and no answer came.
     #[error("the leader did not answer: {0}")]
     NoReply(String),
+}
+
+/// A whole state, as `cluster snapshot save` puts it into a file.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// The log entry it stands at: its term.
+    pub term: u64,
+    /// The leader that proposed it.
+    pub leader: u64,
+    /// Its log index.
+    pub index: u64,
+    /// The state itself, for counting.
+    pub state: Arc<State>,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Leadership after a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transferred {
+    /// Who leads.
+    pub leader: MemberId,
+    /// Its term.
+    pub term: u64,
+    /// How long no write could be taken.
+    pub without_leader: DurationMs,
 }
 
 /// What is known of a node beyond what decisions rest on.

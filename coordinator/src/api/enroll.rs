@@ -171,7 +171,7 @@ impl Api {
 
     /// A coordinator's certificate names its number, so the token is used up first and the certificate listed afterwards.
     async fn enrol_member(&self, admitted: &Admitted) -> Result<Welcome, Refused> {
-        let v1::EnrollRequest { token: _, name, csr_der, grpc_address, http_address, replace } =
+        let v1::EnrollRequest { token: _, name, csr_der, grpc_address, http_address, replace, standby } =
             &admitted.request;
         let name: MemberName = read_name("name", name.clone())?;
         let grpc = read_address("grpc_address", grpc_address)?;
@@ -184,7 +184,7 @@ impl Api {
         if *replace {
             self.make_room(admitted, &name).await?;
         }
-        let join = Join::Member { name, grpc: grpc.clone(), http };
+        let join = Join::Member { name, grpc: grpc.clone(), http, standby: *standby };
         let command = TokenCommand::Consume { id: admitted.token.id.clone(), join, certificate: None };
         let answer = self.enter(admitted, Principal::System, "use", Command::Token(command)).await?;
         let Answer::Member { member, .. } = answer else {

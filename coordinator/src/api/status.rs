@@ -7,7 +7,9 @@ use quorate_common::wire::{Invalid, Problem};
 use quorate_model::{Reason, Refusal};
 use tonic::Code;
 
-use super::backend::{ForwardError, MembershipError, ProposeError, ReadError, SignError, SnapshotError};
+use super::backend::{
+    ForwardError, MembershipError, ProposeError, ReadError, SignError, SnapshotError, TransferError,
+};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,9 @@ pub enum Failure {
     /// The Raft group was not changed.
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    /// Leadership was not handed over.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
     /// No snapshot was built.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -67,6 +72,7 @@ impl Failure {
             | Self::Read(_)
             | Self::Propose(_)
             | Self::Membership(_)
+            | Self::Transfer(_)
             | Self::Snapshot(_)
             | Self::Forward(_)
             | Self::Sign(_)
@@ -83,15 +89,21 @@ impl Failure {
             Self::Read(ReadError::NoLeader | ReadError::Stopped(_))
             | Self::Propose(ProposeError::NoLeader | ProposeError::Stopped(_) | ProposeError::Refused(_))
             | Self::Membership(MembershipError::NoLeader)
+            | Self::Transfer(TransferError::NoLeader)
             | Self::Forward(ForwardError::NoLeader | ForwardError::Unreachable(_)) => Reason::NoLeader,
             Self::Read(ReadError::Timeout) => Reason::DeadlineExceeded,
             Self::Propose(ProposeError::Unknown(_))
             | Self::Membership(MembershipError::Unknown(_))
+            | Self::Transfer(TransferError::Unknown(_))
             | Self::Forward(ForwardError::NoReply(_)) => Reason::OutcomeUnknown,
             Self::Propose(ProposeError::Overloaded(_)) => Reason::RateLimited,
             Self::Propose(ProposeError::LowSpace(_)) => Reason::LowSpace,
             Self::Propose(ProposeError::TooLarge(_)) => Reason::MessageTooLarge,
-            Self::Membership(MembershipError::Busy(_)) => Reason::MembershipBusy,
+            Self::Membership(MembershipError::Busy(_)) | Self::Transfer(TransferError::Busy(_)) => {
+                Reason::MembershipBusy
+            }
+            Self::Membership(MembershipError::Unsafe(_)) => Reason::QuorumMargin,
+            Self::Transfer(TransferError::Unfit(_)) => Reason::MemberUnfit,
             Self::Sign(SignError::Request(_)) => Reason::InvalidArgument,
             Self::Snapshot(_) | Self::Sign(SignError::Authority(_)) | Self::Internal(_) => Reason::Internal,
         }
@@ -112,6 +124,7 @@ impl Failure {
             Self::Read(_)
             | Self::Propose(_)
             | Self::Membership(_)
+            | Self::Transfer(_)
             | Self::Snapshot(_)
             | Self::Forward(_)
             | Self::Sign(_)
@@ -165,6 +178,7 @@ pub const fn code(reason: Reason) -> Code {
         | Reason::ConfigRejected
         | Reason::ConfigDrifted
         | Reason::PreflightFailed
+        | Reason::MemberUnfit
         | Reason::MembershipBusy => Code::FailedPrecondition,
         Reason::LowSpace | Reason::LimitReached | Reason::RateLimited => Code::ResourceExhausted,
         Reason::InvalidArgument | Reason::EmptySelector | Reason::MalformedMessage => Code::InvalidArgument,

@@ -69,7 +69,9 @@ fn due<M: Machine>(node: &RaftNode<M>, backend: &dyn Backend) -> Option<Step> {
         if let Some(gone) = group.iter().find(|m| !wanted(m.id)) {
             return Some(Step::Remove(gone.id));
         }
-        if let Some(learner) = group.iter().find(|m| !m.voter) {
+        // A standby stays as it is until somebody promotes it.
+        let held = |id: u64| state.members.by_id.get(&MemberId(id)).is_some_and(|m| m.standby);
+        if let Some(learner) = group.iter().find(|m| !m.voter && !held(m.id)) {
             return Some(Step::Promote(learner.id));
         }
         state

@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use quorate_core::command::{
-    ArtifactCommand, AuditCommand, ExecutionCommand, IdentityCommand, ObligationCommand, TokenCommand,
+    ArtifactCommand, AuditCommand, ClusterCommand, ExecutionCommand, IdentityCommand, ObligationCommand,
+    TokenCommand,
 };
 use quorate_core::safety::approval;
 use quorate_core::{Command, Entry, State};
@@ -57,6 +58,8 @@ fn admitted(state: &State, entry: &Entry) -> Result<(), String> {
     let may = match (&entry.principal, &entry.command) {
         // Whoever joins is nobody yet: the token is the proof, and `apply` uses it up once.
         (_, Command::Token(TokenCommand::Consume { .. })) => true,
+        // Only ever by a member's own hand, off line.
+        (_, Command::Cluster(ClusterCommand::Refound { .. })) => false,
         (Principal::System, Command::Audit(AuditCommand::Append { .. })) => true,
         // What a schedule does, the leader proposes of itself.
         (Principal::System | Principal::Schedule { .. }, _) => false,

@@ -1,17 +1,18 @@
 //! The API's backend over a Raft member.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
 use quorate_core::{Answer, Entry, Observations, State};
-use quorate_model::{MemberId, MemberName, NodeName, Timestamp};
+use quorate_model::{DurationMs, MemberId, MemberName, NodeName, Timestamp};
 use tokio::sync::watch;
 
 use super::ground::Clock;
 use crate::api::backend::{
-    Backend, Health, MemberView, MembershipError, MetricValue, NodeDetail, ProposeError, RaftRole, ReadError,
-    SnapshotError,
+    Backend, Encoded, Health, MemberView, MembershipError, MetricValue, NodeDetail, ProposeError, RaftRole,
+    ReadError, SnapshotError, StateDigest, TransferError, Transferred,
 };
 use crate::observe::Table;
 use crate::raft::{self, MemberRole, RaftNode};
@@ -19,6 +20,8 @@ use crate::sessions::Registry;
 
 /// How long a fellow member may take to say how it stands.
 const ASK: Duration = Duration::from_secs(1);
+/// How long a member may take to hash its whole state.
+const DIGEST: Duration = Duration::from_secs(5);
 /// How long a snapshot may take to be built.
 const SNAPSHOT: Duration = Duration::from_secs(60);
 
@@ -145,8 +148,55 @@ impl Backend for MemberBackend {
             self.node.remove(member.0).await.map_err(|error| match error {
                 raft::MembershipError::NotLeader { .. } => MembershipError::NoLeader,
                 raft::MembershipError::Unknown(why) => MembershipError::Unknown(why),
+                unsafe_now @ raft::MembershipError::NoMajority { .. } => {
+                    MembershipError::Unsafe(unsafe_now.to_string())
+                }
                 other => MembershipError::Busy(other.to_string()),
             })
+        })
+    }
+
+    fn successor(&self, to: Option<MemberId>) -> BoxFuture<'_, Result<MemberId, TransferError>> {
+        Box::pin(async move {
+            let found = self.node.successor(to.map(|to| to.0)).await;
+            found.map(MemberId).map_err(|error| self.not_transferred(&error))
+        })
+    }
+
+    fn transfer_leader(&self, to: Option<MemberId>) -> BoxFuture<'_, Result<Transferred, TransferError>> {
+        Box::pin(async move {
+            let done = self.node.transfer_leader(to.map(|to| to.0)).await;
+            let raft::Transferred { leader, term, without_leader } =
+                done.map_err(|error| self.not_transferred(&error))?;
+            let without_leader = DurationMs(u64::try_from(without_leader.as_millis()).unwrap_or(u64::MAX));
+            Ok(Transferred { leader: MemberId(leader), term, without_leader })
+        })
+    }
+
+    fn caught_up(&self, member: MemberId) -> BoxFuture<'_, Result<(), TransferError>> {
+        Box::pin(async move {
+            let checked = self.node.caught_up(member.0).await;
+            checked.map_err(|error| self.not_transferred(&error))
+        })
+    }
+
+    fn encoded(&self) -> BoxFuture<'_, Result<Encoded, SnapshotError>> {
+        Box::pin(async {
+            let made = self.node.encoded().await.map_err(SnapshotError)?;
+            let ((term, leader, index), state, bytes) = made;
+            Ok(Encoded { term, leader, index, state: Arc::new(state), bytes })
+        })
+    }
+
+    fn digests(&self) -> BoxFuture<'_, BTreeMap<MemberId, Option<Vec<StateDigest>>>> {
+        Box::pin(async {
+            let members = self.node.status().members;
+            let asked = members.iter().map(|member| async {
+                let answer = self.node.digests_of(member.id, &member.address, DIGEST).await;
+                let ours = answer.ok().filter(|(_, version)| version == env!("CARGO_PKG_VERSION"));
+                (MemberId(member.id), ours.map(|(digests, _)| digests))
+            });
+            join_all(asked).await.into_iter().collect()
         })
     }
 
@@ -173,6 +223,35 @@ impl Backend for MemberBackend {
 }
 
 impl MemberBackend {
+    fn not_transferred(&self, error: &raft::TransferError) -> TransferError {
+        let name = |id: &u64| {
+            let named = |state: &State| state.members.by_id.get(&MemberId(*id)).map(|m| m.name.to_string());
+            self.node.state().read(|state, _| named(state)).unwrap_or_else(|| format!("member {id}"))
+        };
+        match error {
+            raft::TransferError::NotLeader => TransferError::NoLeader,
+            raft::TransferError::InProgress => TransferError::Busy(error.to_string()),
+            raft::TransferError::Alone | raft::TransferError::NoMajority { .. } => {
+                TransferError::Unfit(error.to_string())
+            }
+            raft::TransferError::NotVoter(id) => TransferError::Unfit(format!("{} has no vote", name(id))),
+            raft::TransferError::Down(id) => TransferError::Unfit(format!("{} does not answer", name(id))),
+            raft::TransferError::Behind { id, matched, last } => {
+                TransferError::Unfit(format!("{} is behind: log index {matched} of {last}", name(id)))
+            }
+            raft::TransferError::Unwilling { id, why } => {
+                TransferError::Unfit(format!("{} does not stand for election: {why}", name(id)))
+            }
+            raft::TransferError::NotElected { id, leader, limit } => {
+                let leads = leader
+                    .as_ref()
+                    .map_or_else(|| "nobody leads".to_owned(), |id| format!("{} leads", name(id)));
+                TransferError::Unfit(format!("{} was not elected within {limit:?}; {leads}", name(id)))
+            }
+            raft::TransferError::Unknown(why) => TransferError::Unknown(why.clone()),
+        }
+    }
+
     async fn view(&self, id: u64, address: &str, voter: bool) -> MemberView {
         let mut view = MemberView {
             id: MemberId(id),

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use super::{WrongClock, clock, now, store_dirs, store_options, tls_dir};
 use crate::config::Config;
 use crate::raft::{GrpcTransport, NoHooks, RaftNode, StartError};
-use crate::store::{self, Identity, StoreRefused};
+use crate::store::{self, Identity, StoreDirs, StoreRefused};
 
 /// How long the first entry of a cluster may take: one election and one write.
 const FIRST_ENTRY: Duration = Duration::from_secs(30);
@@ -76,13 +76,13 @@ impl BirthError {
     }
 }
 
-fn private_dir(path: &Path) -> Result<(), BirthError> {
+pub(super) fn private_dir(path: &Path) -> Result<(), BirthError> {
     use std::os::unix::fs::DirBuilderExt;
     let fail = |source| BirthError::File { path: path.to_owned(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fail)
 }
 
-fn unused(config: &Config) -> Result<(), BirthError> {
+pub(super) fn unused(config: &Config) -> Result<(), BirthError> {
     if store::is_formatted(&store_dirs(config)) || Store::new(tls_dir(config)).exists() {
         return Err(BirthError::InUse(config.data_dir.clone()));
     }
@@ -138,7 +138,8 @@ pub async fn init(config: &Config, admin_out: &Path, admin: UserName) -> Result<
             },
         ],
     };
-    first_entry(config, identity, Entry::system(at, Command::Cluster(first))).await?;
+    let entry = Entry::system(at, Command::Cluster(first));
+    write_alone(config, store_dirs(config), identity, true, entry).await?;
     Ok(cluster)
 }
 
@@ -153,9 +154,9 @@ fn admin_config(cluster_name: &str, address: &str) -> String {
     )
 }
 
-type Certificate = (quorate_model::Serial, String);
+pub(super) type Certificate = (quorate_model::Serial, String);
 
-fn issue(
+pub(super) fn issue(
     authority: &CertificateAuthority,
     cluster: &ClusterId,
     spec: &LeafSpec,
@@ -165,8 +166,14 @@ fn issue(
     Ok((key, (issued.serial, issued.pem)))
 }
 
-/// Writes the first entry with a Raft member that talks to nobody: a cluster of one elects itself.
-async fn first_entry(config: &Config, identity: Identity, entry: Entry) -> Result<(), BirthError> {
+/// Writes an entry with a Raft member that talks to nobody: a cluster of one elects itself. `first` makes it one.
+pub(super) async fn write_alone(
+    config: &Config,
+    dirs: StoreDirs,
+    identity: Identity,
+    first: bool,
+    entry: Entry,
+) -> Result<(), BirthError> {
     struct Nobody;
     impl crate::raft::Dial for Nobody {
         fn channel(
@@ -180,16 +187,11 @@ async fn first_entry(config: &Config, identity: Identity, entry: Entry) -> Resul
     }
     let transport = Arc::new(GrpcTransport::new(Arc::new(Nobody)));
     let options = store_options(config);
-    let node: RaftNode<State> = RaftNode::start(
-        identity,
-        store_dirs(config),
-        options,
-        config.raft.clone(),
-        transport,
-        Arc::new(NoHooks),
-    )
-    .await?;
-    node.bootstrap(&config.advertise_grpc).await?;
+    let node: RaftNode<State> =
+        RaftNode::start(identity, dirs, options, config.raft.clone(), transport, Arc::new(NoHooks)).await?;
+    if first {
+        node.bootstrap(&config.advertise_grpc).await?;
+    }
     let written = tokio::time::timeout(FIRST_ENTRY, node.propose(&entry)).await;
     node.shutdown().await;
     match written {
@@ -203,13 +205,13 @@ async fn first_entry(config: &Config, identity: Identity, entry: Entry) -> Resul
 }
 
 /// Joins the cluster that a token names: gets a number, a certificate and the CA, and formats the store. The member takes
-/// part once it runs; the leader makes it a voter when it has caught up.
+/// part once it runs; the leader makes it a voter when it has caught up, a standby when somebody promotes it.
 ///
 /// # Errors
 /// [`BirthError`].
-pub async fn join(config: &Config, token_file: &Path) -> Result<MemberId, BirthError> {
+pub async fn join(config: &Config, token_file: &Path, standby: bool) -> Result<MemberId, BirthError> {
     unused(config)?;
-    let admission = ask(config, token_file, false).await?;
+    let admission = ask(config, token_file, false, standby).await?;
     settle(config, &admission)
 }
 
@@ -225,7 +227,7 @@ pub async fn rejoin(config: &Config, token_file: &Path) -> Result<MemberId, Birt
         let text = format!("{} is in use: stop this member first", dirs.root().display());
         return Err(BirthError::Refused(text));
     }
-    let admission = ask(config, token_file, true).await?;
+    let admission = ask(config, token_file, true, false).await?;
     move_aside(config)?;
     settle(config, &admission)
 }
@@ -237,7 +239,12 @@ struct Admission {
     answer: v1::EnrollResponse,
 }
 
-async fn ask(config: &Config, token_file: &Path, replace: bool) -> Result<Admission, BirthError> {
+async fn ask(
+    config: &Config,
+    token_file: &Path,
+    replace: bool,
+    standby: bool,
+) -> Result<Admission, BirthError> {
     let text = read_private(token_file)?;
     let token = text.trim().parse::<JoinToken>().map_err(|e| BirthError::Token(e.to_string()))?;
     if token.purpose != Role::Coordinator {
@@ -251,6 +258,7 @@ async fn ask(config: &Config, token_file: &Path, replace: bool) -> Result<Admiss
         grpc_address: config.advertise_grpc.clone(),
         http_address: config.advertise_http.clone(),
         replace,
+        standby,
     };
     let answer = enroll(config, &token, request).await?;
     Ok(Admission { cluster: token.cluster.clone(), key, answer })

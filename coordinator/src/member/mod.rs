@@ -13,6 +13,7 @@ mod dial;
 mod forward;
 mod ground;
 mod parts;
+mod refound;
 mod renew;
 mod serve;
 
@@ -20,6 +21,7 @@ pub use birth::{BirthError, init, join, rejoin};
 pub use clock::WrongClock;
 pub use ground::{Clock, Ground, SystemClock};
 pub use parts::Member;
+pub use refound::{Recovered, RefoundError, Survivor, position, recover, restore};
 pub use serve::{ServeError, serve};
 
 use std::path::PathBuf;

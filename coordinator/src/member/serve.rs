@@ -106,7 +106,9 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let mut tasks = TaskSet::new(shutdown.clone());
     listeners(&config, &parts, grpc, http, &mut tasks)?;
     background(&config, &parts, &mut tasks);
-    let signals = stop_on_signals(shutdown.clone()).map_err(|e| ServeError::Ended(e.to_string()))?;
+    // Not the shutdown itself: the others must still reach this member while it hands over.
+    let asked = Shutdown::new();
+    let signals = stop_on_signals(asked.clone()).map_err(|e| ServeError::Ended(e.to_string()))?;
     // Under systemd, readiness means: the listeners are open. Quorum is /readyz's matter.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(member = %config.name, id = parts.member.node().id(), grpc = %config.grpc, http = %config.http, "serving");
@@ -118,12 +120,34 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
             Some(why.to_string())
         }
         end = tasks.supervise() => end.map(|end| format!("{} ended: {:?}", end.name, end.exit)),
+        () = asked.triggered() => None,
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    if failure.is_none() {
+        hand_over(&config, &parts).await;
+    }
     tasks.stop(GRACE).await;
     parts.member.node().shutdown().await;
     signals.abort();
     failure.map_or(Ok(()), |why| Err(ServeError::Ended(why)))
+}
+
+/// Whoever leads gives that up before it goes: the others need not wait until they miss it.
+async fn hand_over(config: &Config, parts: &Parts) {
+    let node = parts.member.node();
+    let status = node.status();
+    if !status.is_leader() || status.voters().count() < 2 {
+        return;
+    }
+    // No longer than the others would need to miss it.
+    let limit = config.raft.election_max * 2;
+    match tokio::time::timeout(limit, node.transfer_leader(None)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::info!(%error, "leadership was not handed over: the others will elect somebody")
+        }
+        Err(_) => tracing::info!("leadership was not handed over in time: the others will elect somebody"),
+    }
 }
 
 /// For the next start, which decides by it whether there is one.

@@ -146,3 +146,64 @@ pub enum MembershipError {
     #[error("outcome unknown: {0}")]
     Unknown(String),
 }
+
+/// Leadership was not transferred.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// Only the leader hands over.
+    #[error("this member does not lead")]
+    NotLeader,
+    /// A change of the membership, or another transfer, is under way.
+    #[error("a membership change or another transfer is under way")]
+    InProgress,
+    /// There is nobody else with a vote.
+    #[error("no other member has a vote")]
+    Alone,
+    /// The member has no vote, or is none.
+    #[error("member {0} has no vote")]
+    NotVoter(u64),
+    /// The member does not answer.
+    #[error("member {0} does not answer")]
+    Down(u64),
+    /// Too few voters answer: an election might find no majority.
+    #[error("of {voters} voters {up} answer; {needed} are needed for an election")]
+    NoMajority {
+        /// Voters.
+        voters: usize,
+        /// Of those, the ones that answer.
+        up: usize,
+        /// A majority of them.
+        needed: usize,
+    },
+    /// The member has not what the leader has.
+    #[error("member {id} is at log index {matched} of {last}")]
+    Behind {
+        /// Which.
+        id: u64,
+        /// What is known to be on it.
+        matched: u64,
+        /// The leader's last index.
+        last: u64,
+    },
+    /// The member would not stand, for instance because its release does not know how.
+    #[error("member {id} does not stand for election: {why}")]
+    Unwilling {
+        /// Which.
+        id: u64,
+        /// In its words.
+        why: String,
+    },
+    /// It was tried, and the member did not become leader.
+    #[error("member {id} did not become leader within {limit:?}; member {leader:?} leads")]
+    NotElected {
+        /// Which.
+        id: u64,
+        /// Who leads now.
+        leader: Option<u64>,
+        /// How long it was waited for.
+        limit: std::time::Duration,
+    },
+    /// What was begun could not be seen to its end.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+}

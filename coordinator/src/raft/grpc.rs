@@ -99,11 +99,14 @@ impl GrpcTransport {
 fn purpose(request: &PeerRequest) -> Purpose {
     match request {
         PeerRequest::Append { entries: true, .. } => Purpose::Append,
-        PeerRequest::Append { entries: false, .. } | PeerRequest::Vote(_) => Purpose::Heartbeat,
+        PeerRequest::Append { entries: false, .. } | PeerRequest::Vote(_) | PeerRequest::Stand { .. } => {
+            Purpose::Heartbeat
+        }
         PeerRequest::Snapshot { .. } => Purpose::Snapshot,
         PeerRequest::Propose(_)
         | PeerRequest::ReadIndex
         | PeerRequest::Observations(_)
+        | PeerRequest::Digest
         | PeerRequest::Status => Purpose::Control,
     }
 }
@@ -163,13 +166,13 @@ fn propose_reply(response: pb::ProposeResponse) -> Result<PeerReply, PeerError> 
 }
 
 /// What another release keeps more, or hashes otherwise, is left out: it is not compared anyway.
-fn digests_of(digests: Vec<pb::StateDigest>) -> Vec<StateDigest> {
+fn digests_of(digests: Vec<pb::StateDigest>, most: usize) -> Vec<StateDigest> {
     let one = |digest: pb::StateDigest| {
         let pb::StateDigest { index, sha256 } = digest;
         let sha256 = <[u8; 32]>::try_from(&sha256[..]).ok()?;
         Some(StateDigest { index, sha256 })
     };
-    digests.into_iter().take(DIGESTS_KEPT).filter_map(one).collect()
+    digests.into_iter().take(most).filter_map(one).collect()
 }
 
 fn status_reply(response: pb::GetPeerStatusResponse) -> Result<PeerReply, PeerError> {
@@ -203,7 +206,7 @@ fn status_reply(response: pb::GetPeerStatusResponse) -> Result<PeerReply, PeerEr
         applied: applied_index,
         snapshot: snapshot_index,
         version,
-        digests: digests_of(digests),
+        digests: digests_of(digests, DIGESTS_KEPT),
     }))
 }
 
@@ -257,6 +260,18 @@ impl GrpcTransport {
                 let message = pb::GetPeerStatusRequest { header };
                 let reply = client.get_peer_status(request(message, deadline)).await.map_err(failed)?;
                 status_reply(reply.into_inner())
+            }
+            PeerRequest::Digest => {
+                let message = pb::GetStateDigestRequest { header };
+                let reply = client.get_state_digest(request(message, deadline)).await.map_err(failed)?;
+                let pb::GetStateDigestResponse { digests, version } = reply.into_inner();
+                Ok(PeerReply::Digests { digests: digests_of(digests, DIGESTS_KEPT + 1), version })
+            }
+            PeerRequest::Stand { term } => {
+                let message = pb::StandForElectionRequest { header, term };
+                let reply = client.stand_for_election(request(message, deadline)).await.map_err(failed)?;
+                let pb::StandForElectionResponse {} = reply.into_inner();
+                Ok(PeerReply::Standing)
             }
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use openraft::error::{InstallSnapshotError, RaftError, SnapshotMismatch};
 use openraft::raft::{AppendEntriesRequest, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest};
 use openraft::{RaftLogId, SnapshotSegmentId};
@@ -15,8 +16,9 @@ use super::error::{ProposeError, ReadError};
 use super::network::Chunk;
 use super::proposer::Proposer;
 use super::reader::Reader;
-use super::replicas::Digests;
+use super::replicas::{Digests, StateDigest};
 use super::status::RaftStatus;
+use super::transfer::Gate;
 use super::transport::{Header, PeerReply, PeerRequest, Refusal};
 use super::types::{Raft, Types, Vote};
 
@@ -62,6 +64,9 @@ impl<C> Hooks<C> for NoHooks {
 pub(crate) type Admit = Arc<dyn Fn(u64, &Bytes) -> Result<(), Refusal> + Send + Sync>;
 pub(crate) type Observe = Arc<dyn Fn(u64, Bytes) -> Result<Bytes, Refusal> + Send + Sync>;
 
+/// Hashes the state as it is.
+pub(crate) type Digest = Arc<dyn Fn() -> BoxFuture<'static, Result<StateDigest, String>> + Send + Sync>;
+
 /// Where a snapshot transfer of one sender stands: its id, and the offset that comes next.
 type Transfers = Mutex<BTreeMap<u64, (String, u64)>>;
 
@@ -76,6 +81,8 @@ pub struct PeerHandler {
     pub(crate) observe: Observe,
     pub(crate) transfers: Arc<Transfers>,
     pub(crate) digests: Digests,
+    pub(crate) digest: Digest,
+    pub(crate) gate: Gate,
 }
 
 impl std::fmt::Debug for PeerHandler {
@@ -121,6 +128,12 @@ impl PeerHandler {
                 let status = RaftStatus::new(&self.raft.metrics().borrow());
                 Ok(PeerReply::Status(status.peer(self.digests.list())))
             }
+            PeerRequest::Digest => {
+                let now = (self.digest)().await.map_err(Refusal::Unavailable)?;
+                let digests = std::iter::once(now).chain(self.digests.list()).collect();
+                Ok(PeerReply::Digests { digests, version: env!("CARGO_PKG_VERSION").to_owned() })
+            }
+            PeerRequest::Stand { term } => self.stand(header.sender_id, term).await,
         }
     }
 
@@ -270,6 +283,24 @@ impl PeerHandler {
             }
             Err(ProposeError::Stopped) => Err(Refusal::Unavailable("this member has stopped".to_owned())),
         }
+    }
+
+    /// Only whoever leads may ask for an election, and only in its own term: a request that comes late finds another leader.
+    async fn stand(&self, sender: u64, term: u64) -> Result<PeerReply, Refusal> {
+        let status = RaftStatus::new(&self.raft.metrics().borrow());
+        let leads = status.leader.as_ref().is_some_and(|(id, _)| *id == sender);
+        if !leads || status.term != term {
+            let text =
+                format!("member {sender} does not lead in term {term}; here it is term {}", status.term);
+            return Err(Refusal::Unavailable(text));
+        }
+        if !status.voters().any(|id| id == status.member_id) {
+            return Err(Refusal::Unavailable("this member has no vote".to_owned()));
+        }
+        tracing::info!(leader = sender, term, "standing for election, as the leader asks");
+        let stands = self.raft.trigger().elect().await;
+        stands.map_err(|_| Refusal::Unavailable("this member has stopped".to_owned()))?;
+        Ok(PeerReply::Standing)
     }
 
     async fn read_index(&self) -> Result<PeerReply, Refusal> {

@@ -70,6 +70,13 @@ impl<M: Machine> StateHandle<M> {
         SharedState { applied: Arc::clone(&self.shared.read().unwrap_or_else(PoisonError::into_inner)) }
     }
 
+    /// A copy of the state, with term, leader and index of the entry it stands at.
+    pub(super) fn standing(&self) -> ((u64, u64, u64), M) {
+        let applied = Arc::clone(&self.shared.read().unwrap_or_else(PoisonError::into_inner));
+        let last = applied.last.map_or((0, 0, 0), |id| (id.leader_id.term, id.leader_id.node_id, id.index));
+        (last, applied.state.clone())
+    }
+
     /// Breaks the state of this member, as a bug or bad memory would.
     #[cfg(test)]
     pub(super) fn tamper(&self, change: impl FnOnce(&mut M)) {

@@ -23,7 +23,7 @@ const STATUS_DEADLINE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A learner this many entries behind counts as caught up: the log moves on while we look.
-const CAUGHT_UP: u64 = 64;
+pub(super) const CAUGHT_UP: u64 = 64;
 
 /// Makes the changes; clones share the one-at-a-time lock.
 #[derive(Clone)]
@@ -35,7 +35,7 @@ pub(crate) struct Changer {
 }
 
 impl Changer {
-    fn status(&self) -> RaftStatus {
+    pub(super) fn status(&self) -> RaftStatus {
         RaftStatus::new(&self.raft.metrics().borrow())
     }
 
@@ -143,7 +143,7 @@ impl Changer {
         Ok(())
     }
 
-    async fn answers(&self, id: u64) -> bool {
+    pub(super) async fn answers(&self, id: u64) -> bool {
         let status = self.status();
         if id == status.member_id {
             return true;

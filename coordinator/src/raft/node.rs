@@ -21,6 +21,7 @@ use super::membership::Changer;
 use super::network::Network;
 use super::proposer::MAX_COMMAND;
 use super::status::{Counters, RaftStatus, StatusWatch};
+use super::transfer::Gate;
 use super::transport::{Header, PeerError, PeerReply, PeerRequest, Refusal};
 use super::types::Raft;
 
@@ -198,7 +199,9 @@ impl<M: Machine> RaftNode<M> {
                 PeerReply::Raft(_)
                 | PeerReply::ReadIndex(_)
                 | PeerReply::Observations(_)
-                | PeerReply::Status(_),
+                | PeerReply::Status(_)
+                | PeerReply::Digests { .. }
+                | PeerReply::Standing,
             ) => Err(ProposeError::Malformed("a reply of another kind".to_owned())),
             // Not sent, or not taken: somebody else may lead.
             Err(PeerError::Unreachable(_) | PeerError::Refused(Refusal::Unavailable(_))) => {
@@ -296,7 +299,7 @@ impl<M: Machine> RaftNode<M> {
         }
     }
 
-    async fn call(
+    pub(super) async fn call(
         &self,
         target_id: u64,
         address: &str,
@@ -333,6 +336,14 @@ impl<M: Machine> RaftNode<M> {
     /// [`MembershipError`].
     pub async fn remove(&self, id: u64) -> Result<(), MembershipError> {
         self.inner.changer.remove(id).await
+    }
+
+    pub(super) fn changer(&self) -> &Changer {
+        &self.inner.changer
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        &self.inner.handler.gate
     }
 
     /// Makes a snapshot now, in the background.

@@ -12,6 +12,7 @@ use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::error::ProposeError;
+use super::transfer::Gate;
 use super::types::{Proposals, Raft};
 
 /// Most commands of one entry.
@@ -52,10 +53,10 @@ pub(crate) struct Proposer {
 
 impl Proposer {
     /// Starts the worker; it ends when the last proposer is dropped.
-    pub(crate) fn start(raft: Raft, timeout: Duration) -> Self {
+    pub(crate) fn start(raft: Raft, timeout: Duration, gate: Gate) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let counts = Arc::new(Proposed::default());
-        tokio::spawn(run(raft, waiting, timeout, Arc::clone(&counts)));
+        tokio::spawn(run(raft, waiting, timeout, gate, Arc::clone(&counts)));
         Self { queue, counts }
     }
 
@@ -73,7 +74,13 @@ impl Proposer {
     }
 }
 
-async fn run(raft: Raft, mut waiting: mpsc::Receiver<Waiting>, timeout: Duration, counts: Arc<Proposed>) {
+async fn run(
+    raft: Raft,
+    mut waiting: mpsc::Receiver<Waiting>,
+    timeout: Duration,
+    gate: Gate,
+    counts: Arc<Proposed>,
+) {
     let slots = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut left_over = None;
     loop {
@@ -101,12 +108,14 @@ async fn run(raft: Raft, mut waiting: mpsc::Receiver<Waiting>, timeout: Duration
             bytes += next.command.len();
             batch.push(next);
         }
+        // Closed while leadership moves: nothing may be in flight then, and what waits here goes on with whoever leads.
+        let pass = Arc::clone(&gate).read_owned().await;
         counts.batches.fetch_add(1, Ordering::Relaxed);
         counts.commands.fetch_add(batch.len() as u64, Ordering::Relaxed);
         let raft = raft.clone();
         tokio::spawn(async move {
             write(&raft, batch, timeout).await;
-            drop(slot);
+            drop((pass, slot));
         });
     }
 }

@@ -8,6 +8,7 @@ use openraft::error::{CheckIsLeaderError, RaftError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::ReadError;
+use super::transfer::Gate;
 use super::types::Raft;
 
 /// Reads that may wait for one round.
@@ -31,10 +32,10 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// Starts the worker; it ends when the last reader is dropped.
-    pub(crate) fn start(raft: Raft, timeout: Duration) -> Self {
+    pub(crate) fn start(raft: Raft, timeout: Duration, gate: Gate) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let counts = Arc::new(Reads::default());
-        tokio::spawn(run(raft, waiting, timeout, Arc::clone(&counts)));
+        tokio::spawn(run(raft, waiting, timeout, gate, Arc::clone(&counts)));
         Self { queue, counts }
     }
 
@@ -55,9 +56,12 @@ async fn run(
     raft: Raft,
     mut waiting: mpsc::Receiver<oneshot::Sender<Answer>>,
     timeout: Duration,
+    gate: Gate,
     counts: Arc<Reads>,
 ) {
     while let Some(first) = waiting.recv().await {
+        // Closed while leadership moves: a confirmation would renew the lease that is waited out then.
+        let pass = gate.read().await;
         // Only those that asked before the round begins: a later one must not get an earlier confirmation.
         let mut round = vec![first];
         while let Ok(next) = waiting.try_recv() {
@@ -66,6 +70,7 @@ async fn run(
         counts.rounds.fetch_add(1, Ordering::Relaxed);
         counts.reads.fetch_add(round.len() as u64, Ordering::Relaxed);
         let outcome = confirm(&raft, timeout).await;
+        drop(pass);
         for done in round {
             drop(done.send(outcome.clone()));
         }

@@ -19,11 +19,11 @@ use crate::store::Blocking;
 
 use super::codec;
 use super::error::ProposeError;
-use super::machine::{Applied, Machine};
+use super::machine::{Applied, Machine, StateHandle};
 use super::network::Network;
 use super::node::RaftNode;
 use super::status::RaftStatus;
-use super::transport::{Header, PeerReply, PeerRequest};
+use super::transport::{Header, PeerError, PeerReply, PeerRequest};
 use super::types::Raft;
 
 /// Digests a member keeps: members may be a few thousand entries apart and still find a common index.
@@ -269,7 +269,40 @@ impl Comparer {
     }
 }
 
+/// The digest of the state as it is now; what is held for it is let go at once.
+pub(crate) async fn digest<M: Machine>(
+    state: StateHandle<M>,
+    blocking: Blocking,
+) -> Result<StateDigest, ProposeError> {
+    let work = move || {
+        let shared = state.share();
+        Ok(StateDigest { index: shared.revision(), sha256: sha256(&*shared)? })
+    };
+    blocking.run(work).await.map_err(|error| ProposeError::Malformed(error.to_string()))?
+}
+
 impl<M: Machine> RaftNode<M> {
+    /// What a member's state is now, then the digests that all members take, and its release. Asks whichever member.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn digests_of(
+        &self,
+        member: u64,
+        address: &str,
+        timeout: Duration,
+    ) -> Result<(Vec<StateDigest>, String), PeerError> {
+        if member == self.id() {
+            let now = (self.handler().digest)().await.map_err(PeerError::NoReply)?;
+            let all = std::iter::once(now).chain(self.handler().digests.list()).collect();
+            return Ok((all, env!("CARGO_PKG_VERSION").to_owned()));
+        }
+        match self.call(member, address, PeerRequest::Digest, timeout).await? {
+            PeerReply::Digests { digests, version } => Ok((digests, version)),
+            _ => Err(PeerError::NoReply("a reply of another kind".to_owned())),
+        }
+    }
+
     /// SHA-256 of the encoded state, and the index it stands at: equal on all members at the same index (I-7).
     ///
     /// # Errors

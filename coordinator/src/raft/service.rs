@@ -8,6 +8,7 @@ use quorate_proto::peer::v1::peer_service_server::{PeerService, PeerServiceServe
 use tonic::{Code, Extensions, Request, Response, Status};
 
 use super::handler::PeerHandler;
+use super::replicas::StateDigest;
 use super::status::MemberRole;
 use super::transport::{Header, PeerReply, PeerRequest, Refusal};
 
@@ -99,6 +100,10 @@ pub(crate) fn state(role: MemberRole) -> pb::PeerState {
     }
 }
 
+fn write_digest(digest: StateDigest) -> pb::StateDigest {
+    pb::StateDigest { index: digest.index, sha256: digest.sha256.to_vec() }
+}
+
 type Reply<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
@@ -143,7 +148,9 @@ impl PeerService for PeerServer {
             PeerReply::Raft(_)
             | PeerReply::ReadIndex(_)
             | PeerReply::Observations(_)
-            | PeerReply::Status(_) => {
+            | PeerReply::Status(_)
+            | PeerReply::Digests { .. }
+            | PeerReply::Standing => {
                 return Err(unexpected());
             }
         };
@@ -174,6 +181,31 @@ impl PeerService for PeerServer {
         }
     }
 
+    async fn get_state_digest(
+        &self,
+        request: Request<pb::GetStateDigestRequest>,
+    ) -> Reply<pb::GetStateDigestResponse> {
+        let (_, extensions, pb::GetStateDigestRequest { header }) = request.into_parts();
+        match self.handle(&extensions, header, PeerRequest::Digest).await? {
+            PeerReply::Digests { digests, version } => {
+                let digests = digests.into_iter().map(write_digest).collect();
+                Ok(Response::new(pb::GetStateDigestResponse { digests, version }))
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn stand_for_election(
+        &self,
+        request: Request<pb::StandForElectionRequest>,
+    ) -> Reply<pb::StandForElectionResponse> {
+        let (_, extensions, pb::StandForElectionRequest { header, term }) = request.into_parts();
+        match self.handle(&extensions, header, PeerRequest::Stand { term }).await? {
+            PeerReply::Standing => Ok(Response::new(pb::StandForElectionResponse {})),
+            _ => Err(unexpected()),
+        }
+    }
+
     async fn get_peer_status(
         &self,
         request: Request<pb::GetPeerStatusRequest>,
@@ -189,11 +221,7 @@ impl PeerService for PeerServer {
                 applied_index: status.applied,
                 snapshot_index: status.snapshot,
                 version: status.version,
-                digests: status
-                    .digests
-                    .into_iter()
-                    .map(|digest| pb::StateDigest { index: digest.index, sha256: digest.sha256.to_vec() })
-                    .collect(),
+                digests: status.digests.into_iter().map(write_digest).collect(),
             })),
             _ => Err(unexpected()),
         }

@@ -46,6 +46,13 @@ pub enum PeerRequest {
     Observations(Bytes),
     /// How does the target see itself?
     Status,
+    /// What is the target's state right now?
+    Digest,
+    /// The leader of this term has stopped writing: stand for election now.
+    Stand {
+        /// The term of the sender, who leads in it.
+        term: u64,
+    },
 }
 
 /// An answer to a [`PeerRequest`].
@@ -72,6 +79,15 @@ pub enum PeerReply {
     Observations(Bytes),
     /// How the target sees itself.
     Status(PeerStatus),
+    /// The target's state now, then the digests that all members take.
+    Digests {
+        /// Now first.
+        digests: Vec<super::StateDigest>,
+        /// Release of the target's program.
+        version: String,
+    },
+    /// The target stands for election.
+    Standing,
 }
 
 /// How a member sees itself.

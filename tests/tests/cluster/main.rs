@@ -27,6 +27,7 @@ mod hooks;
 mod identity;
 mod kills;
 mod maintenance;
+mod members;
 mod planning;
 mod procedures;
 mod ready;
@@ -150,6 +151,12 @@ const TESTS: &[Test] = &[
         "handover::a_leader_that_cannot_hand_over_is_left_alone",
         handover::a_leader_that_cannot_hand_over_is_left_alone,
     ),
+    ("members::leadership_is_handed_over_under_load", members::leadership_is_handed_over_under_load),
+    (
+        "members::a_transfer_that_cannot_end_well_is_refused",
+        members::a_transfer_that_cannot_end_well_is_refused,
+    ),
+    ("members::a_leader_that_is_told_to_stop_hands_over", members::a_leader_that_is_told_to_stop_hands_over),
     ("shapes::a_fleet_of_one_is_ready_too", shapes::a_fleet_of_one_is_ready_too),
     ("shapes::audit_is_unbroken", shapes::audit_is_unbroken),
     ("shapes::stop_leaves_no_process", shapes::stop_leaves_no_process),

@@ -13,6 +13,7 @@ use quorate_tests::crash::{coordinator_load, journal_load, log_load, run, store_
 mod damaged;
 mod points;
 mod power;
+mod recover;
 mod rejoin;
 mod weakened;
 
@@ -25,6 +26,7 @@ const TESTS: &[Test] = &[
     ("power::coordinator", power::coordinator),
     ("power::agent_helper", power::agent_helper),
     ("rejoin::one_command_brings_a_member_back", rejoin::one_command_brings_a_member_back),
+    ("recover::one_survivor_carries_everything_on", recover::one_survivor_carries_everything_on),
     ("points::every_point_and_every_fault", points::every_point_and_every_fault),
     ("damaged::mutated_directories", damaged::mutated_directories),
     ("weakened::without_the_barrier", weakened::without_the_barrier),

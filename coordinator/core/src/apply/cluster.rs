@@ -2,8 +2,9 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
-use quorate_model::{DurationMs, MemberId, MemberName, Principal, Reason, Refusal};
+use quorate_model::{DurationMs, Epoch, MemberId, MemberName, Principal, Reason, Refusal};
 
 use super::{Answer, Context, Effect, artifact, identity, validate};
 use crate::command::ClusterCommand;
@@ -14,6 +15,10 @@ use crate::state::{Member, Settings, State};
 const CAS_MAX: usize = 3;
 /// Longest CA certificate, PEM.
 const CA_MAX_BYTES: usize = 16 * 1024;
+
+/// How far grants of a refounded cluster are ahead of those that lost members may still hand out: far more than there
+/// ever are.
+const EPOCH_JUMP: u64 = 1 << 32;
 
 pub(super) fn apply(
     state: &mut State,
@@ -36,11 +41,13 @@ pub(super) fn apply(
             Ok(Effect::changed(context.done(), format!("members/{member}"), grpc.clone()))
         }
         ClusterCommand::AddMember { name, grpc, http } => {
-            let member = admit(state, context, name, grpc, http)?;
+            let member = admit(state, context, name, grpc, http, false)?;
             let answer = Answer::Member { revision: context.revision, member };
             Ok(Effect::changed(answer, format!("members/{name}"), format!("number {member}")))
         }
         ClusterCommand::RemoveMember { member } => remove(state, context, *member),
+        ClusterCommand::PromoteMember { member } => promote(state, context, *member),
+        ClusterCommand::Refound { .. } => refound(state, context, command),
         ClusterCommand::SetSettings { settings } => set(state, context, settings),
     }
 }
@@ -63,7 +70,7 @@ fn init(state: &mut State, context: &Context<'_>, command: &ClusterCommand) -> R
     draft.cluster.name.clone_from(name);
     draft.cluster.ca_pems.push(ca_pem.clone());
     draft.cluster.created_at = context.now;
-    let number = admit(&mut draft, context, member, grpc, http)?;
+    let number = admit(&mut draft, context, member, grpc, http, false)?;
     for certificate in certificates {
         if let (Principal::User { name }, Some(access)) = (&certificate.principal, certificate.access) {
             identity::put_user(&mut draft, context, name, access)?;
@@ -101,6 +108,7 @@ pub(super) fn admit(
     name: &MemberName,
     grpc: &str,
     http: &str,
+    standby: bool,
 ) -> Result<MemberId, Refusal> {
     validate::text("address", grpc)?;
     validate::text("address", http)?;
@@ -120,6 +128,7 @@ pub(super) fn admit(
         http: http.into(),
         joined_at: context.now,
         removed_at: None,
+        standby,
     };
     state.members.by_id.insert(id, member);
     Ok(id)
@@ -136,6 +145,53 @@ fn remove(state: &mut State, context: &Context<'_>, member: MemberId) -> Result<
     identity::revoke_all(state, context, &Principal::Coordinator { member });
     artifact::member_removed(state, context, member);
     Ok(Effect::changed(context.done(), format!("members/{name}"), format!("number {member} is gone")))
+}
+
+fn promote(state: &mut State, context: &Context<'_>, member: MemberId) -> Result<Effect, Refusal> {
+    let found = present(state, member)?;
+    if !found.standby {
+        return Ok(Effect::unchanged(context.done()));
+    }
+    found.standby = false;
+    let name = found.name.clone();
+    Ok(Effect::changed(context.done(), format!("members/{name}"), "it gets a vote when it has caught up"))
+}
+
+fn refound(state: &mut State, context: &Context<'_>, command: &ClusterCommand) -> Result<Effect, Refusal> {
+    let ClusterCommand::Refound { member, name, grpc, http, certificates } = command else {
+        return Err(Refusal::new(Reason::Internal, "not a refounding"));
+    };
+    if state.cluster.id.is_none() {
+        return Err(Refusal::new(Reason::WrongState, "there is no cluster to go on with"));
+    }
+    // On a copy: a bad address or certificate must leave nothing behind.
+    let mut draft = state.clone();
+    let lost: Vec<MemberId> = draft.members.present().map(|m| m.id).filter(|id| id != member).collect();
+    for gone in &lost {
+        if let Some(gone) = draft.members.by_id.get_mut(gone) {
+            gone.removed_at = Some(context.now);
+        }
+        identity::revoke_all(&mut draft, context, &Principal::Coordinator { member: *gone });
+        artifact::member_removed(&mut draft, context, *gone);
+    }
+    if let Ok(kept) = present(&mut draft, *member) {
+        validate::text("address", grpc)?;
+        validate::text("address", http)?;
+        kept.grpc.clone_from(grpc);
+        kept.http.clone_from(http);
+        kept.standby = false;
+    } else if admit(&mut draft, context, name, grpc, http, false)? != *member {
+        return Err(Refusal::new(Reason::Conflict, format!("member {member} is not the next number")));
+    }
+    for certificate in certificates {
+        identity::list(&mut draft, context, certificate)?;
+    }
+    // Whoever is lost may still run somewhere, and hand out grants: from here on they are older.
+    draft.epoch = Epoch(draft.epoch.0.saturating_add(EPOCH_JUMP));
+    *state = draft;
+    let answer = Answer::Member { revision: context.revision, member: *member };
+    let details = format!("number {member} goes on alone, {} others are out", lost.len());
+    Ok(Effect::changed(answer, format!("members/{name}"), details))
 }
 
 fn set(state: &mut State, context: &Context<'_>, settings: &Settings) -> Result<Effect, Refusal> {

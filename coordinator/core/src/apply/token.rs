@@ -109,8 +109,8 @@ fn consume(
             let labels = labels.clone();
             join_node(state, context, name, address, labels, certificate)?
         }
-        (TokenPurpose::Coordinator, Join::Member { name, grpc, http }) => {
-            let member = cluster::admit(state, context, name, grpc, http)?;
+        (TokenPurpose::Coordinator, Join::Member { name, grpc, http, standby }) => {
+            let member = cluster::admit(state, context, name, grpc, http, *standby)?;
             let answer = Answer::Member { revision: context.revision, member };
             (Principal::Coordinator { member }, answer)
         }

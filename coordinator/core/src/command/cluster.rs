@@ -60,6 +60,25 @@ pub enum ClusterCommand {
         /// Which.
         member: MemberId,
     },
+    /// Gives a standby its vote: the leader makes it a voter when it has caught up.
+    PromoteMember {
+        /// Which.
+        member: MemberId,
+    },
+    /// Begins again with one member, by its own hand and off line: the majority was lost, or the state was restored from a
+    /// copy. Every other member is out for good, and what was granted before is fenced. Answer: `Member`.
+    Refound {
+        /// Who goes on: a member that is there, or the next number.
+        member: MemberId,
+        /// Its name.
+        name: MemberName,
+        /// Its gRPC address.
+        grpc: String,
+        /// Its HTTP address.
+        http: String,
+        /// Its certificate, when it is a new one.
+        certificates: Vec<NewCertificate>,
+    },
     /// Replaces the settings. The level may only grow.
     SetSettings {
         /// All of them.
@@ -99,6 +118,9 @@ pub enum Join {
         grpc: String,
         /// Its HTTP address.
         http: String,
+        /// It stays without a vote until it is promoted.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        standby: bool,
     },
     /// The user that the token names. Answer: `Done`.
     User,

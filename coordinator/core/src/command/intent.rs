@@ -68,6 +68,8 @@ impl Command {
                 | ClusterCommand::SetTrust { .. }
                 | ClusterCommand::SetMember { .. }
                 | ClusterCommand::RemoveMember { .. }
+                | ClusterCommand::PromoteMember { .. }
+                | ClusterCommand::Refound { .. }
                 | ClusterCommand::SetSettings { .. } => false,
             },
             Self::Token(command) => match command {
@@ -166,6 +168,8 @@ const fn cluster(command: &ClusterCommand) -> &'static str {
         ClusterCommand::SetMember { .. } => "member.set",
         ClusterCommand::AddMember { .. } => "member.add",
         ClusterCommand::RemoveMember { .. } => "member.remove",
+        ClusterCommand::PromoteMember { .. } => "member.promote",
+        ClusterCommand::Refound { .. } => "cluster.refound",
         ClusterCommand::SetSettings { .. } => "cluster.set_settings",
     }
 }

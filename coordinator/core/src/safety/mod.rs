@@ -15,6 +15,7 @@ pub mod fence;
 pub mod freeze;
 pub mod gate;
 pub mod handover;
+pub mod members;
 pub mod once;
 pub mod quorum;
 pub mod rotation;

@@ -60,4 +60,7 @@ pub struct Member {
     pub joined_at: Timestamp,
     /// When it was removed.
     pub removed_at: Option<Timestamp>,
+    /// It has no vote and gets none until somebody promotes it.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub standby: bool,
 }

@@ -9,6 +9,7 @@ mod freezes;
 mod frozen;
 mod gates;
 mod hooks;
+mod members;
 mod samples;
 mod schedules;
 mod sequences;

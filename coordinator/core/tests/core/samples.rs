@@ -191,7 +191,28 @@ pub(crate) fn samples() -> Vec<Entry> {
     rotation::rotated(&mut log);
     rest(&mut log);
     artifacts(&mut log);
+    alone(&mut log);
     log.entries
+}
+
+/// A member more, its vote, and a cluster that begins again without it.
+fn alone(log: &mut Log) {
+    log.user(Command::Cluster(ClusterCommand::AddMember {
+        name: MemberName::new("coord3").unwrap(),
+        grpc: "h3:7443".into(),
+        http: "h3:7480".into(),
+    }));
+    log.user(Command::Cluster(ClusterCommand::PromoteMember { member: MemberId(3) }));
+    log.add(
+        Principal::System,
+        Command::Cluster(ClusterCommand::Refound {
+            member: MemberId(1),
+            name: MemberName::new("coord1").unwrap(),
+            grpc: "h1:7443".into(),
+            http: "h1:7480".into(),
+            certificates: Vec::new(),
+        }),
+    );
 }
 
 fn control_plane(log: &mut Log) {

@@ -246,9 +246,16 @@ async fn other_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
         "WatchAuditRecords" watch_audit_records(v1::WatchAuditRecordsRequest::default()),
         "VerifyAudit" verify_audit(v1::VerifyAuditRequest::default()),
     });
+}
+
+async fn admin_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
     asked!(seen, world, AdminServiceClient, "AdminService" {
         "ListMembers" list_members(v1::ListMembersRequest::default()),
         "RemoveMember" remove_member(v1::RemoveMemberRequest { name: "coord2".into(), ..Default::default() }),
+        "PromoteMember" promote_member(v1::PromoteMemberRequest { name: "coord1".into(), options: None }),
+        "CompareState" compare_state(v1::CompareStateRequest {}),
+        "SaveSnapshot" save_snapshot(v1::SaveSnapshotRequest { consistency: 2, ..Default::default() }),
+        "TransferLeader" transfer_leader(v1::TransferLeaderRequest { name: "coord1".into(), options: None }),
         "TriggerSnapshot" trigger_snapshot(v1::TriggerSnapshotRequest::default()),
         "GetStatus" get_status(v1::GetStatusRequest::default()),
         "GetCaller" get_caller(v1::GetCallerRequest {}),
@@ -277,6 +284,7 @@ async fn every_call_says_which_index_it_was_served_at() {
     operation_calls(&world, &mut seen).await;
     approval_calls(&world, &mut seen).await;
     other_calls(&world, &mut seen).await;
+    admin_calls(&world, &mut seen).await;
     artifact_calls(&world, &mut seen).await;
     fleet_calls(&world, &mut seen).await;
     let ours = RULES.iter().map(|rule| rule.path).filter(|path| path.starts_with("/quorate.v1."));

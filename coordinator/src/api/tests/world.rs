@@ -28,8 +28,8 @@ use tonic::body::Body;
 use tower::Service;
 
 use crate::api::backend::{
-    Backend, ForwardError, Health, LeaderForward, MemberView, MembershipError, NodeDetail, ProposeError,
-    RaftRole, ReadError, SnapshotError,
+    Backend, Encoded, ForwardError, Health, LeaderForward, MemberView, MembershipError, NodeDetail,
+    ProposeError, RaftRole, ReadError, SnapshotError, StateDigest, TransferError, Transferred,
 };
 use crate::api::caller::Connected;
 use crate::api::gate::Gate;
@@ -59,6 +59,8 @@ pub(crate) struct Memory {
     pub(crate) before_observe: Mutex<Vec<Command>>,
     pub(crate) admitted: Mutex<Vec<MemberId>>,
     pub(crate) retired: Mutex<Vec<MemberId>>,
+    pub(crate) transferred: Mutex<Vec<MemberId>>,
+    pub(crate) digests: Mutex<BTreeMap<MemberId, Option<Vec<StateDigest>>>>,
 }
 
 impl Memory {
@@ -78,6 +80,8 @@ impl Memory {
             before_observe: Mutex::default(),
             admitted: Mutex::default(),
             retired: Mutex::default(),
+            transferred: Mutex::default(),
+            digests: Mutex::default(),
         }
     }
 
@@ -200,6 +204,36 @@ impl Backend for Memory {
     fn retire_member(&self, member: MemberId) -> BoxFuture<'_, Result<(), MembershipError>> {
         self.retired.lock().unwrap().push(member);
         Box::pin(async { Ok(()) })
+    }
+
+    fn successor(&self, to: Option<MemberId>) -> BoxFuture<'_, Result<MemberId, TransferError>> {
+        Box::pin(async move { to.ok_or_else(|| TransferError::Unfit("no other member has a vote".into())) })
+    }
+
+    fn transfer_leader(&self, to: Option<MemberId>) -> BoxFuture<'_, Result<Transferred, TransferError>> {
+        Box::pin(async move {
+            let leader = self.successor(to).await?;
+            self.transferred.lock().unwrap().push(leader);
+            Ok(Transferred { leader, term: 8, without_leader: DurationMs(21) })
+        })
+    }
+
+    fn caught_up(&self, member: MemberId) -> BoxFuture<'_, Result<(), TransferError>> {
+        let behind = TransferError::Unfit(format!("member {member} is behind"));
+        Box::pin(async move { if member == MemberId(3) { Err(behind) } else { Ok(()) } })
+    }
+
+    fn encoded(&self) -> BoxFuture<'_, Result<Encoded, SnapshotError>> {
+        let state = self.state.lock().unwrap().clone();
+        let bytes = rmp_serde::to_vec_named(&state).unwrap();
+        let index = state.revision.0;
+        let encoded = Encoded { term: 7, leader: 1, index, state: Arc::new(state), bytes };
+        Box::pin(async move { Ok(encoded) })
+    }
+
+    fn digests(&self) -> BoxFuture<'_, BTreeMap<MemberId, Option<Vec<StateDigest>>>> {
+        let seen = self.digests.lock().unwrap().clone();
+        Box::pin(async move { seen })
     }
 
     fn snapshot(&self) -> BoxFuture<'_, Result<u64, SnapshotError>> {

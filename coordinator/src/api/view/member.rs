@@ -35,5 +35,6 @@ fn member(listed: &Member, view: Option<&MemberView>) -> v1::Member {
         last_log_index: view.map_or(0, |v| v.last_log),
         snapshot_index: view.map_or(0, |v| v.snapshot),
         sessions: view.map_or(0, |v| v.sessions),
+        standby: listed.standby,
     }
 }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Disk, Files, Identity, StoreDirs, StoreOptions};
+use crate::store::{Blocking, Disk, Files, Identity, StoreDirs, StoreOptions};
 
 use super::super::codec;
 use super::super::config::RaftConfig;
 use super::super::error::StartError;
-use super::super::handler::{Admit, Hooks, Observe, PeerHandler};
+use super::super::handler::{Admit, Digest, Hooks, Observe, PeerHandler};
 use super::super::log_store::{self, LogStore};
-use super::super::machine::{Machine, StateMachine};
+use super::super::machine::{Machine, StateHandle, StateMachine};
 use super::super::membership::Changer;
 use super::super::network::Network;
 use super::super::proposer::Proposer;
@@ -22,6 +22,7 @@ use super::super::reader::Reader;
 use super::super::replicas::{self, Comparer, Digests, Sampler};
 use super::super::snapshot_rule;
 use super::super::succession;
+use super::super::transfer::Gate;
 use super::super::transport::{Refusal, Transport};
 use super::super::types::Raft;
 use super::{Inner, RaftNode};
@@ -102,7 +103,7 @@ impl<M: Machine> RaftNode<M> {
             alone: sender,
         };
         tokio::spawn(comparer.run());
-        let handler = handler::<M>(identity, &raft, &config, hooks, digests);
+        let handler = handler::<M>(identity, &raft, &config, hooks, digests, (state.clone(), blocking));
         tokio::spawn(succession::run(raft.clone(), config.clone(), stop.clone()));
         let changer = Changer {
             raft: raft.clone(),
@@ -134,7 +135,13 @@ fn handler<M: Machine>(
     config: &RaftConfig,
     hooks: Arc<dyn Hooks<M::Command>>,
     digests: Digests,
+    (state, blocking): (StateHandle<M>, Blocking),
 ) -> PeerHandler {
+    let digest: Digest = Arc::new(move || {
+        let state = state.clone();
+        Box::pin(async move { replicas::digest(state, blocking).await.map_err(|error| error.to_string()) })
+    });
+    let gate = Gate::default();
     let observing = Arc::clone(&hooks);
     let admit: Admit = Arc::new(move |sender, bytes| {
         let command: M::Command =
@@ -145,11 +152,13 @@ fn handler<M: Machine>(
     PeerHandler {
         identity,
         raft: raft.clone(),
-        proposer: Proposer::start(raft.clone(), config.propose_timeout),
-        reader: Reader::start(raft.clone(), config.read_timeout),
+        proposer: Proposer::start(raft.clone(), config.propose_timeout, Arc::clone(&gate)),
+        reader: Reader::start(raft.clone(), config.read_timeout, Arc::clone(&gate)),
         admit,
         observe,
         transfers: Arc::default(),
         digests,
+        digest,
+        gate,
     }
 }

@@ -3,9 +3,11 @@
 mod cluster;
 mod golden;
 mod grpc;
+mod refound;
 mod refusals;
 mod replicas;
 mod suite;
+mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -78,6 +80,8 @@ pub(super) fn set(key: impl ToString, value: impl ToString) -> Set {
 pub(super) struct Router {
     handlers: Mutex<BTreeMap<u64, PeerHandler>>,
     cut: Mutex<BTreeSet<u64>>,
+    /// Who does as if it had never heard of a transfer.
+    pub(super) old: Mutex<BTreeSet<u64>>,
     pub(super) chunks: AtomicU64,
 }
 
@@ -118,6 +122,11 @@ impl Transport for Router {
                 Some(handler) if !cut => handler,
                 _ => return Err(PeerError::Unreachable("cut".to_owned())),
             };
+            if matches!(request, PeerRequest::Stand { .. })
+                && self.old.lock().unwrap().contains(&header.target_id)
+            {
+                return Err(PeerError::Refused(super::Refusal::Invalid("unknown method".to_owned())));
+            }
             if matches!(request, PeerRequest::Snapshot { .. }) {
                 self.chunks.fetch_add(1, Ordering::Relaxed);
             }
