@@ -168,13 +168,6 @@ pub enum Undo {
         /// When the silence ends by itself, if nobody renews it.
         until: Timestamp,
     },
-    /// Forget what was staged for a secret; the secret itself is not touched.
-    Secret {
-        /// Whose.
-        instance: InstanceId,
-        /// The secret's file.
-        file: String,
-    },
 }
 
 /// What is kept from an instance beyond the execution that did so.
@@ -191,8 +184,6 @@ pub enum Kept<'a> {
         /// Its alerts are silenced no longer; when not, whatever still owes the end of a silence is left out.
         silent: bool,
     },
-    /// The next secret for this file lies staged for it.
-    Secret(&'a str),
 }
 
 /// The only one who changes silences, as long as it is held.

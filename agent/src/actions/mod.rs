@@ -19,7 +19,7 @@ mod ports;
 mod preflight;
 mod release;
 mod rotate;
-pub(crate) mod secret;
+mod secret;
 mod service;
 #[cfg(test)]
 mod testing;

@@ -264,7 +264,6 @@ impl ObligationKeeper for Recorder {
                 Undo::Traffic { traffic, .. } => traffic.server,
                 Undo::Config { config, .. } => config.name.to_string(),
                 Undo::Maintenance { maintenance, .. } => maintenance.file,
-                Undo::Secret { .. } => "staged".to_owned(),
             };
             if *locked(&self.refuse_open) {
                 return Err(PortError::new(Reason::LowSpace, "the journal is full"));
@@ -292,7 +291,6 @@ impl ObligationKeeper for Recorder {
             match kept {
                 Kept::Traffic => self.note(format!("settle {instance}")),
                 Kept::Maintenance { .. } => self.note(format!("settle the maintenance of {instance}")),
-                Kept::Secret(_) => self.note("forgotten"),
             }
             Ok(())
         }

@@ -157,9 +157,6 @@ pub struct Owed {
     /// The file that tells the instance that it is worked on; none when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<OwedMaintenance>,
-    /// The file of the secret whose successor lies staged; none when none does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<String>,
     /// It outlasts its execution: it waits for its deadline or for the coordinators' word.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,

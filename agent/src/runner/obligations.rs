@@ -309,7 +309,7 @@ impl Book {
         if self.open() >= OWED_MAX {
             return Err(PortError::new(Reason::LimitReached, format!("{OWED_MAX} obligations are open")));
         }
-        let (mut hook, mut traffic, mut config, mut maintenance, mut secret) = (None, None, None, None, None);
+        let (mut hook, mut traffic, mut config, mut maintenance) = (None, None, None, None);
         let instance = match undo {
             Undo::Hook { hook: resume, instance } => {
                 hook = Some(resume);
@@ -329,19 +329,14 @@ impl Book {
                 maintenance = Some(OwedMaintenance { file: wanted.file, operation, silence });
                 instance
             }
-            Undo::Secret { instance, file } => {
-                secret = Some(file);
-                instance
-            }
         };
         // An older undo must neither be at work while this one's disturbance begins, nor come after it.
-        let kept = match (&traffic, &maintenance, &secret) {
-            (Some(_), _, _) => Some(Kept::Traffic),
-            (None, Some(told), _) => {
+        let kept = match (&traffic, &maintenance) {
+            (Some(_), _) => Some(Kept::Traffic),
+            (None, Some(told)) => {
                 Some(Kept::Maintenance { file: &told.file, operation: &told.operation, silent: true })
             }
-            (None, None, Some(file)) => Some(Kept::Secret(file)),
-            (None, None, None) => None,
+            (None, None) => None,
         };
         let _turn = if kept.is_some() { Some(self.turn.lock().await) } else { None };
         let older = kept.map_or_else(Vec::new, |kept| self.kept(&instance, kept));
@@ -357,7 +352,6 @@ impl Book {
             traffic,
             config,
             maintenance,
-            secret,
             held: false,
             instance,
             state: ObligationState::Open,
@@ -394,7 +388,6 @@ impl Book {
                     };
                     owed.maintenance.as_ref().is_some_and(same)
                 }
-                Kept::Secret(file) => owed.secret.as_deref() == Some(file),
             })
             .filter(|(_, owed)| owed.instance == *instance && is_open(owed.state));
         of.map(|(id, _)| id.clone()).collect()

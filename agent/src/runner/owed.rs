@@ -10,17 +10,16 @@ pub(super) fn describe(owed: &Owed) -> String {
     match (&owed.hook, &owed.traffic) {
         (Some(hook), _) => format!("hook {hook} for {}", owed.instance),
         (None, Some(to)) => format!("put {} back into the pool {}", owed.instance, to.traffic.backend),
-        (None, None) => match (&owed.config, &owed.maintenance, &owed.secret) {
-            (Some(file), _, _) => format!("put {} of {} back as it was", file.config.path, owed.instance),
-            (None, Some(told), _) => match &told.silence {
+        (None, None) => match (&owed.config, &owed.maintenance) {
+            (Some(file), _) => format!("put {} of {} back as it was", file.config.path, owed.instance),
+            (None, Some(told)) => match &told.silence {
                 Some(silence) if told.file.is_empty() => {
                     format!("end the silence of {} at {}", owed.instance, silence.silence.url)
                 }
                 None if told.file.is_empty() => format!("end the maintenance of {}", owed.instance),
                 Some(_) | None => format!("end the maintenance of {} in {}", owed.instance, told.file),
             },
-            (None, None, Some(file)) => format!("forget what was staged of {} for {file}", owed.instance),
-            (None, None, None) => format!("something for {}", owed.instance),
+            (None, None) => format!("something for {}", owed.instance),
         },
     }
 }

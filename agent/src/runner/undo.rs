@@ -7,9 +7,7 @@ use super::hooks::Hooks;
 use super::journal::{Owed, OwedTraffic};
 use super::settings::Settings;
 use crate::actions::maintenance::Announced;
-use crate::actions::{
-    Balancers, HookRunner, config as config_file, host_driver, maintenance, secret, traffic,
-};
+use crate::actions::{Balancers, HookRunner, config as config_file, host_driver, maintenance, traffic};
 use crate::host::{Host, clock};
 
 /// Longest run of one undo, beside the time that health must hold.
@@ -44,9 +42,6 @@ impl Undoer {
                 maintenance::undo(&self.settings.current().policy, announced, clock::now()).await
             }
             (None, None, None) if owed.config.is_some() => self.file(owed).await,
-            (None, None, None) if let Some(file) = &owed.secret => {
-                secret::forget(&self.settings.current().releases_dir(), file).await
-            }
             (None, None, None) => Err("the journal does not say what is owed".to_owned()),
         }
     }

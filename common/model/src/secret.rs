@@ -20,10 +20,6 @@ pub const GRACE_MIN: DurationMs = DurationMs::from_secs(1);
 /// Longest time in which both secrets are valid: 90 days.
 pub const GRACE_MAX: DurationMs = DurationMs::from_secs(90 * 24 * 3_600);
 
-/// How long a host keeps a secret that was staged and that nobody stands for any longer: longer than any host is out of sight in
-/// the middle of a rotation, and it is staged again when it was.
-pub const STAGED_MAX: DurationMs = DurationMs::from_secs(24 * 3_600);
-
 /// Where the next secret of a host comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

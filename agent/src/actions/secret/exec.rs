@@ -11,7 +11,6 @@ use quorate_model::{
 };
 use zeroize::Zeroizing;
 
-use super::forget;
 use super::plan::{self, Candidate, Next, Refused, Seen};
 use super::record::{Phase, Record, Store};
 use crate::actions::config::{Place, User, turn};
@@ -231,19 +230,7 @@ impl<'c> Work<'c> {
         }
     }
 
-    /// Whatever comes of it is owed to be forgotten.
     async fn stage(&mut self) -> Result<ActionOutcome, ActionError> {
-        forget::owe(self.context, self.instance(), self.file.path()).await?;
-        let staged = self.stage_owed().await;
-        if staged.is_ok() {
-            forget::hold(self.context).await?;
-        } else if self.store.forget().is_ok() {
-            forget::settle(self.context, &self.instance(), self.file.path()).await?;
-        }
-        staged
-    }
-
-    async fn stage_owed(&mut self) -> Result<ActionOutcome, ActionError> {
         let found = self.found()?;
         if self.record.rotation == self.rotation.as_str() && self.store.next()?.is_some() {
             return Ok(self.done(format!("{} {}: staged already", self.spec.name, self.rotation), None));
@@ -276,22 +263,7 @@ impl<'c> Work<'c> {
         Ok(self.done(format!("{} {}: {} bytes staged", self.spec.name, self.rotation, next.len()), None))
     }
 
-    async fn forget(&self) -> Result<(), ActionError> {
-        self.store.forget()?;
-        forget::settle(self.context, &self.instance(), self.file.path()).await
-    }
-
-    /// Whether a crash has cut this off after the files were written, and what was staged was forgotten since: the service is not
-    /// left down for that.
-    fn left(&self, phase: Phase) -> Result<bool, ActionError> {
-        let begun = self.record.rotation == self.rotation.as_str() && self.record.phase == phase;
-        Ok(begun && self.store.next()?.is_none())
-    }
-
     async fn install(&mut self) -> Result<ActionOutcome, ActionError> {
-        if self.left(Phase::Installing)? {
-            return self.take(Phase::Used, "what was begun").await;
-        }
         let (found, next) = (self.found()?, self.next()?);
         let todo = plan::install(&self.record, found.seen(), self.rotation.as_str(), &next)
             .map_err(|why| self.refused(why))?;
@@ -343,14 +315,11 @@ impl<'c> Work<'c> {
             failpoint::hit("secret-removed");
             self.take(Phase::Retired, &format!("{beside} is gone")).await?
         };
-        self.forget().await?;
+        self.store.forget()?;
         Ok(outcome)
     }
 
     async fn revert(&mut self) -> Result<ActionOutcome, ActionError> {
-        if self.left(Phase::Returning)? {
-            return self.take(Phase::Returned, "what was begun").await;
-        }
         let path = self.file.path().display().to_string();
         let untouched = format!("{} {}: {path} is as it was before", self.spec.name, self.rotation);
         let Some(next) = self.store.next()? else {
@@ -367,7 +336,7 @@ impl<'c> Work<'c> {
             .map_err(|why| self.refused(why))?;
         if todo == Next::Nothing {
             if self.record.rotation == self.rotation.as_str() {
-                self.forget().await?;
+                self.store.forget()?;
             }
             return Ok(self.done(untouched, None));
         }
@@ -387,7 +356,7 @@ impl<'c> Work<'c> {
             self.previous.put(&next, look)?;
         }
         let outcome = self.take(Phase::Returned, &format!("the one before is back in {path}")).await?;
-        self.forget().await?;
+        self.store.forget()?;
         Ok(outcome)
     }
 }

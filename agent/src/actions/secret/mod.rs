@@ -6,20 +6,15 @@
 //! Must never: tell a secret, or anything made of one, to anybody (no content, no hash, no output of a hook that was given
 //! it), remove one that this host has not confirmed the successor of, or leave a moment in which the service finds neither.
 //!
-//! Every state in between is one in which both are valid, and what a crash has cut off is gone on with. What is owed is that
-//! nothing stays of what was staged: it is forgotten when it was put to use and the one before is gone, when the coordinators
-//! say that nobody needs it any longer, and by this host alone after a day without them.
+//! Every state in between is one in which both are valid: nothing is owed, and what a crash has cut off is gone on with.
 //!
 //! `plan.rs` decides (pure), `record.rs` remembers and keeps the staged content, `exec.rs` does the work.
 
 pub(super) mod exec;
-mod forget;
 mod plan;
 mod record;
 
 use quorate_model::RiskClass;
-
-pub(crate) use forget::forget;
 
 #[cfg(test)]
 mod tests;

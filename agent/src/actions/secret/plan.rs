@@ -126,8 +126,7 @@ pub(super) fn retire(
                 Ok(Next::Nothing)
             }
             Some(next) if seen.file == Some(next) => Ok(Next::Write),
-            Some(_) => Err(Refused::Drifted),
-            None => Err(Refused::NotStaged),
+            Some(_) | None => Err(Refused::Drifted),
         },
         Phase::Staged | Phase::Installing | Phase::Used | Phase::Returning | Phase::Returned => {
             Err(Refused::Unconfirmed)

@@ -93,12 +93,6 @@ impl Host {
         }
     }
 
-    /// What was done but for what is owed of what is staged.
-    fn hooks(&self) -> Vec<String> {
-        let lines = self.bench.recorder.lines();
-        lines.into_iter().filter(|line| line.starts_with("check ")).collect()
-    }
-
     fn store(&self) -> Store {
         Store::new(&self.bench.context.releases_dir, &self.path("token"))
     }
@@ -136,7 +130,7 @@ async fn both_are_valid_until_the_new_one_is_confirmed_and_the_other_retired() {
     assert_eq!((early.reason(), early.state()), (Reason::WrongState, ExecutionState::Rejected));
     assert_eq!(host.contents(), pair(NEW, Some(OLD)), "not confirmed: nothing is retired");
     host.parts("k-1", &[Confirm]).await;
-    assert_eq!(host.hooks(), ["check works token"], "the hook is given the file in use");
+    assert_eq!(host.bench.recorder.lines(), ["check works token"], "the hook is given the file in use");
     host.parts("k-1", &[Install, Retire, Retire]).await;
     assert_eq!(host.contents(), pair(NEW, None));
     assert_eq!(locked(&host.bench.unit.calls).len(), 4, "what was done is not done again");
@@ -206,7 +200,7 @@ async fn one_that_was_through_when_the_others_stopped_has_it_already() {
     }
     assert_eq!(host.contents(), pair(NEW, None));
     assert_eq!(locked(&host.bench.unit.calls).len(), calls, "nobody was disturbed");
-    assert_eq!(host.hooks().len(), 4, "each has its proof");
+    assert_eq!(host.bench.recorder.lines().len(), 4, "each has its proof");
     // Another one comes as ever, and what somebody put beside is removed.
     fs::write(host.path("token.next"), "third-canary").unwrap();
     host.parts("k-5", &[Stage, Install]).await;
@@ -309,41 +303,6 @@ async fn one_that_everybody_may_read_is_refused_before_it_is_touched() {
     assert_eq!(refused.reason(), Reason::WrongState);
     assert!(refused.to_string().contains("chmod"), "{refused}");
     assert_eq!((host.contents(), mode(&host.path("token"))), (pair(OLD, None), 0o644));
-}
-
-#[tokio::test]
-async fn nothing_that_was_staged_is_kept_by_anybody() {
-    let host = Host::new();
-    host.parts("k-1", &[Stage]).await;
-    assert_eq!(host.bench.recorder.lines(), ["open staged 86400000", "hold"], "owed before it is there");
-    // What the coordinators, or the host at its time, have it forgotten with.
-    let file = host.path("token").display().to_string();
-    let dir = host.bench.context.releases_dir.clone();
-    super::forget(&dir, &file).await.unwrap();
-    assert!(host.store().next().unwrap().is_none());
-    assert_eq!(host.part("k-1", Install).await.unwrap_err().reason(), Reason::WrongState, "not staged");
-    host.parts("k-1", &[Stage, Install, Confirm, Retire]).await;
-    assert_eq!(host.bench.recorder.lines().last().unwrap(), "forgotten");
-    let same = host.part("k-2", Stage).await.unwrap_err();
-    assert_eq!(same.reason(), Reason::NothingToChange);
-    assert_eq!(host.bench.recorder.lines().last().unwrap(), "forgotten", "what is refused is not kept");
-    *locked(&host.bench.recorder.refuse_open) = true;
-    fs::write(host.path("token.next"), "third-canary").unwrap();
-    assert_eq!(host.part("k-3", Stage).await.unwrap_err().reason(), Reason::LowSpace);
-    assert!(host.store().next().unwrap().is_none(), "what cannot be owed is not staged");
-}
-
-#[tokio::test]
-async fn a_service_is_not_left_down_because_what_was_staged_is_forgotten() {
-    let host = Host::new();
-    host.parts("k-1", &[Stage, Install]).await;
-    host.crashed_at(Phase::Installing);
-    host.bench.unit.end_now();
-    let file = host.path("token").display().to_string();
-    super::forget(&host.bench.context.releases_dir.clone(), &file).await.unwrap();
-    finish(&host.bench.context, &host.action("k-1", Install, host.candidate())).await.unwrap();
-    assert_eq!(locked(&host.bench.unit.state).active, "active");
-    assert_eq!(host.contents(), pair(NEW, Some(OLD)));
 }
 
 #[tokio::test]

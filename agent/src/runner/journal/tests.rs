@@ -38,7 +38,6 @@ fn owed() -> Owed {
         traffic: None,
         config: None,
         maintenance: None,
-        secret: None,
         held: false,
         instance: InstanceId {
             node: quorate_model::NodeName::new("node1").unwrap(),

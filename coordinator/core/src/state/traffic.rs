@@ -1,13 +1,10 @@
-//! What becomes of an instance that a lane has taken out of its load balancer's pool, or has told that it is worked on; and of a
-//! secret that was staged for it.
+//! What becomes of an instance that a lane has taken out of its load balancer's pool, or has told that it is worked on.
 
 use alloc::format;
 use alloc::string::String;
 
-use quorate_model::secret::STAGED_MAX;
 use quorate_model::{
-    ActionSpec, DurationMs, ExecutionState, NodeName, ObligationState, OperationState, SecretVerb, StepKind,
-    StepState,
+    ActionSpec, DurationMs, ExecutionState, NodeName, ObligationState, OperationState, StepKind, StepState,
 };
 
 use super::operation::{Operation, Step, is_over};
@@ -37,7 +34,6 @@ pub fn due(state: &State, obligation: &Obligation) -> Due {
         && execution.state == ExecutionState::Succeeded;
     match operation {
         Some(operation) if is_mended_later(execution) => mended_due(state, operation, execution),
-        Some(operation) if is_staged(execution) => staged_due(state, operation, execution),
         Some(operation) if held => lane_due(operation, execution),
         Some(operation) if !execution.state.is_final() && !operation.state.is_terminal() => Due::Later,
         Some(_) | None => Due::Undo,
@@ -52,14 +48,8 @@ fn is_mended_later(execution: &Execution) -> bool {
     (unconfirmed || told) && execution.state == ExecutionState::Succeeded
 }
 
-/// Whether the next secret of an instance lies staged on its host.
-fn is_staged(execution: &Execution) -> bool {
-    matches!(execution.action, ActionSpec::Secret { verb: SecretVerb::Stage, .. })
-        && execution.state == ExecutionState::Succeeded
-}
-
 /// How much longer an undo is waited for each time, as long as its operation stands for it: an instance that is out of its pool,
-/// or is told that it is worked on, for as long as its lane takes, and a secret that is staged for a day. What a host undoes at its own time whatever anybody says, a
+/// or is told that it is worked on, for as long as its lane takes. What a host undoes at its own time whatever anybody says, a
 /// pause or a file that nobody has confirmed, is never waited for longer.
 #[must_use]
 pub fn lease(state: &State, obligation: &Obligation) -> Option<DurationMs> {
@@ -67,7 +57,6 @@ pub fn lease(state: &State, obligation: &Obligation) -> Option<DurationMs> {
     let lease = match &execution.action {
         ActionSpec::TrafficDrain { restore_within, .. } => *restore_within,
         ActionSpec::MaintenanceEnter { exit_within, .. } => *exit_within,
-        ActionSpec::Secret { verb: SecretVerb::Stage, .. } => STAGED_MAX,
         ActionSpec::ServiceStatus { .. }
         | ActionSpec::ServiceStart { .. }
         | ActionSpec::ServiceStop { .. }
@@ -97,9 +86,8 @@ pub fn lease(state: &State, obligation: &Obligation) -> Option<DurationMs> {
 /// end, which only comes after them.
 #[must_use]
 pub fn outlasts(state: &State, obligation: &Obligation) -> bool {
-    let execution = state.executions.get(&obligation.execution);
-    let outlasting = execution.is_some_and(|execution| is_mended_later(execution) || is_staged(execution));
-    outlasting && due(state, obligation) == Due::Later
+    let mended = state.executions.get(&obligation.execution).is_some_and(is_mended_later);
+    mended && due(state, obligation) == Due::Later
 }
 
 /// As long as its lane is at work nothing, and after a failure as long as a rollback, the rest of the work or a person may still
@@ -114,33 +102,6 @@ fn mended_due(state: &State, operation: &Operation, execution: &Execution) -> Du
     if at_work || (failed && is_mended(state, operation, enter)) { Due::Later } else { Due::Undo }
 }
 
-/// As long as there is something left to do on its host that may need it. Nothing of it is left when its operation ends, however
-/// that is.
-fn staged_due(state: &State, operation: &Operation, execution: &Execution) -> Due {
-    let Some(stage) = operation.step(execution.step) else { return Due::Undo };
-    let here = || operation.steps.iter().filter(|step| step.node == stage.node);
-    let at_work = here().any(|step| operation.lane_is_open(step.wave, &step.node));
-    let needed = match (operation.rollback_from, &operation.failure) {
-        _ if operation.state.is_terminal() => false,
-        _ if operation.state == OperationState::Canceling => at_work,
-        (Some(from), _) => here().any(|step| step.wave >= from && !is_over(step.state)),
-        (None, Some(_)) => at_work || here().any(|step| is_taken_back(state, operation, step)),
-        (None, None) => here().any(|step| !is_over(step.state)),
-    };
-    if needed { Due::Later } else { Due::Undo }
-}
-
-/// Whether a rollback that has not begun yet takes this step back: not what its agent refused, and nothing on a host that is gone.
-fn is_taken_back(state: &State, operation: &Operation, step: &Step) -> bool {
-    let execution = step.execution.as_ref().and_then(|id| state.executions.get(id));
-    let refused = execution.is_none_or(|execution| execution.state == ExecutionState::Rejected);
-    operation.wants_rollback()
-        && state.nodes.present(&step.node).is_some()
-        && step.undo.is_some()
-        && step.started_at.is_some()
-        && !refused
-}
-
 /// Whether an instance whose lane failed is still somebody's work: nothing that ends the operation may wait for this.
 fn is_mended(state: &State, operation: &Operation, enter: &Step) -> bool {
     let left = |step: &Step| !is_over(step.state);
@@ -151,8 +112,16 @@ fn is_mended(state: &State, operation: &Operation, enter: &Step) -> bool {
         (Some(from), _) => {
             operation.steps.iter().any(|step| step.wave >= from && step.node == enter.node && left(step))
         }
+        // What its agent refused is not taken back, and nothing on a host that is gone.
         (None, Some(_)) => {
-            lane(operation, enter.wave, &enter.node).any(|step| is_taken_back(state, operation, step))
+            let refused = |step: &Step| {
+                let execution = step.execution.as_ref().and_then(|id| state.executions.get(id));
+                execution.is_none_or(|execution| execution.state == ExecutionState::Rejected)
+            };
+            operation.wants_rollback()
+                && state.nodes.present(&enter.node).is_some()
+                && lane(operation, enter.wave, &enter.node)
+                    .any(|step| step.undo.is_some() && step.started_at.is_some() && !refused(step))
         }
         (None, None) => operation.halted.is_some() || operation.steps.iter().any(left),
     }

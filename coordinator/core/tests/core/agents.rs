@@ -81,7 +81,6 @@ pub(crate) struct Fleet {
     told: BTreeMap<InstanceId, ObligationId>,
     /// Whose configuration file nobody has confirmed yet, and the undo that is owed for it.
     unconfirmed: BTreeMap<InstanceId, ObligationId>,
-    staged: BTreeMap<InstanceId, ObligationId>,
     pub(crate) results: BTreeMap<ExecutionId, ExecutionState>,
     /// Every run of a hook: where, which, for which release.
     pub(crate) ran: Vec<(NodeName, String, String)>,
@@ -100,7 +99,6 @@ impl Fleet {
             out: BTreeMap::new(),
             told: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
-            staged: BTreeMap::new(),
             results: BTreeMap::new(),
             ran: Vec::new(),
             least: BTreeMap::new(),

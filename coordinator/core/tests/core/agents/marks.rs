@@ -2,7 +2,7 @@
 
 use quorate_core::command::{Command, ObligationCommand};
 use quorate_model::{
-    ActionSpec, ExecutionId, InstanceId, NodeName, ObligationId, ObligationState, ReleaseReceipt, SecretVerb,
+    ActionSpec, ExecutionId, InstanceId, NodeName, ObligationId, ObligationState, ReleaseReceipt,
 };
 
 use super::Fleet;
@@ -58,12 +58,10 @@ impl Fleet {
 
     /// Whether an undo is one that this fleet knows of.
     pub(super) fn owes(&self, id: &ObligationId) -> bool {
-        [&self.out, &self.told, &self.unconfirmed, &self.staged]
-            .iter()
-            .any(|owed| owed.values().any(|owed| owed == id))
+        [&self.out, &self.told, &self.unconfirmed].iter().any(|owed| owed.values().any(|owed| owed == id))
     }
 
-    /// A drain, an announcement, a configuration file and a staged secret owe their undo before they begin.
+    /// A drain, an announcement and a configuration file owe their undo before they begin.
     pub(super) fn take_out(
         &mut self,
         name: &NodeName,
@@ -76,7 +74,6 @@ impl Fleet {
             ActionSpec::ArtifactActivate { service, release } if release.config().is_some() => {
                 (service, "config")
             }
-            ActionSpec::Secret { service, verb: SecretVerb::Stage, .. } => (service, "secret"),
             _ => return,
         };
         let id = ObligationId::new(format!("{execution}:{what}")).unwrap();
@@ -84,7 +81,6 @@ impl Fleet {
         let (owed, what) = match what {
             "restore" => (&mut self.out, format!("put {instance} back into its pool")),
             "config" => (&mut self.unconfirmed, format!("put the file of {instance} back as it was")),
-            "secret" => (&mut self.staged, format!("forget the secret that was staged for {instance}")),
             _ => (&mut self.told, format!("end the maintenance of {instance}")),
         };
         let older = owed.insert(instance.clone(), id.clone());
@@ -108,9 +104,6 @@ impl Fleet {
             ActionSpec::TrafficRestore { .. } => self.out.remove(instance),
             ActionSpec::MaintenanceExit { .. } => self.told.remove(instance),
             ActionSpec::ConfigConfirm { .. } => self.unconfirmed.remove(instance),
-            ActionSpec::Secret { verb: SecretVerb::Retire | SecretVerb::Revert, .. } => {
-                self.staged.remove(instance)
-            }
             ActionSpec::ArtifactRevert { release, .. } if release.config().is_some() => {
                 self.unconfirmed.remove(instance)
             }
@@ -131,7 +124,6 @@ impl Fleet {
         self.unconfirmed.retain(|_, owed| *owed != id);
         self.out.retain(|_, owed| *owed != id);
         self.told.retain(|_, owed| *owed != id);
-        self.staged.retain(|_, owed| *owed != id);
         let command = ObligationCommand::Close { id, node: name.clone(), state };
         let answer = self.world.system(Command::Obligation(command));
         assert!(answer.refusal().is_none(), "{answer:?}");
