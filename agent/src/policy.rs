@@ -66,7 +66,8 @@ fn folders(field: &str, paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, Wrong> {
 fn alertmanager(url: String) -> Result<Alertmanager, Wrong> {
     let bad = |why: String| wrong("policy.alertmanagers", why);
     let (concrete, any_port) = match url.split_once(":*") {
-        Some((host, rest)) => (format!("{host}{rest}"), true),
+        Some((host, rest)) if rest.is_empty() || rest.starts_with('/') => (format!("{host}{rest}"), true),
+        Some(_) => return Err(bad(format!("{url:?}: after the port comes a path"))),
         None => (url, false),
     };
     if concrete.contains(['*', '?', '#']) {

@@ -122,11 +122,11 @@ impl Flag {
         Ok(There::File(bytes))
     }
 
-    /// Removes the file, if it is ours. Where its folder is not there, it may be on a disk that is not mounted yet, and would be
-    /// there again with it: that is an error, and tried again.
+    /// Removes the file, if it is ours. Where its folder is not there, it is gone with it: a unit that ended takes its own folder of
+    /// `/run` along, and nobody can tell that from a disk that is not mounted yet.
     fn clear(&self, operation: &OperationId) -> Result<Cleared, PortError> {
         match self.read()?.is_of(operation) {
-            None => self.place.stat_folder().map(|_| Cleared::Gone).map_err(PortError::from),
+            None => Ok(Cleared::Gone),
             Some(true) => {
                 self.place.remove()?;
                 Ok(Cleared::Removed)
@@ -187,7 +187,7 @@ pub(super) async fn enter(
     let flag = flag(context, wanted)?;
     if let Some(flag) = &flag {
         let there = flag.read().map_err(|e| told("reading the maintenance file", e))?;
-        // What cannot be written is not owed: without its folder the end of it could not be told from a disk that is away.
+        // What cannot be written is not owed.
         flag.place.stat_folder().map_err(|e| told("finding its folder", e.into()))?;
         if there.is_of(&context.operation) == Some(false) {
             let why = format!("{} is there already and was not written for this operation", wanted.file);
@@ -234,7 +234,16 @@ pub(super) async fn enter(
         }
         said.push(format!("{} says so until {} at the latest", wanted.file, until.utc()));
     }
-    context.obligations.hold(&id).await.map_err(|e| told("holding the maintenance", e))?;
+    if let Err(error) = context.obligations.hold(&id).await {
+        // Its time was over before all was said, and its end is not owed any more: what was said since is taken back here.
+        let cleared = flag.map_or(Ok(Cleared::Gone), |flag| flag.clear(&context.operation));
+        cleared.map_err(|e| told("removing the maintenance file", e))?;
+        if let Some((silence, _)) = &silencing {
+            let ended = silence.end().await;
+            ended.map_err(|why| told("ending the silence", PortError::new(Reason::ActionFailed, why)))?;
+        }
+        return Err(told("holding the maintenance", error));
+    }
     Ok(ActionOutcome { message: said.join("; "), ..ActionOutcome::default() })
 }
 

@@ -190,6 +190,7 @@ pub(super) struct Recorder {
     pub(super) log: Mutex<Vec<String>>,
     pub(super) body: Mutex<Option<HookBody>>,
     pub(super) refuse_open: Mutex<bool>,
+    pub(super) refuse_hold: Mutex<bool>,
     pub(super) silencing: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -276,6 +277,9 @@ impl ObligationKeeper for Recorder {
 
     fn hold<'a>(&'a self, _id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>> {
         async move {
+            if *locked(&self.refuse_hold) {
+                return Err(PortError::new(Reason::ActionFailed, "its time is over"));
+            }
             self.note("hold");
             Ok(())
         }

@@ -220,6 +220,9 @@ pub struct OwedSilence {
     pub until: Timestamp,
     /// It was renewed until then, or set so.
     pub renewed: Timestamp,
+    /// The work has ended, and Alertmanager could not be told: nobody renews it, and its host goes on ending it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub over: bool,
 }
 
 /// Everything that was found when opening.

@@ -36,7 +36,7 @@ pub(super) const OWED_MAX: usize = 1_024;
 #[derive(Default)]
 pub(super) struct Inner {
     pub(super) owed: BTreeMap<ObligationId, Owed>,
-    wanted: BTreeSet<ObligationId>,
+    pub(super) wanted: BTreeSet<ObligationId>,
     left_out: BTreeSet<ObligationId>,
     retries: BTreeMap<ObligationId, (Backoff, u64)>,
     at_work: BTreeSet<ExecutionId>,
@@ -45,7 +45,7 @@ pub(super) struct Inner {
 /// All obligations of this node.
 pub(super) struct Book {
     pub(super) journal: Journal,
-    undoer: Undoer,
+    pub(super) undoer: Undoer,
     /// One at a time: an undo of traffic, and the drain that takes its place.
     turn: tokio::sync::Mutex<()>,
     /// One at a time: whoever changes silences.
@@ -120,7 +120,7 @@ impl Book {
         let _writing = self.writing.lock().await;
         for (id, until) in extended {
             let Some(mut owed) = self.inner().owed.get(id).cloned() else { continue };
-            let waits = owed.held && is_open(owed.state) && owed.boot_id == self.boot_id;
+            let waits = owed.held && is_open(owed.state) && owed.boot_id == self.boot_id && !owed.is_over();
             if !waits || *until <= owed.due_uptime {
                 continue;
             }
@@ -216,7 +216,8 @@ impl Book {
         // Clocks are looked at again at least this often; a wait of days would sleep over a suspended machine.
         let mut next = 60_000;
         for (id, owed) in inner.owed.iter().filter(|(_, owed)| is_open(owed.state)) {
-            let left_alone = (owed.held || inner.at_work.contains(&owed.execution))
+            let left_alone = !owed.is_over()
+                && (owed.held || inner.at_work.contains(&owed.execution))
                 && !inner.wanted.contains(id)
                 && !inner.left_out.contains(id)
                 && owed.boot_id == self.boot_id;
@@ -325,7 +326,8 @@ impl Book {
                 instance
             }
             Undo::Maintenance { instance, maintenance: wanted, operation, until } => {
-                let silence = wanted.silence.map(|silence| OwedSilence { silence, until, renewed: until });
+                let silence =
+                    wanted.silence.map(|silence| OwedSilence { silence, until, renewed: until, over: false });
                 maintenance = Some(OwedMaintenance { file: wanted.file, operation, silence });
                 instance
             }
@@ -395,7 +397,11 @@ impl Book {
 
     async fn hold(&self, id: &ObligationId) -> Result<(), PortError> {
         let _writing = self.writing.lock().await;
-        let Some(mut owed) = self.inner().owed.get(id).cloned() else { return Ok(()) };
+        let owed = self.inner().owed.get(id).filter(|owed| is_open(owed.state)).cloned();
+        let Some(mut owed) = owed else {
+            let text = "its time was over before it was all there, and its undo is done";
+            return Err(PortError::new(Reason::ActionFailed, text));
+        };
         owed.held = true;
         self.journal.owe(id, &owed).await.map_err(unusable)?;
         self.inner().owed.insert(id.clone(), owed);
@@ -406,6 +412,13 @@ impl Book {
     async fn settle(&self, instance: &InstanceId, kept: Kept<'_>) -> Result<(), PortError> {
         for id in self.kept(instance, kept) {
             self.set(&id, ObligationState::Discharged, String::new()).await.map_err(unusable)?;
+        }
+        if let Kept::Maintenance { silent: false, file, operation } = kept {
+            let rest = Kept::Maintenance { silent: true, file, operation };
+            for id in self.kept(instance, rest) {
+                self.end_silence(&id).await.map_err(unusable)?;
+            }
+            self.changed.notify_one();
         }
         Ok(())
     }
@@ -460,6 +473,6 @@ fn unusable(error: JournalError) -> PortError {
     PortError::new(Reason::Internal, with_causes(&error))
 }
 
-pub(super) const fn is_open(state: ObligationState) -> bool {
+const fn is_open(state: ObligationState) -> bool {
     matches!(state, ObligationState::Open | ObligationState::Failed)
 }

@@ -5,6 +5,14 @@ use quorate_model::session::ObligationReport;
 
 use super::journal::Owed;
 
+impl Owed {
+    /// Whether what it was owed for has ended, so that it waits for nobody.
+    pub(super) fn is_over(&self) -> bool {
+        let silence = self.maintenance.as_ref().and_then(|told| told.silence.as_ref());
+        silence.is_some_and(|silence| silence.over)
+    }
+}
+
 /// What its undo does, in a few words.
 pub(super) fn describe(owed: &Owed) -> String {
     match (&owed.hook, &owed.traffic) {

@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use quorate_common::task::Shutdown;
-use quorate_model::{DurationMs, ObligationId, Timestamp};
+use quorate_model::{DurationMs, ObligationId, ObligationState, Timestamp};
 
-use super::journal::{JournalError, OwedSilence};
-use super::obligations::{Book, is_open};
+use super::journal::{JournalError, Owed, OwedSilence};
+use super::obligations::{Book, Inner};
 use crate::actions::Silencing;
 use crate::actions::maintenance::silence::{SPAN, Silence};
 use crate::host::clock;
@@ -47,18 +47,21 @@ impl Book {
         }
     }
 
+    /// Whether a silence is one to keep: its work goes on, and nobody has asked for its end.
+    fn is_kept(inner: &Inner, id: &ObligationId, owed: &Owed) -> bool {
+        owed.held && owed.state == ObligationState::Open && !owed.is_over() && !inner.wanted.contains(id)
+    }
+
     /// Silences whose end comes near and whose obligation does not end with them; and how long there is nothing else to do.
     fn renewals(&self, now: Timestamp) -> (Vec<ObligationId>, Duration) {
         let inner = self.inner();
         let (mut due, mut wait) = (Vec::new(), LOOK);
-        for (id, owed) in &inner.owed {
+        for (id, owed) in inner.owed.iter().filter(|(id, owed)| Self::is_kept(&inner, id, owed)) {
             let silence = owed.maintenance.as_ref().and_then(|told| told.silence.as_ref());
-            let open = owed.held && is_open(owed.state);
-            let Some(silence) = silence.filter(|silence| open && silence.renewed < owed.due_at) else {
-                continue;
-            };
+            let Some(silence) = silence.filter(|silence| silence.renewed < owed.due_at) else { continue };
             let left = silence.renewed.since(now);
-            if left <= HALF {
+            // More is left than was ever asked for: this clock was set back.
+            if left <= HALF || left > SPAN {
                 due.push(id.clone());
             } else {
                 wait = wait.min(Duration::from_millis(left.minus(HALF).0));
@@ -67,22 +70,36 @@ impl Book {
         (due, wait)
     }
 
-    /// Whether it needs no other try. What its end will be is written down first, so that it is never taken for over too early.
+    /// Whether it needs no other try. What its end will be is written down before it is asked for, so that it is never taken for
+    /// over too early; and not before Alertmanager answers, so that one that is away does not put it off.
     async fn renew_one(&self, id: &ObligationId) -> Result<bool, JournalError> {
         let _silencing = self.silencing().await;
-        let Some(owed) = self.inner().owed.get(id).cloned() else { return Ok(true) };
-        let Some(told) = owed.maintenance.as_ref().filter(|_| owed.held && is_open(owed.state)) else {
-            return Ok(true);
+        let owed = {
+            let inner = self.inner();
+            inner.owed.get(id).filter(|owed| Self::is_kept(&inner, id, owed)).cloned()
         };
-        let Some(silence) = &told.silence else { return Ok(true) };
-        let until = owed.due_at.min(clock::now().plus(SPAN));
+        let Some(told) = owed.as_ref().and_then(|owed| owed.maintenance.as_ref()) else { return Ok(true) };
+        let (Some(owed), Some(silence)) = (&owed, &told.silence) else { return Ok(true) };
         let there = Silence::new(&silence.silence, &told.operation, &owed.instance);
-        self.note(id, |silence| silence.until = silence.until.max(until)).await?;
-        match there.renew(clock::now(), until).await {
-            Ok(there) => {
-                if !there {
-                    tracing::warn!(obligation = %id, "a silence of ours has ended before its time; it is not set again");
-                }
+        let now = clock::now();
+        let until = owed.due_at.min(now.plus(SPAN));
+        let seen = match self.undoer.allows_alertmanager(&silence.silence.url) {
+            Ok(()) => there.look().await,
+            Err(why) => Err(why),
+        };
+        let renewed = match seen {
+            Ok(seen) if seen.is_there() => {
+                self.note(id, |silence| silence.until = silence.until.max(until)).await?;
+                there.set(&seen, seen.reason(&there), now, until).await.map(|_| ())
+            }
+            Ok(_) => {
+                tracing::warn!(obligation = %id, "a silence of ours has ended before its time; it is not set again");
+                Ok(())
+            }
+            Err(why) => Err(why),
+        };
+        match renewed {
+            Ok(()) => {
                 self.note(id, |silence| silence.renewed = until).await?;
                 Ok(true)
             }
@@ -91,6 +108,11 @@ impl Book {
                 Ok(false)
             }
         }
+    }
+
+    /// The work has ended, and its silence has not: its host ends it from now on, and nobody renews it.
+    pub(super) async fn end_silence(&self, id: &ObligationId) -> Result<(), JournalError> {
+        self.note(id, |silence| silence.over = true).await
     }
 
     async fn note(

@@ -26,6 +26,11 @@ impl Undoer {
         Self { host, settings, hooks: Arc::new(hooks) }
     }
 
+    /// Whether the host still lets this Alertmanager be told.
+    pub(super) fn allows_alertmanager(&self, url: &str) -> Result<(), String> {
+        self.settings.current().policy.allows_alertmanager(url)
+    }
+
     /// Does it once, and says what was done, or why not, in one line.
     pub(super) async fn undo(&self, owed: &Owed) -> Result<String, String> {
         match (&owed.hook, &owed.traffic, &owed.maintenance) {

@@ -85,6 +85,19 @@ struct Posted {
 #[derive(Debug)]
 pub(crate) struct Seen(Option<Found>);
 
+impl Seen {
+    /// Whether there is one that has not ended. Nobody is silenced anew whose silence somebody has ended.
+    pub(crate) const fn is_there(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// What its comment says beside the mark.
+    pub(crate) fn reason(&self, silence: &Silence<'_>) -> &str {
+        let comment = self.0.as_ref().map_or("", |found| found.comment.as_str());
+        comment.strip_prefix(&silence.mark).unwrap_or_default().trim()
+    }
+}
+
 impl Found {
     fn has_ended(&self) -> bool {
         self.status.state == "expired"
@@ -118,14 +131,6 @@ impl<'a> Silence<'a> {
         until: Timestamp,
     ) -> Result<String, String> {
         self.post(seen.0.as_ref(), reason, now, until).await
-    }
-
-    /// Has it last until then, if it is there, and says whether it is. Nobody is silenced anew whose silence somebody has ended.
-    pub(crate) async fn renew(&self, now: Timestamp, until: Timestamp) -> Result<bool, String> {
-        let there = self.find().await?;
-        let Some(old) = there.iter().find(|found| !found.has_ended()) else { return Ok(false) };
-        let reason = old.comment.strip_prefix(&self.mark).unwrap_or_default().trim().to_owned();
-        self.post(Some(old), &reason, now, until).await.map(|_| true)
     }
 
     /// Ends it, and looks whether it has ended. Says how many there were.

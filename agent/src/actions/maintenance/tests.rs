@@ -100,21 +100,26 @@ async fn a_host_alone_takes_away_what_its_operation_wrote_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_file_whose_folder_is_away_is_not_gone() {
+async fn a_file_whose_folder_is_gone_is_gone_with_it() {
     let root = tempfile::tempdir().unwrap();
     let b = bench(root.path(), true);
-    let (disk, away) = (root.path().join("disk"), root.path().join("away"));
-    std::fs::create_dir(&disk).unwrap();
-    execute(&b.context, &enter(&b, "disk/flag")).await.expect("written");
-    // As a disk that is mounted late after a crash of its host.
-    std::fs::rename(&disk, &away).unwrap();
-    let file = disk.join("flag").display().to_string();
-    let error = tried(&b, &file, "r-1").await.unwrap_err();
-    assert!(error.contains("disk"), "{error}");
-    execute(&b.context, &exit(&b, "disk/flag")).await.expect_err("nor for the operation");
-    std::fs::rename(&away, &disk).unwrap();
-    assert!(alone(&b, &file, "r-1").await.contains("by the helper alone"));
-    assert!(alone(&b, &file, "r-1").await.contains("gone already"), "its folder is there");
+    let folder = root.path().join("run");
+    std::fs::create_dir(&folder).unwrap();
+    execute(&b.context, &enter(&b, "run/flag")).await.expect("written");
+    // As a unit's own folder of /run, when the unit has failed.
+    std::fs::remove_dir_all(&folder).unwrap();
+    let file = folder.join("flag").display().to_string();
+    assert!(alone(&b, &file, "r-1").await.contains("gone already"));
+    execute(&b.context, &exit(&b, "run/flag")).await.expect("nothing to do");
+}
+
+#[tokio::test]
+async fn what_is_said_too_late_is_taken_back() {
+    let root = tempfile::tempdir().unwrap();
+    let b = bench(root.path(), true);
+    *locked(&b.recorder.refuse_hold) = true;
+    execute(&b.context, &enter(&b, "flag")).await.expect_err("nobody owes its end any more");
+    assert!(!root.path().join("flag").exists());
 }
 
 #[tokio::test]

@@ -150,12 +150,12 @@ pub fn probe_limit(
     interval.plus(interval).plus(below).plus(state.settings.freshness_slack)
 }
 
-/// How old what an expression rests on may be when it is told: the longest interval of the probes that it names. A name that is
-/// part of a longer one counts too: that costs time, and an expression whose probe was overlooked would never be fresh.
+/// How old what an expression rests on may be when it is told: the longest interval of the probes that it names, each as
+/// `probes.NAME` or `probes["NAME"]`, with no letter of a name after it.
 fn below(spec: &ServiceSpec, probe: &ProbeSpec) -> Option<DurationMs> {
     match &probe.kind {
         ProbeKind::Expression { expr } => {
-            let named = spec.probes.iter().filter(|other| expr.contains(other.name.as_str()));
+            let named = spec.probes.iter().filter(|other| names(expr, other.name.as_str()));
             named.map(|other| other.interval).max()
         }
         ProbeKind::Http { .. }
@@ -167,6 +167,16 @@ fn below(spec: &ServiceSpec, probe: &ProbeSpec) -> Option<DurationMs> {
         | ProbeKind::Alerts(_)
         | ProbeKind::Metric(_) => None,
     }
+}
+
+/// Whether an expression names this probe.
+fn names(expr: &str, probe: &str) -> bool {
+    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    let begins = |before: &str| ["probes.", "probes[\"", "probes['"].iter().any(|way| before.ends_with(way));
+    expr.match_indices(probe).any(|(at, found)| {
+        let (before, rest) = (expr.get(..at), expr.get(at.saturating_add(found.len())..));
+        before.is_some_and(begins) && rest.is_some_and(ends)
+    })
 }
 
 /// Whether a membership probe tells how far an instance has caught up.

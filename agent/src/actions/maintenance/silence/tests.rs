@@ -74,7 +74,9 @@ async fn what_is_there_is_renewed_and_nobody_elses() {
     let answers = [ok(&list), ok("{\"silenceID\":\"s-1\"}"), ok(&ours)];
     let (at, mut heads) = scripted(answers.to_vec()).await;
     let spec_of = spec(at);
-    assert_eq!(silence(&spec_of).renew(NOW, UNTIL).await, Ok(true));
+    let seen = silence(&spec_of).look().await.expect("it is seen");
+    assert!(seen.is_there() && seen.reason(&silence(&spec_of)) == "why");
+    silence(&spec_of).set(&seen, "why", NOW, UNTIL).await.expect("it is renewed");
     heads.recv().await.expect("it looked first");
     let post = heads.recv().await.expect("it posted");
     assert!(post.contains("\"id\":\"s-1\"") && post.contains("ledger@node1: why\""), "{post}");
@@ -83,7 +85,7 @@ async fn what_is_there_is_renewed_and_nobody_elses() {
     let ended = ok(&format!("[{}]", one("expired", "quorate", "quorate r-1 ledger@node1: why")));
     let (at, _heads) = scripted(vec![ended]).await;
     let spec_of = spec(at);
-    assert_eq!(silence(&spec_of).renew(NOW, UNTIL).await, Ok(false));
+    assert!(!silence(&spec_of).look().await.expect("an answer").is_there());
 }
 
 #[tokio::test]
