@@ -101,10 +101,11 @@ Examples:
         #[arg(long, value_name = "FILE")]
         token_file: PathBuf,
     },
-    /// Shows what a stopped member holds, to choose whom to recover; changes nothing
+    /// Shows what a stopped member holds, to choose whom to recover
     #[command(
         after_help = "Of several survivors the one with the greatest term, and then the greatest index, of its last entry
-has everything that was ever acknowledged and can still be had.
+has everything that was ever acknowledged and can still be had. Nothing is changed, but for a log that lost something: as at any
+start, that one is moved aside and named, and this member is not one to go on with.
 
 Exit codes:
   0   shown
@@ -146,8 +147,9 @@ Examples:
     },
     /// Makes a new first member from a file of `quorate cluster snapshot save`, in an empty data directory
     #[command(
-        after_help = "What was acknowledged after the file was saved is gone. No member of before can come back; agents and
-people go on with the certificates they have.
+        after_help = "What was acknowledged after the file was saved is gone. No member of before can come back, and join tokens
+are revoked. Certificates that the saved state lists are good; agents that have renewed theirs since (each does so every 16 hours) are
+refused until they are enrolled anew: `quorate node remove`, then a new token.
 
 Exit codes:
   0   restored; start the daemon, then let further members join

@@ -181,10 +181,16 @@ impl Api {
         let now = self.backend().now();
         let probe = Principal::Coordinator { member: MemberId(0) };
         self.inner.signer.sign(csr_der, &probe, &hosts, now)?;
+        let mut standby = *standby;
         if *replace {
             self.make_room(admitted, &name).await?;
+            // Who had no vote gets none by losing his disk; also when this is asked a second time.
+            standby |= self.look(|state| {
+                let before = state.members.by_id.values().rev().find(|m| m.name == name);
+                before.is_some_and(|m| m.standby)
+            });
         }
-        let join = Join::Member { name, grpc: grpc.clone(), http, standby: *standby };
+        let join = Join::Member { name, grpc: grpc.clone(), http, standby };
         let command = TokenCommand::Consume { id: admitted.token.id.clone(), join, certificate: None };
         let answer = self.enter(admitted, Principal::System, "use", Command::Token(command)).await?;
         let Answer::Member { member, .. } = answer else {

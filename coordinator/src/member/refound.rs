@@ -67,6 +67,14 @@ pub enum RefoundError {
         #[source]
         source: SavedError,
     },
+    /// What the file says of itself.
+    #[error("{} does not fit together: {why}", path.display())]
+    Header {
+        /// Which.
+        path: PathBuf,
+        /// What does not fit.
+        why: &'static str,
+    },
     /// The wrong certificate authority.
     #[error("the CA in {} is not the one that the saved cluster trusts", .0.display())]
     OtherCa(PathBuf),
@@ -83,6 +91,7 @@ impl RefoundError {
             | Self::Name { .. }
             | Self::File { .. }
             | Self::Saved { .. }
+            | Self::Header { .. }
             | Self::OtherCa(_) => 2,
             Self::Start(_) | Self::Running(_) | Self::Diverged | Self::Removed(_) => 1,
         }
@@ -185,6 +194,23 @@ pub async fn recover(config: &Config, cluster_name: &str) -> Result<Recovered, R
     Ok(Recovered { survivor, lost, aside })
 }
 
+/// Most terms and log entries that a cluster comes to; more in a file is made up, and would leave no room to go on.
+const NUMBERS_MAX: u64 = 1 << 56;
+
+/// Whether a file's header is the one of its state.
+fn check_header(header: &SavedHeader, state: &State) -> Result<(), &'static str> {
+    if state.cluster.id.as_ref().map(|id| id.as_str()) != Some(header.cluster_id.as_str()) {
+        return Err("its header names another cluster than its state");
+    }
+    if header.index < state.revision.0 || header.term >= NUMBERS_MAX || header.index >= NUMBERS_MAX {
+        return Err("its header names a log entry that its state cannot stand at");
+    }
+    if header.level != state.settings.level {
+        return Err("its header names another level than its state");
+    }
+    Ok(())
+}
+
 /// Makes the first member of a cluster that goes on from a saved state, in an empty directory, under a number that was never
 /// handed out. `ca` holds `ca.pem` and `ca.key` of the cluster, from any member's `tls` directory: agents and people know
 /// the cluster by it.
@@ -207,13 +233,14 @@ pub async fn restore(
     let (header, state) =
         saved::decode(&bytes).map_err(|source| RefoundError::Saved { path: path(), source })?;
     let state: State = raft::decode_state(state)?;
+    check_header(&header, &state).map_err(|why| RefoundError::Header { path: path(), why })?;
     let authority = CertificateAuthority::load(ca).map_err(BirthError::Tls)?;
     let cluster = state.cluster.id.clone();
     let cluster = cluster.ok_or_else(|| BirthError::First("the saved state has no cluster".to_owned()))?;
     if state.cluster.ca_pems.iter().all(|pem| pem.trim() != authority.pem().trim()) {
         return Err(RefoundError::OtherCa(ca.to_owned()));
     }
-    let member = state.members.last.next();
+    let member = state.members.refounded(at);
     let principal = Principal::Coordinator { member };
     let spec =
         LeafSpec::new(principal.clone(), at, config.certificate_life).with_hosts(config.server_names());

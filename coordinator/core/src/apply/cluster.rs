@@ -19,6 +19,9 @@ const CA_MAX_BYTES: usize = 16 * 1024;
 /// How far grants of a refounded cluster are ahead of those that lost members may still hand out: far more than there
 /// ever are.
 const EPOCH_JUMP: u64 = 1 << 32;
+/// Grants of a refounded cluster begin no lower than this for each millisecond since 1970: of two clusters that were restored from
+/// one file the later one is ahead, however long the first one ran.
+const EPOCHS_PER_MS: u64 = 1 << 10;
 
 pub(super) fn apply(
     state: &mut State,
@@ -164,6 +167,7 @@ fn refound(state: &mut State, context: &Context<'_>, command: &ClusterCommand) -
     if state.cluster.id.is_none() {
         return Err(Refusal::new(Reason::WrongState, "there is no cluster to go on with"));
     }
+    let numbers = state.members.refounded(context.now);
     // On a copy: a bad address or certificate must leave nothing behind.
     let mut draft = state.clone();
     let lost: Vec<MemberId> = draft.members.present().map(|m| m.id).filter(|id| id != member).collect();
@@ -180,14 +184,24 @@ fn refound(state: &mut State, context: &Context<'_>, command: &ClusterCommand) -
         kept.grpc.clone_from(grpc);
         kept.http.clone_from(http);
         kept.standby = false;
-    } else if admit(&mut draft, context, name, grpc, http, false)? != *member {
-        return Err(Refusal::new(Reason::Conflict, format!("member {member} is not the next number")));
+    } else {
+        // The one before it is handed out to nobody.
+        draft.members.last = MemberId(numbers.0.saturating_sub(1));
+        if admit(&mut draft, context, name, grpc, http, false)? != *member {
+            return Err(Refusal::new(Reason::Conflict, format!("member {member} is not the next number")));
+        }
+    }
+    draft.members.last = draft.members.last.max(numbers);
+    // Whether one was used by somebody whom nobody here knows of cannot be told.
+    for token in draft.tokens.values_mut().filter(|t| t.used_by.is_none() && t.revoked_at.is_none()) {
+        token.revoked_at = Some(context.now);
     }
     for certificate in certificates {
         identity::list(&mut draft, context, certificate)?;
     }
     // Whoever is lost may still run somewhere, and hand out grants: from here on they are older.
-    draft.epoch = Epoch(draft.epoch.0.saturating_add(EPOCH_JUMP));
+    let since_1970 = u64::try_from(context.now.0).unwrap_or(0).saturating_mul(EPOCHS_PER_MS);
+    draft.epoch = Epoch(draft.epoch.0.saturating_add(EPOCH_JUMP).max(since_1970));
     *state = draft;
     let answer = Answer::Member { revision: context.revision, member: *member };
     let details = format!("number {member} goes on alone, {} others are out", lost.len());

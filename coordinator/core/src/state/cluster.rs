@@ -38,6 +38,15 @@ impl Members {
         self.by_id.values().filter(|member| member.removed_at.is_none())
     }
 
+    /// The number of a member with which a cluster begins again at this time. Lost members may have handed out numbers that nobody
+    /// here knows of, one for each join; no cluster has as many joins as seconds have passed since 1970, and a second beginning
+    /// comes later than the first.
+    #[must_use]
+    pub fn refounded(&self, now: Timestamp) -> MemberId {
+        let seconds = u64::try_from(now.0 / 1_000).unwrap_or(0);
+        MemberId(self.last.next().0.max(seconds))
+    }
+
     /// A member that is not removed, by name.
     #[must_use]
     pub fn named(&self, name: &MemberName) -> Option<&Member> {

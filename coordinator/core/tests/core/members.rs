@@ -1,8 +1,10 @@
 //! The coordinators as the state has them: a cluster that begins again, a standby.
 
 use quorate_core::Answer;
-use quorate_core::command::{ClusterCommand, Command, IdentityCommand, NewCertificate};
-use quorate_model::{MemberName, Principal, Reason, Serial};
+use quorate_core::command::{ClusterCommand, Command, IdentityCommand, NewCertificate, TokenCommand};
+use quorate_core::hash::Hash;
+use quorate_core::state::TokenPurpose;
+use quorate_model::{MemberName, Principal, Reason, Serial, TokenId};
 
 use crate::world::World;
 
@@ -28,6 +30,12 @@ fn a_cluster_that_begins_again_fences_whoever_was_lost() {
         };
         world.must(Command::Identity(IdentityCommand::Register { certificate }));
     }
+    world.must(Command::Token(TokenCommand::Create {
+        id: TokenId::new("tok-1").unwrap(),
+        secret_sha256: Hash::of(b"tok-1"),
+        purpose: TokenPurpose::Coordinator,
+        expires_at: world.now.plus(quorate_model::DurationMs::from_secs(3_600)),
+    }));
     let before = world.state.clone();
     let refound = |member: u64, n: u64, grpc: &str| {
         Command::Cluster(ClusterCommand::Refound {
@@ -51,10 +59,25 @@ fn a_cluster_that_begins_again_fences_whoever_was_lost() {
     let valid = |serial: &str| world.state.identities[&Serial::new(serial).unwrap()].is_valid(world.now);
     assert!(valid("c3") && !valid("c2"), "the certificate of a lost member is refused");
     assert!(world.state.epoch.0 >= before.epoch.0 + (1 << 32), "older grants lose");
-    // Restored from a copy: the next number, under the name of one that is lost.
-    world.must(refound(4, 1, "d:1"));
-    let present: Vec<u64> = world.state.members.present().map(|m| m.id.0).collect();
-    assert_eq!(present, [4]);
+    let seconds = u64::try_from(world.now.0 / 1_000).unwrap();
+    assert!(
+        world.state.members.last.0 >= seconds,
+        "no number that a lost member may have handed out comes again"
+    );
+    assert!(world.state.tokens.values().all(|token| token.revoked_at.is_some()), "nor does a token");
+    // Restored from a copy: a number of its own, under the name of one that is lost; and again from the same copy, later.
+    let copy = world.state.clone();
+    let mut numbers = Vec::new();
+    for days in 1..=2 {
+        world.state = copy.clone();
+        world.now = world.now.plus(quorate_model::DurationMs::from_secs(days * 86_400));
+        let member = world.state.members.refounded(world.now);
+        world.must(refound(member.0, 1, "d:1"));
+        let present: Vec<_> = world.state.members.present().map(|m| m.id).collect();
+        assert_eq!(present, [member]);
+        numbers.push((member, world.state.epoch));
+    }
+    assert!(numbers[0].0 < numbers[1].0 && numbers[0].1.0 + (1 << 32) < numbers[1].1.0, "{numbers:?}");
 }
 
 #[test]
