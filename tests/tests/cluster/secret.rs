@@ -112,11 +112,13 @@ pub(crate) fn one_that_a_member_does_not_confirm_goes_back_everywhere(fleet: &Fl
 
 /// The token from before comes back as the next one; nobody goes on after the first member has given up the other.
 fn what_stopped_after_the_first_removal_is_gone_on_with(fleet: &Fleet) {
-    fleet.calm();
     for node in nodes(fleet) {
         put(fleet, &node, "token.next", OLD);
     }
-    let rotate = || fleet.begin(&["rollout", "start", "ledger", "--rotate-secret", "token", "--yes"]);
+    let rotate = || {
+        fleet.calm();
+        fleet.begin(&["rollout", "start", "ledger", "--rotate-secret", "token", "--yes"])
+    };
     let done = |id: &str, kind: &str| {
         let operation = fleet.operation(id);
         steps(&operation, kind).into_iter().filter(|step| step["state"] == "SUCCEEDED").count()
