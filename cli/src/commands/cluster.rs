@@ -195,6 +195,7 @@ async fn join(ctx: &Ctx, standby: bool, ttl: Duration, wait: Option<Duration>, c
             return Err(Failure::failed("no new member has joined in time; its token stays good")
                 .with_code(exit::TIMED_OUT));
         }
+        // A person looks on while another host is set up: the list of members cannot be watched, and a second is soon enough.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

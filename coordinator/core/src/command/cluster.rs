@@ -68,7 +68,7 @@ pub enum ClusterCommand {
     /// Begins again with one member, by its own hand and off line: the majority was lost, or the state was restored from a
     /// copy. Every other member is out for good, and what was granted before is fenced. Answer: `Member`.
     Refound {
-        /// Who goes on: a member that is there, or the next number.
+        /// Who goes on: a member that is there, or the number that `Members::refounded` gives.
         member: MemberId,
         /// Its name.
         name: MemberName,
