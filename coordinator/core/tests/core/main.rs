@@ -10,7 +10,6 @@ mod freezes;
 mod frozen;
 mod gates;
 mod hooks;
-mod liveness;
 mod members;
 mod samples;
 mod schedules;
