@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use quorate_core::safety::{Evidence, availability, freeze, window};
-use quorate_model::{NodeStatus, ObligationState, OperationState, Reason, RunResult};
+use quorate_model::{AlarmLevel, NodeStatus, ObligationState, OperationState, Reason, RunResult};
 use tonic::Code;
 
 use crate::api::Api;
@@ -74,6 +74,8 @@ names! {
     pub const GROUP_AVAILABLE: &str = "quorate_coordinator_group_available";
     /// Voters that the policy of a group requires.
     pub const GROUP_REQUIRED: &str = "quorate_coordinator_group_required";
+    /// Alarm of a group as it is recorded: 0 none, 1 warning (no spare), 2 critical (quorum lost, or nobody known to be up).
+    pub const GROUP_ALARM: &str = "quorate_coordinator_group_alarm";
     /// Operations that are not terminal, by state.
     pub const OPERATIONS: &str = "quorate_coordinator_operations_active";
     /// Undos that are owed.
@@ -276,6 +278,7 @@ fn replicated(registry: &mut Registry, api: &Api) {
     let margin: Family<GroupLabel, Gauge> = Family::default();
     let available: Family<GroupLabel, Gauge> = Family::default();
     let needed: Family<GroupLabel, Gauge> = Family::default();
+    let alarm: Family<GroupLabel, Gauge> = Family::default();
     for status in NodeStatus::ALL {
         nodes.get_or_create(&StatusLabel { status: status.as_str() }).set(0);
     }
@@ -296,6 +299,12 @@ fn replicated(registry: &mut Registry, api: &Api) {
             let stand = availability(state, group, &evidence, now);
             let label = GroupLabel { group: group.spec.name.as_str().to_owned() };
             needed.get_or_create(&label).set(i64::from(stand.required));
+            // Each member tells it: a level that is recorded outlasts the leader that has found it.
+            alarm.get_or_create(&label).set(match group.alarm_level() {
+                AlarmLevel::None => 0,
+                AlarmLevel::Warning => 1,
+                AlarmLevel::Critical => 2,
+            });
             if leads {
                 available.get_or_create(&label).set(i64::from(stand.up));
                 margin.get_or_create(&label).set(stand.margin());
@@ -312,6 +321,7 @@ fn replicated(registry: &mut Registry, api: &Api) {
     registry.register(GROUP_MARGIN, help(GROUP_MARGIN), margin);
     registry.register(GROUP_AVAILABLE, help(GROUP_AVAILABLE), available);
     registry.register(GROUP_REQUIRED, help(GROUP_REQUIRED), needed);
+    registry.register(GROUP_ALARM, help(GROUP_ALARM), alarm);
     gauge(registry, OBLIGATIONS, u64::try_from(owed).unwrap_or(u64::MAX));
     gauge(registry, GRANTS, u64::try_from(grants).unwrap_or(u64::MAX));
     gauge(registry, FREEZES, u64::try_from(freezes).unwrap_or(u64::MAX));

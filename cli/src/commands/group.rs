@@ -4,13 +4,13 @@ use clap::Subcommand;
 use quorate_proto::v1;
 use quorate_proto::v1::group_service_client::GroupServiceClient;
 
-use super::{Ctx, Outcome, apply, pages};
+use super::{Ctx, Outcome, apply, pages, quorum};
 use crate::args::{Change, Page};
 use crate::call;
 use crate::confirm;
 use crate::failure::exit;
 use crate::render::style::{self, safe};
-use crate::render::table::{Columns, dash};
+use crate::render::table::{Columns, age, dash};
 use crate::render::{self, json};
 
 /// Groups: which instances form one cluster, and its quorum
@@ -105,7 +105,9 @@ async fn show(ctx: &Ctx, name: String) -> Outcome {
     let answer = call!(ctx.client()?, GroupServiceClient, get_group, request)?;
     let group = answer.group.unwrap_or_default();
     render::answer(ctx.global.output, &group, "quorate.v1.Group", None, |_| {
-        let mut columns = Columns::new(&["node", "role", "observed", "sync", "counts", "why not", "grant"]);
+        let alarm = group.alarm.clone().unwrap_or_default();
+        let mut columns =
+            Columns::new(&["node", "role", "observed", "sync", "counts", "why not", "for", "grant"]);
         for member in &group.members {
             columns.row([
                 safe(&member.node),
@@ -114,10 +116,19 @@ async fn show(ctx: &Ctx, name: String) -> Outcome {
                 style::title(&json::word("quorate.v1.InstanceSync", member.sync)),
                 if member.available { "yes" } else { "no" }.to_owned(),
                 dash(&member.out_reason),
+                missing_for(&alarm, &member.node),
                 dash(&member.grant_holder),
             ]);
         }
-        format!("{}\n\n{}", group_table(std::slice::from_ref(&group)), columns.finish("No members."))
+        let raised = quorum::alarm_line(&group.name, &alarm).map(|line| format!("\n\n{line}"));
+        let table = group_table(std::slice::from_ref(&group));
+        format!("{table}{}\n\n{}", raised.unwrap_or_default(), columns.finish("No members."))
     })?;
     Ok(exit::DONE)
+}
+
+/// Since how long a voter is missing, where that is recorded.
+fn missing_for(alarm: &v1::QuorumAlarm, node: &str) -> String {
+    let since = alarm.missing.iter().find(|voter| voter.node == node).and_then(|voter| voter.since.as_ref());
+    since.map_or_else(|| dash(""), |since| age(Some(since)))
 }

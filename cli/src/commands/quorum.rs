@@ -7,9 +7,9 @@ use quorate_proto::v1::group_service_client::GroupServiceClient;
 use super::{Ctx, Outcome};
 use crate::call;
 use crate::failure::{Failure, exit};
-use crate::render::style::{Tone, mark, safe};
-use crate::render::table::Columns;
-use crate::render::{self, talk};
+use crate::render::style::{Tone, mark, safe, title};
+use crate::render::table::{Columns, age};
+use crate::render::{self, json, talk};
 
 /// The arithmetic: who is up, how many are needed, what is spare
 #[derive(Subcommand, Clone, Debug)]
@@ -69,7 +69,7 @@ pub async fn run(ctx: &Ctx, command: QuorumCommand) -> Outcome {
 
 fn lines(groups: &[v1::QuorumLine], up: &str) -> String {
     let mut columns = Columns::new(&["group", "kind", "voters", up, "needs", "spare", "status"]);
-    let mut out = Vec::new();
+    let (mut out, mut raised) = (Vec::new(), Vec::new());
     for group in groups {
         columns.row([
             safe(&group.name),
@@ -81,9 +81,31 @@ fn lines(groups: &[v1::QuorumLine], up: &str) -> String {
             verdict(group),
         ]);
         out.extend(group.out.iter().map(|line| format!("{}: {}", safe(&group.name), safe(line))));
+        let alarm = group.alarm.as_ref().and_then(|alarm| alarm_line(&group.name, alarm));
+        raised.extend(alarm);
     }
-    let table = columns.finish("No quorum is declared.");
-    if out.is_empty() { table } else { format!("{table}\n\nOut\n  {}", out.join("\n  ")) }
+    let mut text = columns.finish("No quorum is declared.");
+    for (heading, lines) in [("Out", out), ("Alarms", raised)] {
+        if !lines.is_empty() {
+            text += &format!("\n\n{heading}\n  {}", lines.join("\n  "));
+        }
+    }
+    text
+}
+
+/// `! Warning ledger for 4m12s: 2 up, needs 2`, or none while it is not raised.
+pub(super) fn alarm_line(name: &str, alarm: &v1::QuorumAlarm) -> Option<String> {
+    let word = json::word("quorate.v1.AlarmLevel", alarm.level);
+    let lasting =
+        if alarm.since.is_none() { String::new() } else { format!(" for {}", age(alarm.since.as_ref())) };
+    let tone = match alarm.level() {
+        v1::AlarmLevel::Unspecified | v1::AlarmLevel::None => return None,
+        v1::AlarmLevel::Warning => Tone::Warning,
+        v1::AlarmLevel::Critical => Tone::Bad,
+    };
+    let text =
+        format!("{} {}{lasting}: {} up, needs {}", title(&word), safe(name), alarm.available, alarm.required);
+    Some(mark(tone, &text))
 }
 
 fn verdict(group: &v1::QuorumLine) -> String {

@@ -40,13 +40,14 @@ async fn whole(ctx: &Ctx) -> Outcome {
         };
         let leader = if answer.leader.is_empty() { "none".to_owned() } else { safe(&answer.leader) };
         let mut text = format!(
-            "{}  {}\nCoordinators   {} of {} up, leader {leader}\nNodes          {}\nGroups         {}\nOperations     {} active\nObligations    {} open\nFreezes        {} active",
+            "{}  {}\nCoordinators   {} of {} up, leader {leader}\nNodes          {}\nGroups         {}\nAlarms         {}\nOperations     {} active\nObligations    {} open\nFreezes        {} active",
             bold(&safe(&answer.cluster_name)),
             safe(&answer.cluster_id),
             answer.members_up,
             answer.members,
             counts(&answer.nodes),
             counts(&answer.groups),
+            counts(&answer.alarms),
             answer.operations_active,
             answer.obligations_open,
             answer.freezes_active,

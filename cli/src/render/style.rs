@@ -73,7 +73,7 @@ pub fn tone(word: &str) -> Tone {
         | "DRAINED" | "UPCOMING" | "ENDED" => Tone::Quiet,
         "DISCONNECTED" | "AT_RISK" | "BLOCKED" | "PAUSED" | "CORDONED" | "LAGGING" | "UNKNOWN"
         | "refused" | "ACTIVE" | "AWAITING_APPROVAL" | "MAINTENANCE" | "ROLLED_BACK" | "COMPENSATING"
-        | "COMPENSATED" => Tone::Warning,
+        | "COMPENSATED" | "WARNING" => Tone::Warning,
         _ => Tone::Bad,
     }
 }

@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{GroupName, NodeName, ServiceName};
+use crate::refusal::OutReason;
+use crate::time::Timestamp;
 
 words! {
     /// The role as the application sees it.
@@ -53,6 +55,45 @@ words! {
         QuorumLost = "QUORUM_LOST",
         /// Declared maintenance.
         Maintenance = "MAINTENANCE",
+    }
+}
+
+words! {
+    /// How urgent it is that a group's voters come back. In order of urgency.
+    pub enum AlarmLevel {
+        /// Quorum holds, and its spare.
+        None = "NONE",
+        /// Quorum holds and the spare is gone: one more failure, and it is lost.
+        Warning = "WARNING",
+        /// Quorum is lost, or no voter is known to be up.
+        Critical = "CRITICAL",
+    }
+}
+
+/// A declared voter that does not count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingVoter {
+    /// Where.
+    pub node: NodeName,
+    /// Why it does not count.
+    pub why: OutReason,
+    /// Since when that is so, where it is recorded; never a guess.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
+impl MissingVoter {
+    /// Whether nobody can tell if it serves: its node is not heard, or nothing fresh is known of it.
+    #[must_use]
+    pub const fn is_unknown(&self) -> bool {
+        match self.why {
+            OutReason::Unreachable | OutReason::Unknown | OutReason::Stale => true,
+            OutReason::Stopped
+            | OutReason::Unhealthy
+            | OutReason::Lagging
+            | OutReason::Granted
+            | OutReason::Drained => false,
+        }
     }
 }
 

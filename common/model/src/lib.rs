@@ -48,7 +48,9 @@ pub use approval::{ApprovalState, Approvers, InvalidPolicy, PolicySpec};
 pub use artifact::{ArtifactSpec, InvalidArtifact};
 pub use calendar::{FreezeSpec, FreezeState, InvalidFreeze};
 pub use config::{ConfigApply, ConfigSpec};
-pub use group::{BftRounding, GroupSpec, GroupState, InstanceRole, QuorumPolicy, Sync};
+pub use group::{
+    AlarmLevel, BftRounding, GroupSpec, GroupState, InstanceRole, MissingVoter, QuorumPolicy, Sync,
+};
 pub use id::*;
 pub use maintenance::{MaintenanceSpec, SilenceSpec};
 pub use node::{Drain, NodeStatus, Scheduling};

@@ -2,10 +2,10 @@
 
 use quorate_model::backup::BackupState;
 use quorate_model::{
-    AccessRole, ApprovalState, Drain, ExecutionState, FreezeState, GroupState, InstanceRole, InstanceState,
-    MigrateWhen, MigrationChoice, MissedPolicy, NodeStatus, ObligationState, OnFailure, OperationKind,
-    OperationState, Overlap, Promotion, RunResult, Scheduling, SecretVerb, StepKind, StepState, Sync,
-    WaveState, WindowState,
+    AccessRole, AlarmLevel, ApprovalState, Drain, ExecutionState, FreezeState, GroupState, InstanceRole,
+    InstanceState, MigrateWhen, MigrationChoice, MissedPolicy, NodeStatus, ObligationState, OnFailure,
+    OperationKind, OperationState, Overlap, Promotion, RunResult, Scheduling, SecretVerb, StepKind,
+    StepState, Sync, WaveState, WindowState,
 };
 use quorate_proto::{agent, v1};
 
@@ -56,6 +56,8 @@ pairs! {
     read_group_state / write_group_state: GroupState = v1::GroupState {
         Unknown, Healthy, AtRisk, QuorumLost, Maintenance,
     }
+    /// How urgent an alarm is.
+    read_alarm_level / write_alarm_level: AlarmLevel = v1::AlarmLevel { None, Warning, Critical }
     /// Where a freeze stands.
     read_freeze_state / write_freeze_state: FreezeState = v1::FreezeState { Upcoming, Active, Ended }
     /// Where a window stands.
@@ -145,6 +147,10 @@ mod tests {
         for state in GroupState::ALL {
             let name = write_group_state(*state).as_str_name();
             assert_eq!(name.strip_prefix("GROUP_STATE_"), Some(state.as_str()));
+        }
+        for level in AlarmLevel::ALL {
+            let name = write_alarm_level(*level).as_str_name();
+            assert_eq!(name.strip_prefix("ALARM_LEVEL_"), Some(level.as_str()));
         }
         for kind in StepKind::ALL {
             assert_eq!(write_step_kind(*kind).as_str_name().strip_prefix("STEP_KIND_"), Some(kind.as_str()));

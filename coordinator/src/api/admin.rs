@@ -34,7 +34,11 @@ impl Api {
             }
             let evidence = Evidence::from_observations(obs);
             let mut groups: BTreeMap<String, u32> = BTreeMap::new();
+            let mut alarms: BTreeMap<String, u32> = BTreeMap::new();
             for group in state.groups.values() {
+                if let Some(raised) = &group.alarm {
+                    *alarms.entry(raised.level.as_str().to_owned()).or_default() += 1;
+                }
                 let word = availability(state, group, &evidence, now).state().as_str();
                 *groups.entry(word.to_owned()).or_default() += 1;
             }
@@ -59,6 +63,7 @@ impl Api {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 level: state.settings.level,
                 freezes_active: count(state.freezes.values().filter(|f| freeze::is_on(f, now)).count()),
+                alarms,
             };
             (message, state.revision.0)
         })

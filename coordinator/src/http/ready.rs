@@ -59,6 +59,7 @@ pub(super) fn status_json(status: &v1::GetStatusResponse) -> String {
         version,
         level,
         freezes_active,
+        alarms,
     } = status;
     let time = time
         .as_ref()
@@ -80,6 +81,7 @@ pub(super) fn status_json(status: &v1::GetStatusResponse) -> String {
         "version": version,
         "level": level,
         "freezesActive": freezes_active,
+        "alarms": alarms,
     })
     .to_string()
 }

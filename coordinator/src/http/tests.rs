@@ -59,6 +59,7 @@ async fn every_metric_is_exported() {
         assert!(text.contains(name), "{name} is missing");
     }
     assert!(text.contains("quorate_coordinator_group_margin{group=\"ledger\"} 1"), "{text}");
+    assert!(text.contains("quorate_coordinator_group_alarm{group=\"ledger\"} 0"), "{text}");
     assert!(text.ends_with("# EOF\n"));
 }
 

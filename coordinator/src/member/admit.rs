@@ -94,6 +94,8 @@ fn admitted(state: &State, entry: &Entry) -> Result<(), String> {
             Principal::User { .. },
             Command::Artifact(ArtifactCommand::Hold { .. } | ArtifactCommand::Release { .. }),
         ) => false,
+        // What the leader finds is for the leader to say.
+        (Principal::User { .. }, Command::Alarm(_)) => false,
         (Principal::User { .. }, command) => {
             approval::access(state, &entry.principal) >= Some(needed(command))
         }
@@ -117,6 +119,7 @@ fn needed(command: &Command) -> AccessRole {
         | Command::Obligation(_)
         | Command::Backup(_)
         | Command::Artifact(_)
-        | Command::Audit(_) => AccessRole::Operator,
+        | Command::Audit(_)
+        | Command::Alarm(_) => AccessRole::Operator,
     }
 }

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use quorate_tests::cluster::Fleet;
 use quorate_tests::harness::{Test, run};
 
+mod alarm;
 mod alerts;
 mod approvals;
 mod artifact;
@@ -50,6 +51,13 @@ const TESTS: &[Test] = &[
     ("restart::rolling_restart_keeps_two_of_three", restart::rolling_restart_keeps_two_of_three),
     ("restart::leader_killed_at_a_random_moment", restart::leader_killed_at_a_random_moment),
     ("refusals::a_stopped_voter_blocks_the_others", refusals::a_stopped_voter_blocks_the_others),
+    ("alarm::it_names_who_is_missing_whoever_leads", alarm::it_names_who_is_missing_whoever_leads),
+    (
+        "alarm::a_dead_node_is_noticed_in_time_and_none_by_a_new_leader",
+        alarm::a_dead_node_is_noticed_in_time_and_none_by_a_new_leader,
+    ),
+    ("alarm::x2_nobody_left_is_no_silence", alarm::x2_nobody_left_is_no_silence),
+    ("alarm::x3_a_target_that_vanished_is_missed", alarm::x3_a_target_that_vanished_is_missed),
     ("crashes::agent_killed_during_a_restart", crashes::agent_killed_during_a_restart),
     ("crashes::helper_killed_during_a_restart", crashes::helper_killed_during_a_restart),
     ("crashes::both_killed_during_a_restart", crashes::both_killed_during_a_restart),

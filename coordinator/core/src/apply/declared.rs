@@ -122,7 +122,9 @@ fn put_group(
     }
     ungranted(state, name)?;
     let created_at = known.map_or(context.now, |group| group.created_at);
-    let group = Group { spec: spec.clone(), created_at, revision: context.revision };
+    // It stands until somebody has looked at the voters as they are declared now.
+    let alarm = known.and_then(|group| group.alarm.clone());
+    let group = Group { spec: spec.clone(), created_at, revision: context.revision, alarm };
     state.groups.insert(name.clone(), group);
     let details = format!("{} voters, {}", spec.voters.len(), spec.policy.kind());
     Ok(Effect::changed(context.done(), format!("groups/{name}"), details))

@@ -6,6 +6,7 @@
 //! **Architecture Invariant:** every family checks first and changes afterwards, so a refused entry leaves the state as it
 //! was, but for clock, revision, the kept answer and the audit.
 
+mod alarm;
 mod artifact;
 mod backup;
 mod calendar;
@@ -242,6 +243,7 @@ fn family(state: &mut State, context: &Context<'_>, command: &Command) -> Result
         Command::Backup(command) => backup::apply(state, context, command),
         Command::Artifact(command) => artifact::apply(state, context, command),
         Command::Audit(AuditCommand::Append { records }) => append(state, context, records),
+        Command::Alarm(command) => alarm::apply(state, context, command),
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a caller meant, apart from what its proposer minted on the way, and the names of commands for the audit.
 
 use crate::command::{
-    ArtifactCommand, Attempt, AuditCommand, BackupCommand, CalendarCommand, ClusterCommand, Command,
-    DeclaredCommand, ExecutionCommand, IdentityCommand, InstanceCommand, NodeCommand, ObligationCommand,
-    OperationCommand, PolicyCommand, ScheduleCommand, StepCommand, TokenCommand,
+    AlarmCommand, ArtifactCommand, Attempt, AuditCommand, BackupCommand, CalendarCommand, ClusterCommand,
+    Command, DeclaredCommand, ExecutionCommand, IdentityCommand, InstanceCommand, NodeCommand,
+    ObligationCommand, OperationCommand, PolicyCommand, ScheduleCommand, StepCommand, TokenCommand,
 };
 use crate::hash::{Hash, canonical};
 
@@ -53,7 +53,8 @@ impl Command {
             | Self::Obligation(_)
             | Self::Backup(_)
             | Self::Artifact(_)
-            | Self::Audit(_) => canonical(&(name, self)),
+            | Self::Audit(_)
+            | Self::Alarm(_) => canonical(&(name, self)),
         }
     }
 
@@ -124,7 +125,8 @@ impl Command {
             | Self::Execution(_)
             | Self::Obligation(_)
             | Self::Backup(_)
-            | Self::Audit(_) => false,
+            | Self::Audit(_)
+            | Self::Alarm(_) => false,
         }
     }
 
@@ -156,6 +158,9 @@ impl Command {
             Self::Artifact(command) => artifact(command),
             Self::Audit(command) => match command {
                 AuditCommand::Append { .. } => "audit.append",
+            },
+            Self::Alarm(command) => match command {
+                AlarmCommand::Set { .. } => "alarm.set",
             },
         }
     }

@@ -3,6 +3,7 @@
 //! Job: name each change and carry all it needs. Must never: hold behaviour; `apply` does. They go to disk in the log: a
 //! released variant or field is never renamed.
 
+mod alarm;
 mod artifact;
 mod calendar;
 mod cluster;
@@ -20,6 +21,7 @@ use alloc::string::String;
 use quorate_model::{Principal, RequestId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub use alarm::AlarmCommand;
 pub use artifact::ArtifactCommand;
 pub use calendar::CalendarCommand;
 pub use cluster::{ClusterCommand, IdentityCommand, Join, NewCertificate, TokenCommand};
@@ -115,4 +117,6 @@ pub enum Command {
     Artifact(ArtifactCommand),
     /// The hash-chained log.
     Audit(AuditCommand),
+    /// Alarms of groups.
+    Alarm(AlarmCommand),
 }

@@ -3,6 +3,7 @@
 //! Job: compare state, observations and time, and name the commands that are due. Must never: be called by `apply`, or rely
 //! on a command of the last round having been applied: everything it returns may be proposed twice, or be lost.
 
+mod alarm;
 mod calendar;
 mod executions;
 mod instances;
@@ -32,6 +33,7 @@ pub fn next(
     let mut due = Vec::new();
     nodes::next(state, obs, now, &mut due);
     instances::next(state, obs, now, &mut due);
+    alarm::next(state, obs, now, &mut due);
     executions::next(state, now, &mut due);
     obligations::next(state, now, &mut due);
     operations::next(state, obs, now, mint, &mut due);

@@ -7,6 +7,7 @@
 //! known counts as out. Work on a voter that is known to be out costs nothing; one of whom nothing is known may serve all the
 //! same, so it is not free to take.
 
+pub mod alarm;
 pub mod approval;
 pub mod availability;
 pub mod budget;
@@ -22,5 +23,6 @@ pub mod rotation;
 pub mod schedule;
 pub mod window;
 
+pub use alarm::{QuorumAlarm, alarm};
 pub use availability::{Availability, Evidence, VoterStatus, availability};
 pub use budget::{Ask, DownCheck, check_down, disturb, disturb_all};

@@ -1,6 +1,6 @@
 //! What owners declare: services and groups.
 
-use quorate_model::{GroupSpec, Revision, ServiceSpec, Timestamp, Version};
+use quorate_model::{AlarmLevel, GroupSpec, Revision, ServiceSpec, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 
 use super::release::{ConfigReleases, Migration, Migrations, Releases};
@@ -53,4 +53,24 @@ pub struct Group {
     pub created_at: Timestamp,
     /// Last change.
     pub revision: Revision,
+    /// The alarm that is raised; none while its quorum and its spare hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<RaisedAlarm>,
+}
+
+impl Group {
+    /// The level of its alarm.
+    #[must_use]
+    pub fn alarm_level(&self) -> AlarmLevel {
+        self.alarm.as_ref().map_or(AlarmLevel::None, |raised| raised.level)
+    }
+}
+
+/// An alarm that is raised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaisedAlarm {
+    /// How urgent it is.
+    pub level: AlarmLevel,
+    /// Since when at this level.
+    pub since: Timestamp,
 }

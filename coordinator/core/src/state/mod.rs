@@ -38,7 +38,7 @@ pub use audit::{Audit, AuditRecord};
 pub use backup::Backup;
 pub use calendar::{Freeze, Window};
 pub use cluster::{Cluster, Member, Members};
-pub use declared::{Group, Service};
+pub use declared::{Group, RaisedAlarm, Service};
 pub use dedupe::Dedupe;
 pub use execution::{Execution, Grant, Obligation};
 pub use identity::{Identity, Token, TokenPurpose, User};

@@ -15,7 +15,7 @@ use crate::world::{START, group, node, service, spec};
 
 /// How one voter stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stand {
+pub(crate) enum Stand {
     Up,
     Stopped,
     Starting,
@@ -38,7 +38,7 @@ enum Stand {
     RunningWork,
 }
 
-const STANDS: [Stand; 20] = [
+pub(crate) const STANDS: [Stand; 20] = [
     Stand::Up,
     Stand::Stopped,
     Stand::Starting,
@@ -137,14 +137,14 @@ fn execution(name: &NodeName, number: u64, state: ExecutionState) -> Execution {
     }
 }
 
-struct Case {
-    state: State,
-    readings: Vec<InstanceReading>,
+pub(crate) struct Case {
+    pub(crate) state: State,
+    pub(crate) readings: Vec<InstanceReading>,
     names: Vec<NodeName>,
-    now: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
-fn case(stands: &[Stand], policy: &QuorumPolicy, spare: u32) -> Case {
+pub(crate) fn case(stands: &[Stand], policy: &QuorumPolicy, spare: u32) -> Case {
     let now = START.plus(DurationMs::from_secs(100));
     let mut state = State { clock: now, ..State::default() };
     let declared = Service {
@@ -197,13 +197,13 @@ fn case(stands: &[Stand], policy: &QuorumPolicy, spare: u32) -> Case {
         spare_wanted: spare,
         labels: BTreeMap::new(),
     };
-    let declared = Group { spec: declared, created_at: START, revision: Revision(1) };
+    let declared = Group { spec: declared, created_at: START, revision: Revision(1), alarm: None };
     state.groups.insert(group("ledger"), declared);
     Case { state, readings, names, now }
 }
 
 /// Required, said in another way than the code says it: the smallest number that satisfies the definition.
-fn naive_required(policy: &QuorumPolicy, voters: u32) -> u32 {
+pub(crate) fn naive_required(policy: &QuorumPolicy, voters: u32) -> u32 {
     (0..=voters + 10)
         .find(|k| match policy {
             QuorumPolicy::Majority => 2 * k > voters,

@@ -1,6 +1,7 @@
 //! Tests of the heart across its rooms: transcripts, properties, frozen bytes.
 
 mod agents;
+mod alarms;
 mod approvals;
 mod artifacts;
 mod budget;

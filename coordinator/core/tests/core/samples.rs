@@ -1,5 +1,6 @@
 //! One log that holds every command at least once and is accepted from beginning to end.
 
+mod alarms;
 mod approvals;
 mod calendar;
 mod rollouts;
@@ -31,6 +32,7 @@ use quorate_model::{
     WavePolicy, WindowName, WindowSpec, WorkloadName, ZoneName,
 };
 
+use alarms::alarms;
 use approvals::approvals;
 use calendar::{freezes, windows};
 use rollouts::{configured, prepared, promoted, taken_back, unknown};
@@ -423,6 +425,7 @@ fn rest(log: &mut Log) {
     approvals(log);
     freezes(log);
     windows(log);
+    alarms(log);
     let record = AuditDraft {
         at: log.now(),
         event_type: "read".into(),

@@ -1,14 +1,18 @@
 //! Services, groups, and the lines of the quorum screen.
 
-use quorate_common::wire::enums::{write_group_state, write_instance_role, write_instance_state, write_sync};
+use quorate_common::wire::enums::{
+    write_alarm_level, write_group_state, write_instance_role, write_instance_state, write_sync,
+};
 use quorate_common::wire::group::{write_group, write_policy};
 use quorate_common::wire::service::write_service;
+use quorate_common::wire::time::write_timestamp;
 use quorate_core::safety::availability::member;
-use quorate_core::safety::{Availability, Evidence, availability};
+use quorate_core::safety::{Availability, Evidence, alarm, availability};
 use quorate_core::state::{Group, Service};
 use quorate_core::{Observations, State};
 use quorate_model::{
-    BftRounding, GroupState, InstanceId, NodeName, OutMember, OutReason, QuorumPolicy, Timestamp,
+    AlarmLevel, BftRounding, GroupState, InstanceId, MissingVoter, NodeName, OutMember, OutReason,
+    QuorumPolicy, Timestamp,
 };
 use quorate_proto::v1;
 
@@ -32,6 +36,29 @@ fn margin(stand: &Availability) -> i32 {
 
 fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// The alarm of a group: who is missing now, and the level that is recorded. A level is shown when it is decided, so that one
+/// coordinator does not show what the others have not seen.
+fn alarm_of(state: &State, group: &Group, evidence: &Evidence<'_>, now: Timestamp) -> v1::QuorumAlarm {
+    let found = alarm(state, group, evidence, now);
+    v1::QuorumAlarm {
+        level: write_alarm_level(group.alarm_level()) as i32,
+        since: group.alarm.as_ref().and_then(|raised| write_timestamp(raised.since)),
+        margin: i32::try_from(found.margin).unwrap_or(i32::MAX),
+        required: found.required,
+        available: found.available,
+        missing: found.missing.iter().map(missing).collect(),
+    }
+}
+
+fn missing(voter: &MissingVoter) -> v1::MissingVoter {
+    v1::MissingVoter {
+        node: voter.node.as_str().to_owned(),
+        why: voter.why.as_str().to_owned(),
+        since: voter.since.and_then(write_timestamp),
+        unknown: voter.is_unknown(),
+    }
 }
 
 /// A group and where it stands.
@@ -68,6 +95,7 @@ pub(crate) fn group(state: &State, obs: &Observations, group: &Group, now: Times
         service: spec.service.as_str().to_owned(),
         spec: Some(write_group(spec)),
         revision: group.revision.0,
+        alarm: Some(alarm_of(state, group, &evidence, now)),
     }
 }
 
@@ -96,6 +124,8 @@ pub(crate) fn quorum_line(
         ok: stand.margin() >= 0,
         state: write_group_state(stand.state()) as i32,
         out: stand.out().iter().map(|out| out_line(out, down)).collect(),
+        // Of what is only thought there is no alarm.
+        alarm: down.is_empty().then(|| alarm_of(state, group, &evidence, now)),
     }
 }
 
@@ -127,13 +157,21 @@ pub(crate) fn own_line(state: &State, members: &[MemberView]) -> v1::QuorumLine 
     let total = count(voters.len());
     let required = total / 2 + 1;
     let margin = i64::from(up) - i64::from(required);
-    let stands = match margin {
-        ..=-1 => GroupState::QuorumLost,
-        0 => GroupState::AtRisk,
-        1.. => GroupState::Healthy,
+    let (stands, level) = match margin {
+        ..=-1 => (GroupState::QuorumLost, AlarmLevel::Critical),
+        0 => (GroupState::AtRisk, AlarmLevel::Warning),
+        1.. => (GroupState::Healthy, AlarmLevel::None),
     };
     let name = |m: &MemberView| {
         state.members.by_id.get(&m.id).map_or_else(|| m.id.to_string(), |found| found.name.to_string())
+    };
+    let down: Vec<String> = voters.iter().filter(|m| m.role == RaftRole::Down).map(|m| name(m)).collect();
+    let margin = i32::try_from(margin).unwrap_or(i32::MIN);
+    let lost = |name: &String| v1::MissingVoter {
+        node: name.clone(),
+        why: OutReason::Unreachable.as_str().to_owned(),
+        since: None,
+        unknown: true,
     };
     v1::QuorumLine {
         name: "coordinator".into(),
@@ -141,13 +179,17 @@ pub(crate) fn own_line(state: &State, members: &[MemberView]) -> v1::QuorumLine 
         voters: total,
         available: up,
         required,
-        margin: i32::try_from(margin).unwrap_or(i32::MIN),
+        margin,
         ok: margin >= 0,
         state: write_group_state(stands) as i32,
-        out: voters
-            .iter()
-            .filter(|m| m.role == RaftRole::Down)
-            .map(|m| format!("{} (unreachable)", name(m)))
-            .collect(),
+        out: down.iter().map(|name| format!("{name} (unreachable)")).collect(),
+        alarm: Some(v1::QuorumAlarm {
+            level: write_alarm_level(level) as i32,
+            since: None,
+            margin,
+            required,
+            available: up,
+            missing: down.iter().map(lost).collect(),
+        }),
     }
 }
