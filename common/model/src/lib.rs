@@ -48,12 +48,14 @@ pub use approval::{ApprovalState, Approvers, InvalidPolicy, PolicySpec};
 pub use artifact::{ArtifactSpec, InvalidArtifact};
 pub use calendar::{FreezeSpec, FreezeState, InvalidFreeze};
 pub use config::{ConfigApply, ConfigSpec};
-pub use group::{BftRounding, GroupSpec, GroupState, InstanceRole, QuorumPolicy, Sync};
+pub use group::{
+    BftRounding, GroupSpec, GroupState, InstanceRole, MembershipSpec, MembershipVerb, QuorumPolicy, Sync,
+};
 pub use id::*;
 pub use maintenance::{MaintenanceSpec, SilenceSpec};
 pub use node::{Drain, NodeStatus, Scheduling};
 pub use number::Millionths;
-pub use observe::{InstanceReading, ProbeReading};
+pub use observe::{InstanceReading, Listed, ProbeReading};
 pub use operation::{
     ConditionReason, ExecutionState, ObligationState, OperationKind, OperationState, StepKind, StepState,
     WaveState,

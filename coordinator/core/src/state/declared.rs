@@ -1,6 +1,8 @@
 //! What owners declare: services and groups.
 
-use quorate_model::{GroupSpec, Revision, ServiceSpec, Timestamp, Version};
+use alloc::vec::Vec;
+
+use quorate_model::{GroupSpec, NodeName, OperationId, Revision, ServiceSpec, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 
 use super::release::{ConfigReleases, Migration, Migrations, Releases};
@@ -53,4 +55,16 @@ pub struct Group {
     pub created_at: Timestamp,
     /// Last change.
     pub revision: Revision,
+    /// What its voters are to become: the application may have them so already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<PendingVoters>,
+}
+
+/// Voters that a group is to have, as soon as they are seen to be its voters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingVoters {
+    /// Whose work that is.
+    pub operation: OperationId,
+    /// Who they are.
+    pub voters: Vec<NodeName>,
 }

@@ -124,6 +124,7 @@ impl Log {
             role: InstanceRole::Voter,
             lag: Some(1),
             value: probe.baseline.as_ref().map(|_| Millionths(120_000)),
+            listed: Vec::new(),
             at,
         };
         let own = spec.instance.node.as_str();
@@ -333,6 +334,7 @@ fn declarations(log: &mut Log) {
             policy: QuorumPolicy::Majority,
             spare_wanted: 0,
             labels: BTreeMap::new(),
+            membership: None,
         };
         log.user(declare(DeclaredCommand::ApplyGroup { spec, expect: None }));
     }
@@ -372,6 +374,7 @@ fn rollout(log: &mut Log) {
         role: InstanceRole::Unknown,
         lag: None,
         value: Some(Millionths(100_000)),
+        listed: Vec::new(),
         at: log.now(),
     };
     let learner = InstanceReading { instance: instance(4), probes: vec![errors], ..evidence[1].clone() };
@@ -405,6 +408,7 @@ fn rollout(log: &mut Log) {
         role: InstanceRole::Voter,
         lag: Some(1),
         value: probe.baseline.as_ref().map(|_| Millionths(120_000)),
+        listed: Vec::new(),
         at: later,
     };
     let readings = spec.probes.iter().flat_map(|p| [reading(p, "node4"), reading(p, "node1")]).collect();

@@ -3,6 +3,7 @@
 
 mod approvals;
 mod declared;
+mod membership;
 mod recorded;
 
 use std::path::PathBuf;
@@ -71,6 +72,11 @@ impl Run {
             ["history", name] => self.history(name),
             ["configs", name] => self.configs(name),
             [verb @ ("cordon" | "uncordon" | "remove" | "drain" | "undrain"), name] => self.node(verb, name),
+            ["membership", name] => self.membership(name),
+            ["voters", name] => self.voters(name),
+            [verb @ ("add" | "remove"), id, name, on, options @ ..] => {
+                self.members(verb, id, (name, on), options);
+            }
             ["resolve", id] => {
                 let command = ExecutionCommand::Resolve {
                     execution: quorate_model::ExecutionId::new(*id).unwrap(),
@@ -192,9 +198,14 @@ impl Run {
         request.backup_first = rest.contains(&"copies");
         advance(&mut request, rest);
         crate::hooks::choose(&mut request, rest);
+        self.begin(id, &request);
+    }
+
+    /// Plans it and starts it, twice under one request id.
+    fn begin(&mut self, id: &str, request: &PlanRequest) {
         let world = &mut self.fleet.world;
         let mut minted = world.minted;
-        let made = plan(&world.state, &world.obs, &request, world.now, &mut || {
+        let made = plan(&world.state, &world.obs, request, world.now, &mut || {
             minted += 1;
             minted
         });
