@@ -178,6 +178,11 @@ mod tests {
             service: "ledger".into(),
             voters: vec!["node1".into(), "node2".into(), "node3".into()],
             policy: Some(policy),
+            membership: Some(v1::GroupMembership {
+                add_hook: "join".into(),
+                remove_hook: "leave".into(),
+                timeout: Some(write_duration(DurationMs(9_000))),
+            }),
             ..Default::default()
         }
     }
@@ -224,5 +229,15 @@ mod tests {
         assert_eq!(field(v1::GroupSpec { spare_wanted: 3, ..good() }), "spare_wanted");
         assert_eq!(field(v1::GroupSpec { voters: vec!["n".into(); 501], ..good() }), "voters");
         assert_eq!(field(v1::GroupSpec { policy: None, ..good() }), "policy.kind");
+        let membership = |add: &str, seconds| {
+            let timeout = Some(write_duration(DurationMs::from_secs(seconds)));
+            let (add_hook, remove_hook) = (add.to_owned(), "leave".to_owned());
+            field(v1::GroupSpec {
+                membership: Some(v1::GroupMembership { add_hook, remove_hook, timeout }),
+                ..good()
+            })
+        };
+        assert_eq!(membership("", 1), "membership.add_hook");
+        assert_eq!(membership("join", 3_601), "membership.timeout");
     }
 }

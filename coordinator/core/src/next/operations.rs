@@ -194,7 +194,9 @@ fn fresh_from(obs: &Observations, started: Timestamp) -> Timestamp {
 fn readings_for(reading: Option<&InstanceReading>, spec: &crate::state::plan::GateSpec) -> Vec<ProbeReading> {
     let Some(reading) = reading else { return Vec::new() };
     let named = |r: &&ProbeReading| spec.probes.iter().any(|probe| probe.name == r.probe);
-    reading.probes.iter().filter(named).cloned().collect()
+    // Whom it lists is asked of others, and apart.
+    let short = |r: &ProbeReading| ProbeReading { listed: Vec::new(), ..r.clone() };
+    reading.probes.iter().filter(named).map(short).collect()
 }
 
 /// An execution of this operation whose outcome is not known now.

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod calendar;
+mod membership;
 mod rollouts;
 mod rotation;
 mod schedules;
@@ -193,6 +194,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     rest(&mut log);
     artifacts(&mut log);
     alone(&mut log);
+    membership::left(&mut log);
     log.entries
 }
 

@@ -23,6 +23,9 @@ pub(super) fn apply(
         return Err(Refusal::new(Reason::WrongState, format!("{id} cannot be {reached} yet")));
     }
     if reached == OperationState::RollingBack {
+        // What was not begun does not happen; after a failure it is skipped already, after a deadline it is not.
+        let operation = open(state, id)?;
+        operation.steps.iter_mut().for_each(|step| skip(step, context));
         rollback::begin(state, id);
     }
     let operation = open(state, id)?;

@@ -43,6 +43,7 @@ pub(super) fn kept(readings: &[ProbeReading]) -> Vec<ProbeReading> {
     let mut kept: Vec<ProbeReading> = readings.iter().take(READINGS_KEPT).cloned().collect();
     for reading in &mut kept {
         validate::cut(&mut reading.detail, 256);
+        reading.listed.clear();
     }
     kept
 }
