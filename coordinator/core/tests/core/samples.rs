@@ -191,10 +191,10 @@ pub(crate) fn samples() -> Vec<Entry> {
     rollouts::told(&mut log);
     rollouts::handed_over(&mut log);
     rotation::rotated(&mut log);
+    membership::left(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     alone(&mut log);
-    membership::left(&mut log);
     log.entries
 }
 

@@ -18,6 +18,7 @@ pub(super) fn left(log: &mut Log) {
     let hook = |name| HookName::new(name).unwrap();
     let mut spec = log.state.groups[&group("ledger")].spec.clone();
     let timeout = DurationMs::from_secs(60);
+    let before = spec.clone();
     spec.membership = Some(MembershipSpec { add: hook("join"), remove: hook("leave"), timeout });
     log.user(Command::Declared(Box::new(DeclaredCommand::ApplyGroup { spec, expect: None })));
     let goal = Goal::Membership {
@@ -55,4 +56,6 @@ pub(super) fn left(log: &mut Log) {
     log.step(StepCommand::PassGate { operation: id.clone(), step: 1, readings: vec![], evidence });
     log.operation(OperationCommand::Cancel { id: id.clone() });
     log.operation(OperationCommand::Settle { id, state: OperationState::Canceled });
+    let spec = before;
+    log.user(Command::Declared(Box::new(DeclaredCommand::ApplyGroup { spec, expect: None })));
 }
