@@ -370,15 +370,19 @@ impl Fleet {
         }
     }
 
+    /// Whom an instance that is well lists, which fails on one that is not among them.
+    fn listing(&self, member: ProbeReading, stranger: bool) -> ProbeReading {
+        let listed = |node: &NodeName| Listed { key: node.to_string(), role: InstanceRole::Voter };
+        let members = self.members.iter().filter(|_| member.ok).flatten();
+        ProbeReading { ok: member.ok && !stranger, listed: members.map(listed).collect(), ..member }
+    }
+
     fn reading(&self, id: &InstanceId, truth: &Truth, now: Timestamp) -> InstanceReading {
         let healthy = truth.up && truth.healthy_from <= now;
         let passes = now.since(truth.healthy_from).0 / TICK_MS + 1;
         let stranger = self.members.as_ref().is_some_and(|members| !members.contains(&id.node));
-        let role = match (stranger, id.node == self.leader) {
-            (true, _) => InstanceRole::Learner,
-            (false, true) => InstanceRole::Leader,
-            (false, false) => InstanceRole::Voter,
-        };
+        let voter = if id.node == self.leader { InstanceRole::Leader } else { InstanceRole::Voter };
+        let role = if stranger { InstanceRole::Learner } else { voter };
         let probe = |name: &str, from: &NodeName| ProbeReading {
             instance: id.clone(),
             from: from.clone(),
@@ -393,13 +397,7 @@ impl Fleet {
             listed: Vec::new(),
             at: now,
         };
-        let mut member = probe("member", &id.node);
-        member.ok &= !stranger;
-        if let Some(members) = self.members.as_ref().filter(|_| healthy) {
-            let listed = |node: &NodeName| Listed { key: node.to_string(), role: InstanceRole::Voter };
-            member.listed = members.iter().map(listed).collect();
-        }
-        let mut probes = vec![probe("health", &id.node), member];
+        let mut probes = vec![probe("health", &id.node), self.listing(probe("member", &id.node), stranger)];
         let peer = peer_of(&self.world.state, &id.node).filter(|peer| !self.mischief.deaf.contains(*peer));
         probes.extend(peer.map(|peer| probe("health", peer)));
         let spec = self.world.state.services.get(&id.service).map(|s| &s.spec);

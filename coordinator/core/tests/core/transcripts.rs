@@ -72,11 +72,6 @@ impl Run {
             ["history", name] => self.history(name),
             ["configs", name] => self.configs(name),
             [verb @ ("cordon" | "uncordon" | "remove" | "drain" | "undrain"), name] => self.node(verb, name),
-            ["membership", name] => self.membership(name),
-            ["voters", name] => self.voters(name),
-            [verb @ ("add" | "remove"), id, name, on, options @ ..] => {
-                self.members(verb, id, (name, on), options);
-            }
             ["resolve", id] => {
                 let command = ExecutionCommand::Resolve {
                     execution: quorate_model::ExecutionId::new(*id).unwrap(),
@@ -103,7 +98,7 @@ impl Run {
             ["due", name, ago, id] => self.due(name, ago, id),
             ["runs", name] => self.fleet.world.lines.extend(crate::schedules::told(&self.fleet, name)),
             [what, name] => self.mischief(what, name),
-            _ => panic!("unknown line: {line}"),
+            other => self.members(other),
         }
         self.fleet.world.tell();
     }
@@ -121,6 +116,8 @@ impl Run {
         let mischief = &mut self.fleet.mischief;
         let first = self.fleet.world.state.services.keys().next().unwrap().to_string();
         match what {
+            "membership" => self.membership(name),
+            "voters" => self.voters(name),
             "kill" => self.fleet.set_up(name, &first, false),
             "heal" => self.fleet.set_up(name, &first, true),
             "deaf" => drop(mischief.deaf.insert(node(name))),

@@ -23,7 +23,10 @@ impl Run {
     }
 
     /// `add ID GROUP NODE`, `remove ID GROUP NODE [spare=0] [deadline=5s]`.
-    pub(super) fn members(&mut self, verb: &str, id: &str, (name, on): (&str, &str), options: &[&str]) {
+    pub(super) fn members(&mut self, words: &[&str]) {
+        let [verb @ ("add" | "remove"), id, name, on, options @ ..] = words else {
+            panic!("unknown line: {}", words.join(" "));
+        };
         let option = |name: &str| options.iter().find_map(|w| w.strip_prefix(name));
         let goal = Goal::Membership {
             group: group(name),
