@@ -2,7 +2,6 @@
 
 mod approvals;
 mod calendar;
-mod membership;
 mod rollouts;
 mod rotation;
 mod schedules;
@@ -191,7 +190,6 @@ pub(crate) fn samples() -> Vec<Entry> {
     rollouts::told(&mut log);
     rollouts::handed_over(&mut log);
     rotation::rotated(&mut log);
-    membership::left(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     alone(&mut log);
