@@ -22,7 +22,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use quorate_model::{InstanceRole, Millionths, Timestamp};
+use quorate_model::{InstanceRole, Listed, Millionths, Timestamp};
 
 pub use exec::{ProbeTarget, Prober};
 pub use schedule::{Latest, PROBES_MAX, ProbeKey, Scheduled, Scheduler};
@@ -51,6 +51,8 @@ pub struct Reading {
     pub lag: Option<u64>,
     /// Key of the member that leads, by a membership probe; empty when none does.
     pub leader: String,
+    /// Whom the instance lists as members, by a membership probe; empty when nothing is told.
+    pub listed: Vec<Listed>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
     /// When it was taken.
@@ -70,6 +72,7 @@ impl Reading {
             role: InstanceRole::Unknown,
             lag: None,
             leader: String::new(),
+            listed: Vec::new(),
             took_ms: 0,
             at: Timestamp::ZERO,
         }

@@ -1,8 +1,9 @@
 //! The verdicts: specification and answer in, reading out. Pure.
 
-use quorate_model::InstanceRole;
+use quorate_model::observe::{LISTED_KEY_MAX_BYTES, LISTED_MAX};
 use quorate_model::probe::{JsonCheck, MembershipPaths};
 use quorate_model::service::UnitStatus;
+use quorate_model::{InstanceRole, Listed};
 use serde_json::Value;
 
 use super::{Reading, json};
@@ -128,7 +129,24 @@ pub fn judge_membership(paths: &MembershipPaths, answer: &HttpAnswer) -> Reading
         (Some(member), None) => judge_member(paths, member, role(member)),
     };
     reading.leader = leader;
+    reading.listed = listed(members, key, role);
     reading
+}
+
+/// Whom the document lists, as long as all of it can be told: half a list would say that the others are gone.
+fn listed(
+    members: &[Value],
+    key: impl Fn(&Value) -> Option<String>,
+    role: impl Fn(&Value) -> InstanceRole,
+) -> Vec<Listed> {
+    if members.len() > LISTED_MAX {
+        return Vec::new();
+    }
+    let one = |member: &Value| {
+        let key = key(member).filter(|key| key.len() <= LISTED_KEY_MAX_BYTES)?;
+        Some(Listed { key, role: role(member) })
+    };
+    members.iter().map(one).collect::<Option<Vec<_>>>().unwrap_or_default()
 }
 
 fn judge_member(paths: &MembershipPaths, member: &Value, role: InstanceRole) -> Reading {

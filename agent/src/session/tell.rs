@@ -202,6 +202,7 @@ impl Teller {
                 role: newest.reading.role,
                 lag: newest.reading.lag,
                 value: newest.reading.number,
+                listed: newest.reading.listed,
                 age: now.since(newest.reading.at),
             });
         }

@@ -4,14 +4,22 @@ use clap::Subcommand;
 use quorate_proto::v1;
 use quorate_proto::v1::group_service_client::GroupServiceClient;
 
-use super::{Ctx, Outcome, apply, pages, quorum};
-use crate::args::{Change, Page};
+use super::{Ctx, Outcome, apply, operation, pages, quorum, run};
+use crate::args::{Change, Page, Waiting};
 use crate::call;
 use crate::confirm;
 use crate::failure::exit;
 use crate::render::style::{self, safe};
 use crate::render::table::{Columns, age, dash};
 use crate::render::{self, json};
+
+const ADD_HELP: &str = "Examples:\n  quorate group add ledger node4 --dry-run\n  quorate group add ledger \
+                        node4 --wait --yes --reason 'a fourth voter'\n\nThe service must have an instance there; \
+                        what fails before the vote is taken back.";
+
+const REMOVE_HELP: &str = "Examples:\n  quorate group remove ledger node4 --dry-run\n  quorate group remove \
+                           ledger node3 --spare 0 --wait --yes\n\nFrom three voters to two none may fail any \
+                           more: --spare 0 says that this is meant.";
 
 /// Groups: which instances form one cluster, and its quorum
 #[derive(Subcommand, Clone, Debug)]
@@ -29,6 +37,33 @@ pub enum GroupCommand {
     },
     /// Declares groups from a file
     Apply(apply::ApplyArgs),
+    /// A node's instance joins a group: started, added, and a voter once it has caught up and the others list it
+    #[command(after_help = ADD_HELP)]
+    Add {
+        /// The group; it declares the hooks that change its members
+        group: String,
+        /// The node
+        node: String,
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// A voter leaves a group: removed, seen to be gone, then stopped; refused where the others could not go on
+    #[command(after_help = REMOVE_HELP)]
+    Remove {
+        /// The group; it declares the hooks that change its members
+        group: String,
+        /// The node
+        node: String,
+        /// Voters that must be able to fail afterwards: one unless told, never below the group's own spare
+        #[arg(long, value_name = "N")]
+        spare: Option<u32>,
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// Deletes a group; its service stays
     #[command(alias = "rm")]
     Delete {
@@ -48,6 +83,16 @@ pub async fn run(ctx: &Ctx, command: GroupCommand) -> Outcome {
         GroupCommand::List { page } => list(ctx, page.limit).await,
         GroupCommand::Show { group } => show(ctx, group).await,
         GroupCommand::Apply(args) => apply::run(ctx, args, Some("ServiceGroup")).await,
+        GroupCommand::Add { group, node, change, waiting } => {
+            let work = run::membership_spec(&group, &node, v1::MembershipVerb::Add, None);
+            let what = format!("Add {} to group {}", safe(&node), safe(&group));
+            operation::start(ctx, work, change, waiting, &what).await
+        }
+        GroupCommand::Remove { group, node, spare, change, waiting } => {
+            let work = run::membership_spec(&group, &node, v1::MembershipVerb::Remove, spare);
+            let what = format!("Remove {} from group {}", safe(&node), safe(&group));
+            operation::start(ctx, work, change, waiting, &what).await
+        }
         GroupCommand::Delete { group, change } => {
             confirm::ask(
                 &ctx.global,

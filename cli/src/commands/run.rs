@@ -51,6 +51,23 @@ pub fn backup_spec(service: &str, select: &Select, parallel: u32) -> Result<v1::
     Ok(v1::WorkSpec { kind: Some(Kind::Backup(backup)), max_failures: 0 })
 }
 
+/// A member joins a group, or leaves it.
+#[must_use]
+pub fn membership_spec(
+    group: &str,
+    node: &str,
+    change: v1::MembershipVerb,
+    spare: Option<u32>,
+) -> v1::WorkSpec {
+    let membership = v1::MembershipChangeSpec {
+        group: group.to_owned(),
+        node: node.to_owned(),
+        change: change as i32,
+        spare,
+    };
+    v1::WorkSpec { kind: Some(Kind::Membership(membership)), max_failures: 0 }
+}
+
 /// Log rotation of a service's instances.
 ///
 /// # Errors

@@ -293,7 +293,7 @@ impl BringUp<'_> {
             process: BTreeMap::new(),
             hook: BTreeMap::new(),
         };
-        if let Some(instance) = fleet.instances.iter().find(|instance| instance.node == node) {
+        if let Some(instance) = fleet.placed().find(|instance| instance.node == node) {
             sample::declare(self.layout, instance, &self.programs.quorate, &mut config);
         }
         Ok(config)

@@ -37,6 +37,9 @@ pub(super) struct Fleet {
     pub(super) coordinators: Vec<Coordinator>,
     pub(super) agents: Vec<Agent>,
     pub(super) instances: Vec<Instance>,
+    /// Instances that are no members of the group yet, for tests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) spares: Vec<Instance>,
     pub(super) state: FleetState,
     #[serde(default)]
     pub(super) message: String,
@@ -123,7 +126,12 @@ impl Coordinator {
 
 impl Fleet {
     /// A new fleet with free ports, all picked while the sockets of the others are held.
-    pub(super) fn plan(layout: &Layout, coordinators: usize, agents: usize) -> anyhow::Result<Self> {
+    pub(super) fn plan(
+        layout: &Layout,
+        coordinators: usize,
+        agents: usize,
+        spares: usize,
+    ) -> anyhow::Result<Self> {
         let mut ports = Ports::new();
         let coordinators = (1..=coordinators)
             .map(|number| {
@@ -136,9 +144,9 @@ impl Fleet {
             .collect::<std::io::Result<Vec<_>>>()
             .context("cannot find free ports")?;
         let nodes: Vec<String> = (1..=agents).map(|number| format!("node{number}")).collect();
-        let instances = nodes
+        let mut instances = nodes
             .iter()
-            .take(LEDGER_VOTERS)
+            .take(LEDGER_VOTERS.saturating_add(spares))
             .map(|node| {
                 let dir = layout.instance(LEDGER, node);
                 let log = layout.instance_logs(LEDGER, node).join("ledger.log");
@@ -147,6 +155,7 @@ impl Fleet {
             })
             .collect::<std::io::Result<Vec<_>>>()
             .context("cannot find free ports")?;
+        let spares = instances.split_off(LEDGER_VOTERS.min(instances.len()));
         let agents = nodes
             .iter()
             .map(|node| {
@@ -157,7 +166,12 @@ impl Fleet {
             .collect::<std::io::Result<Vec<_>>>()
             .context("cannot find free ports")?;
         let (state, supervisor) = (FleetState::Starting, Supervisor::default());
-        Ok(Self { coordinators, agents, instances, state, message: String::new(), supervisor })
+        Ok(Self { coordinators, agents, instances, spares, state, message: String::new(), supervisor })
+    }
+
+    /// Every instance that has a place, a member or not.
+    pub(super) fn placed(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().chain(&self.spares)
     }
 
     /// Ports that somebody else took meanwhile. A coordinator's address is part of the cluster's membership, so it is
@@ -172,7 +186,7 @@ impl Fleet {
                 })?;
             }
         }
-        for instance in &mut self.instances {
+        for instance in self.instances.iter_mut().chain(&mut self.spares) {
             instance.port = ports.pick(Some(instance.port)).context("cannot find a free port")?;
         }
         for agent in &mut self.agents {
@@ -329,7 +343,7 @@ mod tests {
     fn a_plan_has_distinct_ports_and_the_contracts_shape() {
         let base = tempfile::tempdir().expect("a temporary directory");
         let layout = Layout::create(base.path()).expect("create");
-        let mut fleet = Fleet::plan(&layout, 3, 5).expect("a plan");
+        let mut fleet = Fleet::plan(&layout, 3, 5, 0).expect("a plan");
         fleet.note(&Slot::Helper("node2".to_owned()), Some(Identity { pid: 7, start: 9 }));
         fleet.save(&layout).expect("save");
         let json: serde_json::Value =
@@ -359,7 +373,7 @@ mod tests {
     fn a_taken_port_is_exchanged_for_an_instance_and_refused_for_a_coordinator() {
         let base = tempfile::tempdir().expect("a temporary directory");
         let layout = Layout::create(base.path()).expect("create");
-        let mut fleet = Fleet::plan(&layout, 1, 1).expect("a plan");
+        let mut fleet = Fleet::plan(&layout, 1, 1, 0).expect("a plan");
         let before = fleet.instances[0].port;
         let _taken = TcpListener::bind(("127.0.0.1", before)).expect("it is free");
         fleet.repick().expect("exchanged");
@@ -386,7 +400,7 @@ mod tests {
     fn pids_of_another_boot_are_nobody() {
         let base = tempfile::tempdir().expect("a temporary directory");
         let layout = Layout::create(base.path()).expect("create");
-        let mut fleet = Fleet::plan(&layout, 1, 0).expect("a plan");
+        let mut fleet = Fleet::plan(&layout, 1, 0, 0).expect("a plan");
         let own = Identity::of(std::process::id()).expect("this process");
         fleet.note(&Slot::Coordinator("coord1".to_owned()), Some(own));
         assert!(fleet.daemons().is_empty());

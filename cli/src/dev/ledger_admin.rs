@@ -1,4 +1,4 @@
-//! `quorate dev ledger-admin`: one administrative request to an instance, for the sample's backup hooks.
+//! `quorate dev ledger-admin`: one administrative request to an instance, for the sample's hooks.
 //!
 //! The fleet must need no other program, `curl` included; and unlike the guide's `curl` without `-f` this fails when the
 //! answer is not 200.
@@ -39,6 +39,10 @@ enum Verb {
     Compact,
     /// Hand the leadership to one of the members that QUORATE_TARGETS names
     HandOver,
+    /// Take in the first of the nodes that QUORATE_TARGETS names
+    AddNode,
+    /// Take out the first of the nodes that QUORATE_TARGETS names
+    RemoveNode,
     CheckToken,
 }
 
@@ -48,10 +52,15 @@ pub(super) async fn run(args: AdminArgs) -> anyhow::Result<ExitCode> {
         Verb::ResumeWrites => "/admin/resume-writes",
         Verb::Compact => "/admin/compact",
         Verb::HandOver => "/admin/hand-over",
+        Verb::AddNode => "/cluster/nodes/add",
+        Verb::RemoveNode => "/cluster/nodes/remove",
         Verb::CheckToken => "/admin/check-token",
     };
     let body = match args.verb {
         Verb::HandOver => serde_json::to_vec(&targets())?,
+        Verb::AddNode | Verb::RemoveNode => {
+            serde_json::to_vec(&serde_json::json!({ "node": targets().first() }))?
+        }
         Verb::PauseWrites | Verb::ResumeWrites | Verb::Compact | Verb::CheckToken => Vec::new(),
     };
     let mut call = Call::new(Method::POST, (args.address, args.port).into(), path, LIMIT).body(body);

@@ -61,6 +61,9 @@ struct FleetArgs {
     /// What a new fleet's coordinator tells the others to call it at: something that stands in front of it, for tests
     #[arg(long, hide = true, value_name = "NAME=HOST:PORT", value_parser = advertised)]
     advertise: Vec<(String, String)>,
+    /// Further agents of a new fleet with an instance that is no member of the group yet, for tests
+    #[arg(long, hide = true, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=6))]
+    spares: u8,
 }
 
 /// `coord1=127.0.0.1:7443`.
@@ -94,6 +97,7 @@ impl FleetArgs {
             coordinators: self.coordinators.map(usize::from),
             agents: self.agents.map(usize::from),
             advertise: self.advertise.clone(),
+            spares: self.spares,
         })
     }
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use quorate_proto::v1::{
-    BackupPolicy, BinaryInstall, ConfigApply, ConfigSpec, Driver, GroupSpec, HttpProbe, Install,
-    InstanceVars, LogRotation, MembershipProbe, ProbeSpec, QuorumPolicy, QuorumPolicyKind, RunSpec, Selector,
-    ServiceSpec, UnitSoakProbe, WorkSpec, driver, install, probe_spec, work_spec,
+    BackupPolicy, BinaryInstall, ConfigApply, ConfigSpec, Driver, GroupMembership, GroupSpec, HttpProbe,
+    Install, InstanceVars, LogRotation, MembershipProbe, ProbeSpec, QuorumPolicy, QuorumPolicyKind, RunSpec,
+    Selector, ServiceSpec, UnitSoakProbe, WorkSpec, driver, install, probe_spec, work_spec,
 };
 
 use super::config::{AgentConfig, Hook, Process, write_toml};
@@ -46,6 +46,10 @@ const PREVIOUS_TOKEN: &str = "token.previous";
 const COMPACT: &str = "ledger-compact";
 /// How the member that leads hands over; no service of the sample declares it by itself.
 const HAND_OVER: &str = "ledger-hand-over";
+/// How a member is taken in, and out.
+const ADD: &str = "ledger-add-node";
+/// As above.
+const REMOVE: &str = "ledger-remove-node";
 /// The release that is in use before anybody installs one: a link to the program that runs this.
 const BUILT_IN: &str = "releases/1.0.0-dev";
 
@@ -70,7 +74,8 @@ fn lay_out(app: &Path, quorate: &Path) -> anyhow::Result<()> {
 
 /// Writes the instances' own files and makes their folders.
 pub(super) fn write_instances(layout: &Layout, fleet: &Fleet, quorate: &Path) -> anyhow::Result<()> {
-    for (instance, id) in fleet.instances.iter().zip(1..) {
+    let members = if fleet.spares.is_empty() { 0 } else { fleet.instances.len() };
+    for (instance, id) in fleet.placed().zip(1..) {
         let logs = instance.log.parent().context("a log has a folder")?;
         for dir in [instance.dir.as_path(), logs] {
             std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
@@ -85,7 +90,7 @@ pub(super) fn write_instances(layout: &Layout, fleet: &Fleet, quorate: &Path) ->
         }
         let secrets = layout.instance_app(LEDGER, &instance.node).join(SECRETS);
         make_private(&secrets).with_context(|| format!("cannot create {}", secrets.display()))?;
-        let peers = fleet.instances.iter().zip(1..).map(|(peer, id)| PeerConfig {
+        let peers = fleet.placed().zip(1..).map(|(peer, id)| PeerConfig {
             id,
             node: peer.node.clone(),
             address: Ipv4Addr::LOCALHOST.into(),
@@ -106,6 +111,7 @@ pub(super) fn write_instances(layout: &Layout, fleet: &Fleet, quorate: &Path) ->
             tls: None,
             tokens: Some(TokenConfig { file: secrets.join(TOKEN), previous: secrets.join(PREVIOUS_TOKEN) }),
             peers: peers.collect(),
+            members: (1..).take(members).collect(),
         };
         write_toml(&layout.instance_config(LEDGER, &instance.node), &config)?;
     }
@@ -133,6 +139,8 @@ pub(super) fn declare(layout: &Layout, instance: &Instance, quorate: &Path, agen
         ("ledger-resume", "resume-writes"),
         (COMPACT, "compact"),
         (HAND_OVER, "hand-over"),
+        (ADD, "add-node"),
+        (REMOVE, "remove-node"),
     ] {
         let argv = argv(&["dev", "ledger-admin", verb, "--port", &port]);
         agent.hook.insert(hook.to_owned(), Hook { argv });
@@ -146,7 +154,7 @@ pub(super) fn declare(layout: &Layout, instance: &Instance, quorate: &Path, agen
     agent.policy.hooks.push("ledger-token".to_owned());
     agent.policy.secrets.push(app.join(SECRETS));
     agent.policy.configs.push(app.join(ETC));
-    agent.policy.run_hooks.extend([COMPACT, HAND_OVER].map(str::to_owned));
+    agent.policy.run_hooks.extend([COMPACT, HAND_OVER, ADD, REMOVE].map(str::to_owned));
     // A probe compares the certificate that is shown with the one that lies there.
     agent.policy.paths.push(app.join(ETC));
     agent.policy.install.push(app);
@@ -165,7 +173,7 @@ fn selector(fleet: &Fleet) -> Option<Selector> {
 
 /// The Service: three probes, backup under a pause, log rotation, releases of one executable.
 pub(super) fn service(layout: &Layout, fleet: &Fleet) -> ServiceSpec {
-    let vars = fleet.instances.iter().map(|instance| {
+    let vars = fleet.placed().map(|instance| {
         let vars = BTreeMap::from([
             ("app".to_owned(), layout.instance_app(LEDGER, &instance.node).to_string_lossy().into_owned()),
             ("port".to_owned(), instance.port.to_string()),
@@ -177,7 +185,10 @@ pub(super) fn service(layout: &Layout, fleet: &Fleet) -> ServiceSpec {
     ServiceSpec {
         name: LEDGER.to_owned(),
         driver: Some(Driver { kind: Some(driver::Kind::Process(LEDGER.to_owned())) }),
-        nodes: selector(fleet),
+        nodes: Some(Selector {
+            names: fleet.placed().map(|i| i.node.clone()).collect(),
+            ..Default::default()
+        }),
         // A fleet of one has nobody else to look.
         probes: probes(fleet.agents.len() > 1),
         stop_timeout: duration(5_000),
@@ -266,6 +277,11 @@ pub(super) fn group(fleet: &Fleet) -> GroupSpec {
         service: LEDGER.to_owned(),
         voters: voters(fleet),
         policy: Some(QuorumPolicy { kind: QuorumPolicyKind::Majority.into(), ..Default::default() }),
+        membership: Some(GroupMembership {
+            add_hook: ADD.to_owned(),
+            remove_hook: REMOVE.to_owned(),
+            timeout: duration(30_000),
+        }),
         ..Default::default()
     }
 }

@@ -38,6 +38,7 @@ pub(super) struct Wish {
     pub(super) agents: Option<usize>,
     /// Names of coordinators, and what others are told to call them at. Only of a new fleet: it is in its membership.
     pub(super) advertise: Vec<(String, String)>,
+    pub(super) spares: u8,
 }
 
 const DEFAULT_COORDINATORS: usize = 3;
@@ -78,7 +79,7 @@ fn fleet_of(layout: &Layout, wish: &Wish) -> anyhow::Result<(Fleet, bool)> {
     let Some(mut fleet) = Fleet::load(layout)? else {
         let coordinators = wish.coordinators.unwrap_or(DEFAULT_COORDINATORS);
         let agents = wish.agents.unwrap_or(DEFAULT_AGENTS);
-        let mut fleet = Fleet::plan(layout, coordinators, agents)?;
+        let mut fleet = Fleet::plan(layout, coordinators, agents, usize::from(wish.spares))?;
         for (name, address) in &wish.advertise {
             let member = fleet.coordinators.iter_mut().find(|member| member.name == *name);
             member.with_context(|| format!("there is no coordinator {name}"))?.advertise =
@@ -256,6 +257,9 @@ pub(super) async fn detach(wish: &Wish) -> anyhow::Result<ExitCode> {
         if let Some(count) = count {
             command.arg(flag).arg(count.to_string());
         }
+    }
+    if wish.spares > 0 {
+        command.arg("--spares").arg(wish.spares.to_string());
     }
     for (name, address) in &wish.advertise {
         command.arg("--advertise").arg(format!("{name}={address}"));

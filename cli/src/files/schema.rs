@@ -44,6 +44,8 @@ const REQUIRED: &[(&str, &[&str])] = &[
     ("quorate.v1.BackupAllSpec", &["service"]),
     ("quorate.v1.RotateAllSpec", &["service"]),
     ("quorate.v1.VerifyBackupSpec", &["backup"]),
+    ("quorate.v1.MembershipChangeSpec", &["group", "node", "change"]),
+    ("quorate.v1.GroupMembership", &["addHook", "removeHook"]),
 ];
 
 /// The schema of a kind's documents.

@@ -6,9 +6,12 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{GroupName, NodeName, ServiceName};
+use crate::id::{GroupName, HookName, NodeName, ServiceName};
 use crate::refusal::OutReason;
-use crate::time::Timestamp;
+use crate::time::{DurationMs, Timestamp};
+
+/// Longest time that a change of members may be given.
+pub const MEMBERSHIP_TIMEOUT_MAX: DurationMs = DurationMs::from_secs(3_600);
 
 words! {
     /// The role as the application sees it.
@@ -149,6 +152,39 @@ impl QuorumPolicy {
     }
 }
 
+/// How the application is told that a member joins or leaves. The hooks are run on another member, and told which node it is
+/// about; each host that may run them declares and allows them itself. Told a second time they change nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembershipSpec {
+    /// The hook that adds a member.
+    pub add: HookName,
+    /// The hook that removes one.
+    pub remove: HookName,
+    /// Longest time of a hook, and of each wait until it is seen.
+    pub timeout: DurationMs,
+}
+
+words! {
+    /// How a node's membership of a group is changed.
+    pub enum MembershipVerb {
+        /// It becomes a voter.
+        Add = "ADD",
+        /// It is a voter no longer.
+        Remove = "REMOVE",
+    }
+}
+
+impl MembershipVerb {
+    /// What takes it back.
+    #[must_use]
+    pub const fn inverse(self) -> Self {
+        match self {
+            Self::Add => Self::Remove,
+            Self::Remove => Self::Add,
+        }
+    }
+}
+
 /// A group as its owner declares it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupSpec {
@@ -169,4 +205,7 @@ pub struct GroupSpec {
     /// Labels, at most 64.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// How its members are changed; none where nothing but the declaration tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub membership: Option<MembershipSpec>,
 }

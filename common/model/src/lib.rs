@@ -49,13 +49,14 @@ pub use artifact::{ArtifactSpec, InvalidArtifact};
 pub use calendar::{FreezeSpec, FreezeState, InvalidFreeze};
 pub use config::{ConfigApply, ConfigSpec};
 pub use group::{
-    AlarmLevel, BftRounding, GroupSpec, GroupState, InstanceRole, MissingVoter, QuorumPolicy, Sync,
+    AlarmLevel, BftRounding, GroupSpec, GroupState, InstanceRole, MembershipSpec, MembershipVerb,
+    MissingVoter, QuorumPolicy, Sync,
 };
 pub use id::*;
 pub use maintenance::{MaintenanceSpec, SilenceSpec};
 pub use node::{Drain, NodeStatus, Scheduling};
 pub use number::Millionths;
-pub use observe::{InstanceReading, ProbeReading};
+pub use observe::{InstanceReading, Listed, ProbeReading};
 pub use operation::{
     ConditionReason, ExecutionState, ObligationState, OperationKind, OperationState, StepKind, StepState,
     WaveState,

@@ -11,6 +11,20 @@ use crate::number::Millionths;
 use crate::service::InstanceState;
 use crate::time::Timestamp;
 
+/// Most members that a membership probe tells; of a larger group it tells none.
+pub const LISTED_MAX: usize = 128;
+/// Longest key of a member that is told, in bytes.
+pub const LISTED_KEY_MAX_BYTES: usize = 128;
+
+/// A member that an instance lists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// What names it there.
+    pub key: String,
+    /// Its role there.
+    pub role: InstanceRole,
+}
+
 /// One reading of one probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeReading {
@@ -36,6 +50,9 @@ pub struct ProbeReading {
     // Left out when there is none, as in the entries that were written before it was there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Millionths>,
+    /// Whom the instance lists as members, by a membership probe; empty when nothing is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listed: Vec<Listed>,
     /// When, on the coordinator's clock: stamped on arrival minus the age the agent gave.
     pub at: Timestamp,
 }

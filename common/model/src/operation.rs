@@ -13,6 +13,8 @@ words! {
         Run = "RUN",
         /// Taking load off a node.
         Drain = "DRAIN",
+        /// A member joins a group, or leaves it.
+        Membership = "MEMBERSHIP",
     }
 }
 
@@ -125,6 +127,10 @@ words! {
         Preflight = "PREFLIGHT",
         /// `exec.run`: who leads hands over, and is seen to have.
         Handover = "HANDOVER",
+        /// `exec.run`: the application's own call that adds a member, on another one.
+        Join = "JOIN",
+        /// `exec.run`: the application's own call that removes a member, on another one.
+        Leave = "LEAVE",
         /// A condition that must hold before the next step.
         Gate = "GATE",
     }

@@ -15,6 +15,7 @@ use crate::id::{
 };
 use crate::node::NodeCondition;
 use crate::number::Millionths;
+use crate::observe::Listed;
 use crate::operation::{ExecutionState, ObligationState};
 use crate::probe::ProbeSpec;
 use crate::reason::Reason;
@@ -90,6 +91,9 @@ pub struct Reading {
     /// What was measured, by a metric probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Millionths>,
+    /// Whom the instance lists as members, by a membership probe; empty when nothing is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listed: Vec<Listed>,
     /// How long ago, on the agent's monotonic clock.
     pub age: DurationMs,
 }

@@ -3,9 +3,9 @@
 use quorate_model::backup::BackupState;
 use quorate_model::{
     AccessRole, AlarmLevel, ApprovalState, Drain, ExecutionState, FreezeState, GroupState, InstanceRole,
-    InstanceState, MigrateWhen, MigrationChoice, MissedPolicy, NodeStatus, ObligationState, OnFailure,
-    OperationKind, OperationState, Overlap, Promotion, RunResult, Scheduling, SecretVerb, StepKind,
-    StepState, Sync, WaveState, WindowState,
+    InstanceState, MembershipVerb, MigrateWhen, MigrationChoice, MissedPolicy, NodeStatus, ObligationState,
+    OnFailure, OperationKind, OperationState, Overlap, Promotion, RunResult, Scheduling, SecretVerb,
+    StepKind, StepState, Sync, WaveState, WindowState,
 };
 use quorate_proto::{agent, v1};
 
@@ -70,7 +70,7 @@ pairs! {
     read_run_result / write_run_result: RunResult = v1::ScheduleResult { Started, Refused, Skipped, Missed }
     /// What an operation is for.
     read_operation_kind / write_operation_kind: OperationKind = v1::OperationKind {
-        Rollout, Backup, Rotation, Run, Drain,
+        Rollout, Backup, Rotation, Run, Drain, Membership,
     }
     /// The life of an operation.
     read_operation_state / write_operation_state: OperationState = v1::OperationState {
@@ -84,9 +84,11 @@ pairs! {
     /// What a step does.
     read_step_kind / write_step_kind: StepKind = v1::StepKind {
         Status, Start, Stop, Restart, Reload, Backup, Verify, Rotate, Facts, Diagnose, Gate, Stage,
-        Activate, Confirm, Drain, EnterMaintenance, ExitMaintenance, Handover, Hook, Preflight, Restore, Retire,
-        Revert, RunOnce,
+        Activate, Confirm, Drain, EnterMaintenance, ExitMaintenance, Handover, Hook, Join, Leave, Preflight, Restore,
+        Retire, Revert, RunOnce,
     }
+    /// How a node's membership of a group is changed.
+    read_membership_verb / write_membership_verb: MembershipVerb = v1::MembershipVerb { Add, Remove }
     /// Which part of a rotation.
     read_secret_verb / write_secret_verb: SecretVerb = agent::v1::SecretVerb {
         Stage, Install, Confirm, Retire, Revert,

@@ -2,20 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use quorate_model::{BftRounding, GroupSpec, NodeName, QuorumPolicy};
+use quorate_model::group::MEMBERSHIP_TIMEOUT_MAX;
+use quorate_model::{BftRounding, DurationMs, GroupSpec, MembershipSpec, NodeName, QuorumPolicy};
 use quorate_proto::v1;
 
 use super::Invalid;
 use super::invalid::each;
 use super::limits::GROUP_MEMBERS_MAX;
 use super::text::{read_labels, read_name};
+use super::time::{read_duration_or, write_duration};
+
+/// Longest time of a change of members where nothing is said.
+const MEMBERSHIP_TIMEOUT: DurationMs = DurationMs::from_secs(120);
 
 /// A group as its owner declares it.
 ///
 /// # Errors
 /// [`Invalid`] with the field: no voters, a node named twice, a policy that no number of voters can meet, …
 pub fn read_group(message: v1::GroupSpec) -> Result<GroupSpec, Invalid> {
-    let v1::GroupSpec { name, service, voters, learners, policy, spare_wanted, labels } = message;
+    let v1::GroupSpec { name, service, voters, learners, policy, spare_wanted, labels, membership } = message;
     let node = |text| read_name::<NodeName>("", text);
     let voters = each("voters", voters, GROUP_MEMBERS_MAX, node)?;
     let learners = each("learners", learners, GROUP_MEMBERS_MAX, node)?;
@@ -44,6 +49,7 @@ pub fn read_group(message: v1::GroupSpec) -> Result<GroupSpec, Invalid> {
         policy,
         spare_wanted,
         labels: read_labels("labels", labels)?,
+        membership: membership.map(read_membership).transpose().map_err(|i| i.within("membership"))?,
     })
 }
 
@@ -94,7 +100,7 @@ fn read_rounding(value: i32) -> Result<BftRounding, Invalid> {
 /// As a message.
 #[must_use]
 pub fn write_group(spec: &GroupSpec) -> v1::GroupSpec {
-    let GroupSpec { name, service, voters, learners, policy, spare_wanted, labels } = spec;
+    let GroupSpec { name, service, voters, learners, policy, spare_wanted, labels, membership } = spec;
     let names = |nodes: &[NodeName]| nodes.iter().map(|n| n.as_str().to_owned()).collect();
     v1::GroupSpec {
         name: name.as_str().to_owned(),
@@ -104,6 +110,38 @@ pub fn write_group(spec: &GroupSpec) -> v1::GroupSpec {
         policy: Some(write_policy(policy)),
         spare_wanted: *spare_wanted,
         labels: labels.clone(),
+        membership: membership.as_ref().map(write_membership),
+    }
+}
+
+/// How members are changed.
+///
+/// # Errors
+/// [`Invalid`] with the field: no hook, or longer than an hour.
+pub fn read_membership(message: v1::GroupMembership) -> Result<MembershipSpec, Invalid> {
+    let v1::GroupMembership { add_hook, remove_hook, timeout } = message;
+    let timeout = match read_duration_or("timeout", timeout, MEMBERSHIP_TIMEOUT)? {
+        DurationMs::ZERO => MEMBERSHIP_TIMEOUT,
+        longer if longer > MEMBERSHIP_TIMEOUT_MAX => {
+            return Err(Invalid::new("timeout", "it is longer than an hour"));
+        }
+        fits => fits,
+    };
+    Ok(MembershipSpec {
+        add: read_name("add_hook", add_hook)?,
+        remove: read_name("remove_hook", remove_hook)?,
+        timeout,
+    })
+}
+
+/// As a message.
+#[must_use]
+pub fn write_membership(membership: &MembershipSpec) -> v1::GroupMembership {
+    let MembershipSpec { add, remove, timeout } = membership;
+    v1::GroupMembership {
+        add_hook: add.to_string(),
+        remove_hook: remove.to_string(),
+        timeout: Some(write_duration(*timeout)),
     }
 }
 
@@ -140,6 +178,11 @@ mod tests {
             service: "ledger".into(),
             voters: vec!["node1".into(), "node2".into(), "node3".into()],
             policy: Some(policy),
+            membership: Some(v1::GroupMembership {
+                add_hook: "join".into(),
+                remove_hook: "leave".into(),
+                timeout: Some(write_duration(DurationMs(9_000))),
+            }),
             ..Default::default()
         }
     }
@@ -186,5 +229,15 @@ mod tests {
         assert_eq!(field(v1::GroupSpec { spare_wanted: 3, ..good() }), "spare_wanted");
         assert_eq!(field(v1::GroupSpec { voters: vec!["n".into(); 501], ..good() }), "voters");
         assert_eq!(field(v1::GroupSpec { policy: None, ..good() }), "policy.kind");
+        let membership = |add: &str, seconds| {
+            let timeout = Some(write_duration(DurationMs::from_secs(seconds)));
+            let (add_hook, remove_hook) = (add.to_owned(), "leave".to_owned());
+            field(v1::GroupSpec {
+                membership: Some(v1::GroupMembership { add_hook, remove_hook, timeout }),
+                ..good()
+            })
+        };
+        assert_eq!(membership("", 1), "membership.add_hook");
+        assert_eq!(membership("join", 3_601), "membership.timeout");
     }
 }

@@ -1,6 +1,8 @@
 //! What is asked to be planned: `WorkSpec` to `PlanRequest` and back.
 
 use quorate_common::wire::Invalid;
+use quorate_common::wire::enums::{read_membership_verb, write_membership_verb};
+use quorate_common::wire::limits::GROUP_MEMBERS_MAX;
 use quorate_common::wire::rollout::{
     read_migration, read_policy, read_waves, write_migration, write_policy, write_waves,
 };
@@ -10,7 +12,7 @@ use quorate_common::wire::time::{read_duration, write_duration};
 use quorate_core::PlanRequest;
 use quorate_core::state::ReleaseRequest;
 use quorate_core::state::plan::{Change, Goal, HostVerb, Verb};
-use quorate_model::{ActionKind, DurationMs, GroupName, Principal, Refusal, Selector};
+use quorate_model::{ActionKind, DurationMs, GroupName, MembershipVerb, Principal, Refusal, Selector};
 use quorate_proto::v1;
 use v1::work_spec::Kind;
 
@@ -58,6 +60,7 @@ pub(super) fn read_work(
         Kind::VerifyBackup(v1::VerifyBackupSpec { backup }) => {
             (Goal::Verify { backups: vec![read_name("work.verify_backup.backup", backup)?] }, 0)
         }
+        Kind::Membership(change) => (read_membership(change).map_err(|i| i.within("work.membership"))?, 0),
     };
     let mut request = PlanRequest::new(goal, principal.clone());
     request.max_unavailable = max_unavailable;
@@ -243,6 +246,19 @@ fn read_run(run: v1::RunSpec) -> Result<(Goal, u32), Invalid> {
     Ok((Goal::Run { service: read_name("service", service)?, nodes, verb }, parallelism))
 }
 
+fn read_membership(message: v1::MembershipChangeSpec) -> Result<Goal, Invalid> {
+    let v1::MembershipChangeSpec { group, node, change, spare } = message;
+    let change = read_membership_verb("change", change)?;
+    if change == MembershipVerb::Add && spare.is_some() {
+        return Err(Invalid::new("spare", "only who leaves leaves fewer to spare"));
+    }
+    let limit = u32::try_from(GROUP_MEMBERS_MAX).unwrap_or(u32::MAX);
+    if spare.is_some_and(|spare| spare > limit) {
+        return Err(Invalid::new("spare", format!("expected at most {GROUP_MEMBERS_MAX}")));
+    }
+    Ok(Goal::Membership { group: read_name("group", group)?, node: read_name("node", node)?, change, spare })
+}
+
 fn write_rolling(request: &PlanRequest, group: &GroupName, change: &Change) -> v1::RollingSpec {
     let (kind, release) = match change {
         Change::Restart => (v1::RollingKind::Restart, None),
@@ -347,6 +363,12 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
             service: service.as_str().to_owned(),
             selector: Some(write_selector(nodes)),
             parallelism: *max_unavailable,
+        }),
+        Goal::Membership { group, node, change, spare } => Kind::Membership(v1::MembershipChangeSpec {
+            group: group.as_str().to_owned(),
+            node: node.as_str().to_owned(),
+            change: write_membership_verb(*change) as i32,
+            spare: *spare,
         }),
         Goal::Verify { backups } => Kind::VerifyBackup(v1::VerifyBackupSpec {
             backup: backups.first().map(|id| id.as_str().to_owned()).unwrap_or_default(),

@@ -207,7 +207,8 @@ impl Table {
         let mut inner = self.lock();
         let Some(seen) = inner.nodes.get_mut(node) else { return };
         for reading in readings {
-            let Reading { instance, probe, ok, passes, failures, detail, role, lag, value, age } = reading;
+            let Reading { instance, probe, ok, passes, failures, detail, role, lag, value, listed, age } =
+                reading;
             let at = now.minus(age);
             let from = node.clone();
             seen.reading(ProbeReading {
@@ -221,6 +222,7 @@ impl Table {
                 role,
                 lag,
                 value,
+                listed,
                 at,
             });
         }

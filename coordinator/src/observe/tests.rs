@@ -66,6 +66,7 @@ fn reading(from: &str, ok: bool, count: u32, at: i64) -> quorate_model::ProbeRea
         detail: String::new(),
         role: InstanceRole::Unknown,
         lag: None,
+        listed: Vec::new(),
         value: None,
         at: Timestamp(at),
     }
@@ -208,6 +209,7 @@ fn a_follower_tells_ages_and_the_leader_uses_its_own_clock() {
         detail: String::new(),
         role: InstanceRole::Unknown,
         lag: None,
+        listed: Vec::new(),
         value: None,
         age: DurationMs(50),
     };

@@ -42,6 +42,7 @@ mod traffic;
 mod transport;
 mod turns;
 mod upgrade;
+mod voters;
 
 /// In this order: the last one takes a node away, and without it the fleet would not come up again.
 const TESTS: &[Test] = &[
@@ -158,6 +159,10 @@ const TESTS: &[Test] = &[
     (
         "handover::a_leader_that_cannot_hand_over_is_left_alone",
         handover::a_leader_that_cannot_hand_over_is_left_alone,
+    ),
+    (
+        "voters::x17_a_member_leaves_only_where_the_rest_can_go_on",
+        voters::x17_a_member_leaves_only_where_the_rest_can_go_on,
     ),
     ("members::leadership_is_handed_over_under_load", members::leadership_is_handed_over_under_load),
     (

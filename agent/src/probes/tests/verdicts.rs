@@ -131,6 +131,18 @@ fn a_member_is_found_with_role_lag_and_leader() {
 }
 
 #[test]
+fn the_members_are_told_whole_or_not_at_all() {
+    let told = |members: &[String]| judged(members).listed;
+    let two = told(&[member("node1", "Leader", ""), member("node3", "learner", "")]);
+    let roles: Vec<_> = two.iter().map(|listed| (listed.key.as_str(), listed.role)).collect();
+    assert_eq!(roles, [("node1", InstanceRole::Leader), ("node3", InstanceRole::Learner)]);
+    assert!(told(&[member("node1", "Leader", ""), "{}".into()]).is_empty(), "one without a key");
+    assert!(told(&[member(&"n".repeat(129), "voter", "")]).is_empty(), "half a name is another one");
+    let many: Vec<String> = (0..129).map(|n| member(&format!("node{n}"), "voter", "")).collect();
+    assert!(told(&many).is_empty() && told(&many[..128]).len() == 128);
+}
+
+#[test]
 fn answers_that_are_no_membership_are_failures() {
     for body in [
         "",

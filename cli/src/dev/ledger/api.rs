@@ -14,6 +14,7 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures::future::join_all;
 use hyper::Method;
+use hyper::body::Bytes;
 use serde_json::{Value, json};
 
 use super::kv;
@@ -39,6 +40,8 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/health", get(health))
         .route("/cluster/info", get(info))
         .route("/cluster/nodes", get(nodes))
+        .route("/cluster/nodes/add", post(add_node))
+        .route("/cluster/nodes/remove", post(remove_node))
         .route("/cluster/leader/info", get(leader_info))
         .route("/cluster/self", get(own_report))
         .route("/cluster/announce", post(announced))
@@ -128,6 +131,7 @@ async fn nodes(State(node): Shared) -> Json<Value> {
         let rows: Vec<Value> = node
             .members()
             .into_iter()
+            .filter(|(id, _)| view.is_member(*id))
             .map(|(id, (name, address))| {
                 let (status, lag) = if id == node.config.id {
                     (view.status, view.lag)
@@ -276,6 +280,65 @@ async fn hand_over(State(node): Shared, body: String) -> Response {
     // Whoever is refused from here on finds the new leader at its next try.
     drop(writes);
     Json(json!({ "handed_over": true, "leader_id": next })).into_response()
+}
+
+/// Whom a change of members is about: by number as in the guide, or by node. The address is known from the file.
+#[derive(Debug, serde::Deserialize)]
+struct Asked {
+    node_id: Option<u32>,
+    node: Option<String>,
+}
+
+async fn add_node(state: Shared, headers: HeaderMap, body: Bytes) -> Response {
+    change_members(state, &headers, body, true).await
+}
+
+async fn remove_node(state: Shared, headers: HeaderMap, body: Bytes) -> Response {
+    change_members(state, &headers, body, false).await
+}
+
+/// Takes a member in, or out, as the guide's calls do: whoever leads obeys, and asks nobody whether the rest can go on.
+async fn change_members(State(node): Shared, headers: &HeaderMap, body: Bytes, member: bool) -> Response {
+    let asked: Asked = match serde_json::from_slice(&body) {
+        Ok(asked) => asked,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, format!("not a member: {error}")),
+    };
+    let path = if member { "/cluster/nodes/add" } else { "/cluster/nodes/remove" };
+    match node.look(View::leader) {
+        None => return refuse(StatusCode::SERVICE_UNAVAILABLE, "there is no leader"),
+        Some(leader) if leader != node.config.id => {
+            let Some(peer) = node.peer_config(leader).filter(|_| !headers.contains_key(FORWARDED)) else {
+                return refuse(StatusCode::SERVICE_UNAVAILABLE, "the leader changed meanwhile");
+            };
+            let call = Call::new(Method::POST, peer.at(), path, REQUEST_TIMEOUT / 2)
+                .header(FORWARDED, node.config.id)
+                .body(body);
+            return match call.send().await {
+                Ok((status, body)) => (status, [("content-type", "application/json")], body).into_response(),
+                Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, format!("outcome unknown: {error}")),
+            };
+        }
+        Some(_) => {}
+    }
+    let named =
+        |name: &String| node.members().into_iter().find(|(_, (node, _))| node == name).map(|(id, _)| id);
+    let Some(id) = asked.node_id.or_else(|| asked.node.as_ref().and_then(named)) else {
+        return refuse(StatusCode::BAD_REQUEST, "node_id: nobody is named");
+    };
+    // No write is half way through: the next one counts by the new members.
+    let writes = node.writes.lock().await;
+    match node.change(|view| view.set_member(id, member)) {
+        Err(why) => return refuse(StatusCode::CONFLICT, why),
+        Ok(changed) => {
+            let report = node.report().await;
+            if changed {
+                node.log.line("INFO", &format!("{} {id}", if member { "added" } else { "removed" }));
+            }
+            node.announce(&report).await;
+        }
+    }
+    drop(writes);
+    Json(json!({ "node_id": id, "member": member, "voters": node.look(View::voters) })).into_response()
 }
 
 async fn check_token(State(node): Shared, headers: HeaderMap) -> Response {

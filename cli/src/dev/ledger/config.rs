@@ -137,6 +137,9 @@ pub struct LedgerConfig {
     /// The members; an entry with this instance's own id is ignored.
     #[serde(default)]
     pub peers: Vec<PeerConfig>,
+    /// The numbers of those who are members from the first; everybody unless told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<u32>,
 }
 
 /// The settings: a configuration file that is rolled out by itself.

@@ -187,7 +187,9 @@ async fn copy_to_peers(node: &Node, previous: Version, frame: &Bytes) -> usize {
         let call = Call::new(Method::PUT, peer.at(), "/replica/record", COPY_TIMEOUT)
             .header(PREVIOUS, format!("{}.{}", previous.term, previous.seq))
             .body(frame.clone());
-        async move { call.send().await.is_ok_and(|(status, _)| status.is_success()) }
+        // Who is no member has the record all the same, and does not count.
+        let counts = node.look(|view| view.is_member(peer.id));
+        async move { call.send().await.is_ok_and(|(status, _)| status.is_success()) && counts }
     });
     join_all(calls).await.into_iter().filter(|stored| *stored).count()
 }

@@ -73,7 +73,8 @@ impl Node {
         misbehave: Misbehave,
         (shown, tokens): (Option<Shown>, Tokens),
     ) -> Self {
-        let view = View::new(config.id, config.peers.iter().map(|peer| peer.id), standing);
+        let view = View::new(config.id, config.peers.iter().map(|peer| peer.id), standing)
+            .with_members(&config.members);
         Self {
             config,
             log,
@@ -236,6 +237,9 @@ impl Node {
             let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
             let (next, lag) =
                 next_status(self.look(|view| view.status), elapsed_ms, &self.config, &self.misbehave());
+            // Who is no member has caught up for nothing: it serves nobody.
+            let serves = next != Status::Serving || self.look(|view| view.is_member(self.config.id));
+            let (next, lag) = if serves { (next, lag) } else { (Status::CatchingUp, 1) };
             self.enter(next, lag).await;
         }
     }

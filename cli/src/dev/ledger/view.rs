@@ -3,7 +3,7 @@
 //! **Invariant:** nobody is shown as serving who did not say so itself in its last report, and no leader is shown
 //! while fewer than a majority of the declared voters serve.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,12 @@ pub(super) struct Standing {
     /// Grows with each pause or resume. There is no expiry: paused stays paused until somebody resumes.
     pub(super) pause_epoch: u64,
     pub(super) paused: bool,
+    /// Grows with every change of members.
+    #[serde(default)]
+    pub(super) roster_epoch: u64,
+    /// Who is a member since then, one bit an id; who the file names until the first change.
+    #[serde(default)]
+    pub(super) roster: u64,
 }
 
 impl Standing {
@@ -47,6 +53,9 @@ impl Standing {
         };
         if other.term > self.term || (other.term == self.term && better_claim) {
             (self.term, self.leader_id) = (other.term, other.leader_id);
+        }
+        if other.roster_epoch > self.roster_epoch {
+            (self.roster_epoch, self.roster) = (other.roster_epoch, other.roster);
         }
         if other.pause_epoch > self.pause_epoch {
             (self.pause_epoch, self.paused) = (other.pause_epoch, other.paused);
@@ -98,13 +107,55 @@ pub(super) struct View {
     pub(super) status: Status,
     pub(super) lag: u64,
     pub(super) standing: Standing,
+    /// The members until somebody changes them.
+    first: BTreeSet<u32>,
     peers: BTreeMap<u32, Peer>,
 }
 
 impl View {
     pub(super) fn new(own_id: u32, peers: impl IntoIterator<Item = u32>, standing: Standing) -> Self {
-        let peers = peers.into_iter().map(|id| (id, Peer::default())).collect();
-        Self { own_id, status: Status::Starting, lag: 0, standing, peers }
+        let peers: BTreeMap<u32, Peer> = peers.into_iter().map(|id| (id, Peer::default())).collect();
+        let first = peers.keys().copied().chain(std::iter::once(own_id)).collect();
+        Self { own_id, status: Status::Starting, lag: 0, standing, first, peers }
+    }
+
+    /// The same, where not everybody who is known is a member from the first.
+    pub(super) fn with_members(mut self, members: &[u32]) -> Self {
+        if !members.is_empty() {
+            self.first = members.iter().copied().collect();
+        }
+        self
+    }
+
+    /// Whether somebody is a member now.
+    pub(super) fn is_member(&self, id: u32) -> bool {
+        if self.standing.roster_epoch == 0 {
+            return self.first.contains(&id);
+        }
+        1_u64.checked_shl(id).is_some_and(|bit| self.standing.roster & bit != 0)
+    }
+
+    /// This instance and everybody it knows.
+    fn known(&self) -> impl Iterator<Item = u32> {
+        self.peers.keys().copied().chain(std::iter::once(self.own_id))
+    }
+
+    /// Takes somebody in, or out; whether that changed anything. The last member stays, and only who is known can join.
+    pub(super) fn set_member(&mut self, id: u32, member: bool) -> Result<bool, &'static str> {
+        let Some(bit) = 1_u64.checked_shl(id).filter(|_| self.known().any(|known| known == id)) else {
+            return Err("nobody of this group's file has this number");
+        };
+        if self.is_member(id) == member {
+            return Ok(false);
+        }
+        if !member && self.voters() == 1 {
+            return Err("it is the last member");
+        }
+        let now = self.known().filter(|known| self.is_member(*known));
+        let now = now.fold(0, |roster, known| roster | 1_u64.checked_shl(known).unwrap_or(0));
+        self.standing.roster = if member { now | bit } else { now & !bit };
+        self.standing.roster_epoch += 1;
+        Ok(true)
     }
 
     /// A peer answered or announced itself. An unknown id or an older report is ignored.
@@ -138,7 +189,7 @@ impl View {
     }
 
     pub(super) fn voters(&self) -> usize {
-        self.peers.len() + 1
+        self.known().filter(|id| self.is_member(*id)).count()
     }
 
     pub(super) fn required(&self) -> usize {
@@ -146,6 +197,9 @@ impl View {
     }
 
     fn serves(&self, id: u32) -> bool {
+        if !self.is_member(id) {
+            return false;
+        }
         if id == self.own_id {
             self.status == Status::Serving
         } else {
@@ -156,7 +210,7 @@ impl View {
     /// Members that serve, as far as is known.
     pub(super) fn serving(&self) -> usize {
         let own = usize::from(self.serves(self.own_id));
-        own + self.peers().filter(|report| report.serving()).count()
+        own + self.peers().filter(|report| report.serving() && self.is_member(report.node_id)).count()
     }
 
     /// The leader, if it serves and a majority does.
@@ -168,7 +222,7 @@ impl View {
     /// Takes the leadership if it is free and this instance is the lowest one serving. Returns whether it did.
     pub(super) fn claim(&mut self) -> bool {
         let free = self.standing.leader_id.is_none_or(|leader| !self.serves(leader));
-        let lowest = !self.peers().any(|report| report.serving() && report.node_id < self.own_id);
+        let lowest = !self.peers().any(|report| self.serves(report.node_id) && report.node_id < self.own_id);
         if !free || !lowest || !self.serves(self.own_id) || self.serving() < self.required() {
             return false;
         }
@@ -293,6 +347,24 @@ mod tests {
         assert_eq!(one.peer(2).map(|report| report.status), Some(Status::Starting));
         one.heard(report(9, 1, Status::Serving, led(99, 9)));
         assert_eq!((one.standing.term, one.voters()), (0, 3), "a stranger has no say");
+    }
+
+    #[test]
+    fn members_join_and_leave_and_the_newest_roster_wins() {
+        let mut one = view(1).with_members(&[1, 2]);
+        one.status = Status::Serving;
+        one.heard(report(3, 1, Status::Serving, Standing::default()));
+        assert_eq!((one.voters(), one.serving(), one.required()), (2, 1, 2), "a stranger does not count");
+        assert_eq!(one.set_member(3, true), Ok(true));
+        assert_eq!(one.set_member(3, true), Ok(false), "told twice");
+        assert_eq!((one.voters(), one.serving(), one.standing.roster_epoch), (3, 2, 1));
+        assert!(one.set_member(9, true).is_err() && one.set_member(64, true).is_err());
+        let mut two = view(2).with_members(&[1, 2]);
+        two.heard(report(1, 1, Status::Serving, one.standing));
+        assert!(two.is_member(3), "told by another");
+        assert_eq!(one.set_member(1, false), Ok(true));
+        assert!(one.leader().is_none() && !one.claim(), "who has left neither leads nor claims");
+        assert_eq!((one.set_member(2, false), one.set_member(3, false).is_err()), (Ok(true), true));
     }
 
     #[test]

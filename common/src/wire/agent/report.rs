@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use quorate_model::node::{Facts, NodeCondition};
+use quorate_model::observe::{LISTED_KEY_MAX_BYTES, LISTED_MAX};
 use quorate_model::session::{
     Capability, ExecutionReport, Heartbeat, Hello, InstanceReport, ObligationReport, Reading,
 };
-use quorate_model::{ActionKind, DurationMs, Epoch, InstanceId, InstanceRole, Millionths, Reason};
+use quorate_model::{ActionKind, DurationMs, Epoch, InstanceId, InstanceRole, Listed, Millionths, Reason};
 use quorate_proto::agent::v1 as proto;
 use quorate_proto::v1;
 
@@ -253,6 +254,7 @@ pub fn read_reading(message: proto::Reading) -> Result<Reading, Invalid> {
         lag,
         age_ms,
         value_millionths,
+        listed,
     } = message;
     // Most probes see no role; then the field is not set.
     let role = if role == 0 { InstanceRole::Unknown } else { enums::read_instance_role("role", role)? };
@@ -266,14 +268,29 @@ pub fn read_reading(message: proto::Reading) -> Result<Reading, Invalid> {
         role,
         lag,
         value: value_millionths.map(Millionths),
+        listed: each("listed", listed, LISTED_MAX, read_listed)?,
         age: DurationMs(age_ms),
     })
+}
+
+fn read_listed(message: proto::ListedMember) -> Result<Listed, Invalid> {
+    let proto::ListedMember { key, role } = message;
+    if key.len() > LISTED_KEY_MAX_BYTES {
+        return Err(Invalid::new("key", format!("it is longer than {LISTED_KEY_MAX_BYTES} bytes")));
+    }
+    let role = if role == 0 { InstanceRole::Unknown } else { enums::read_instance_role("role", role)? };
+    Ok(Listed { key, role })
+}
+
+fn write_listed(listed: &Listed) -> proto::ListedMember {
+    let Listed { key, role } = listed;
+    proto::ListedMember { key: key.clone(), role: enums::write_instance_role(*role) as i32 }
 }
 
 /// As a message.
 #[must_use]
 pub fn write_reading(reading: &Reading) -> proto::Reading {
-    let Reading { instance, probe, ok, passes, failures, detail, role, lag, value, age } = reading;
+    let Reading { instance, probe, ok, passes, failures, detail, role, lag, value, listed, age } = reading;
     proto::Reading {
         node: instance.node.to_string(),
         service: instance.service.to_string(),
@@ -286,6 +303,7 @@ pub fn write_reading(reading: &Reading) -> proto::Reading {
         lag: *lag,
         age_ms: age.0,
         value_millionths: value.map(|Millionths(value)| value),
+        listed: listed.iter().map(write_listed).collect(),
     }
 }
 

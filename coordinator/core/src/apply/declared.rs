@@ -4,7 +4,7 @@ use alloc::format;
 
 use quorate_model::{GroupName, GroupSpec, Reason, Refusal, Revision, ServiceName, ServiceSpec};
 
-use super::{Context, Effect, calendar, validate};
+use super::{Context, Effect, calendar, membership, validate};
 use crate::command::DeclaredCommand;
 use crate::state::declared::{GROUPS_MAX, SERVICES_MAX};
 use crate::state::{Group, Service, State};
@@ -121,10 +121,11 @@ fn put_group(
         return Err(Refusal::new(Reason::LimitReached, format!("there are {GROUPS_MAX} groups already")));
     }
     ungranted(state, name)?;
+    membership::unchanging(state, name)?;
     let created_at = known.map_or(context.now, |group| group.created_at);
     // It stands until somebody has looked at the voters as they are declared now.
     let alarm = known.and_then(|group| group.alarm.clone());
-    let group = Group { spec: spec.clone(), created_at, revision: context.revision, alarm };
+    let group = Group { spec: spec.clone(), created_at, revision: context.revision, alarm, pending: None };
     state.groups.insert(name.clone(), group);
     let details = format!("{} voters, {}", spec.voters.len(), spec.policy.kind());
     Ok(Effect::changed(context.done(), format!("groups/{name}"), details))
@@ -135,6 +136,7 @@ fn delete_group(state: &mut State, context: &Context<'_>, name: &GroupName) -> R
         return Err(Refusal::new(Reason::NotFound, format!("there is no group {name}")));
     }
     ungranted(state, name)?;
+    membership::unchanging(state, name)?;
     calendar::unnamed(state, name.as_str(), context.now)?;
     state.groups.remove(name);
     Ok(Effect::changed(context.done(), format!("groups/{name}"), "deleted"))

@@ -26,7 +26,14 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
             (StepKind::Handover, Some(ActionSpec::ExecRun { once, release, targets, .. })) => {
                 !once && release.is_none() && targets.is_empty()
             }
-            (StepKind::RunOnce | StepKind::Hook | StepKind::Handover, _)
+            // Whom they are about is looked at apart.
+            (StepKind::Join | StepKind::Leave, Some(ActionSpec::ExecRun { once, release, .. })) => {
+                !once && release.is_none()
+            }
+            (
+                StepKind::RunOnce | StepKind::Hook | StepKind::Handover | StepKind::Join | StepKind::Leave,
+                _,
+            )
             | (_, Some(ActionSpec::ExecRun { .. })) => false,
             _ => true,
         };

@@ -16,6 +16,7 @@ mod execution;
 mod history;
 mod identity;
 mod instance;
+mod membership;
 mod migration;
 mod node;
 mod obligation;

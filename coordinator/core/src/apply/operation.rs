@@ -9,10 +9,10 @@ use quorate_model::{
     StepState, WaveState,
 };
 
-use super::{Answer, Context, Effect, migration, step, validate};
+use super::{Answer, Context, Effect, membership, migration, step, validate};
 use crate::command::OperationCommand;
 use crate::state::operation::{ActiveTime, Condition, Failure, OPEN_MAX, Operation, Step, Wave, is_over};
-use crate::state::plan::{Plan, PlanWave, Resource, STEPS_MAX};
+use crate::state::plan::{Goal, Plan, PlanWave, Resource, STEPS_MAX};
 use crate::state::{Obligation, State};
 
 pub(crate) mod approval;
@@ -128,6 +128,7 @@ fn store(state: &mut State, plan: &Plan) -> Result<(), Refusal> {
     }
     rollback::check(plan)?;
     migration::check(plan)?;
+    membership::check(plan)?;
     crate::safety::rotation::check(plan)?;
     state.plans.insert(plan.id.clone(), plan.clone());
     Ok(())
@@ -172,6 +173,9 @@ fn create(
 ) -> Result<Effect, Refusal> {
     room(state, id)?;
     fresh(state, plan)?;
+    if let Goal::Membership { group, .. } = &plan.request.goal {
+        membership::unchanging(state, group)?;
+    }
     let steps = plan.steps().map(|(wave, s)| Step {
         wave: u32::try_from(wave).unwrap_or(u32::MAX),
         node: s.node.clone(),
@@ -300,6 +304,11 @@ pub(super) fn cancel(state: &mut State, context: &Context<'_>, id: &OperationId)
         let what = format!("{id} is {}; a rollback is paused before it is canceled", operation.state);
         return Err(Refusal::new(Reason::WrongState, what)
             .with_hint(format!("let it end, or: quorate rollout pause {id}")));
+    }
+    if operation.is_between() {
+        let what = format!("{id} has told the application, and has not seen yet what it made of it");
+        return Err(Refusal::new(Reason::WrongState, what)
+            .with_hint("let it end: what is not seen in time is taken back by itself"));
     }
     operation.state = OperationState::Canceling;
     operation.conditions.clear();

@@ -113,6 +113,7 @@ fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Relea
         | Goal::Run { .. }
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
+        | Goal::Membership { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => return None,
     }

@@ -11,10 +11,10 @@ use quorate_model::{
     OperationState, ProbeReading, Reason, Refusal, RiskClass, StepKind, StepState,
 };
 
-use super::{Answer, Context, Effect, backup, migration, validate};
+use super::{Answer, Context, Effect, backup, membership as members, migration, validate};
 use crate::command::StepCommand;
 use crate::safety::{
-    Ask, Evidence, approval, budget, disturb_all, fence, gate, handover, once, rotation, window,
+    Ask, Evidence, approval, budget, disturb_all, fence, gate, handover, membership, once, rotation, window,
 };
 use crate::state::operation::{Before, Failure, Operation, Step, is_over};
 use crate::state::{Execution, Grant, State};
@@ -133,6 +133,8 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
         StepKind::ExitMaintenance => "ending the maintenance of",
         StepKind::Preflight => "looking ahead at",
         StepKind::Handover => "handing over from",
+        StepKind::Join => "adding a member from",
+        StepKind::Leave => "removing a member from",
         StepKind::Gate => "watching",
     }
 }
@@ -162,6 +164,8 @@ pub(crate) const fn goes_ahead(kind: StepKind) -> bool {
         | StepKind::Hook
         | StepKind::EnterMaintenance
         | StepKind::ExitMaintenance
+        | StepKind::Join
+        | StepKind::Leave
         | StepKind::Gate => false,
     }
 }
@@ -196,6 +200,9 @@ pub(crate) fn guard(
         .or_else(|| handover::unsure_by_now(state, operation, step, evidence, now))
     {
         return Some(refusal);
+    }
+    if membership::is_told(step.kind) {
+        return membership::hook_refuses(state, operation, step, evidence, now);
     }
     let action = step.action.as_ref()?;
     match (step.disruptive, action.risk()) {
@@ -292,8 +299,7 @@ fn start(
     }
     let action = handover::told(state, step, action, &evidence, context.now);
     let epoch = state.epoch.next();
-    let instance =
-        action.service().map(|service| InstanceId { node: step.node.clone(), service: service.clone() });
+    let instance = membership::disturbed(operation, step);
     let before = instance.as_ref().map_or_else(Vec::new, |instance| {
         gate::recorded(state, operation, index, instance, &evidence, context.now)
     });
@@ -320,6 +326,7 @@ fn start(
     want(state, &made);
     backup::begun(state, context, &made);
     migration::begun(state, context, &made);
+    members::begun(state, &made);
     grant(state, context, &made);
     mark_started(state, context, &made, before);
     state.open.insert(execution.clone());

@@ -7,6 +7,7 @@ use alloc::string::String;
 use quorate_model::alert::AlertMatcher;
 use quorate_model::backup::{BackupPolicy, LogRotation};
 use quorate_model::config::{CONFIG_MODE_BITS, CONFIGS_MAX, CONFIRM_MAX, CONFIRM_MIN};
+use quorate_model::group::MEMBERSHIP_TIMEOUT_MAX;
 use quorate_model::maintenance::{LEASE_MAX, LEASE_MIN, MAINTENANCE_PATH_MAX_BYTES};
 use quorate_model::preflight::{REQUIRED_MAX_BYTES, REQUIRES_MAX};
 use quorate_model::secret::{GRACE_MAX, GRACE_MIN, SECRETS_MAX};
@@ -357,6 +358,15 @@ pub(super) fn group(state: &State, spec: &GroupSpec) -> Result<(), Refusal> {
         }
     }
     satisfiable(spec)?;
+    if let Some(membership) = &spec.membership {
+        span("membership.timeout", membership.timeout)?;
+        if membership.timeout > MEMBERSHIP_TIMEOUT_MAX {
+            return Err(bad("membership.timeout: it is longer than an hour"));
+        }
+        if !has_membership_probe(&service.spec) {
+            return Err(bad("membership: the service needs a membership probe, which tells who is a member"));
+        }
+    }
     labels(&spec.labels)
 }
 

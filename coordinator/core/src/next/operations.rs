@@ -19,6 +19,7 @@ use crate::safety::approval::waits_for;
 use crate::safety::{Evidence, gate, handover};
 use crate::state::State;
 use crate::state::operation::{Operation, Step};
+use crate::state::plan::GateSpec;
 
 /// What one round has proposed already: a second step must not rest on a budget that the first one takes.
 struct Round {
@@ -144,7 +145,7 @@ fn running(
             operation: operation.id.clone(),
             step: index,
             readings: readings(),
-            evidence: if spec.margin { readings_of(state, obs, &spec.instance) } else { Vec::new() },
+            evidence: gate_evidence(state, obs, spec),
         })),
         Some(message) if now.since(started.max(fresh_from(obs, started))) > step.deadline => {
             Some(Command::Step(StepCommand::DeadlinePassed {
@@ -193,7 +194,9 @@ fn fresh_from(obs: &Observations, started: Timestamp) -> Timestamp {
 fn readings_for(reading: Option<&InstanceReading>, spec: &crate::state::plan::GateSpec) -> Vec<ProbeReading> {
     let Some(reading) = reading else { return Vec::new() };
     let named = |r: &&ProbeReading| spec.probes.iter().any(|probe| probe.name == r.probe);
-    reading.probes.iter().filter(named).cloned().collect()
+    // Whom it lists is asked of others, and apart.
+    let short = |r: &ProbeReading| ProbeReading { listed: Vec::new(), ..r.clone() };
+    reading.probes.iter().filter(named).map(short).collect()
 }
 
 /// An execution of this operation whose outcome is not known now.
@@ -304,6 +307,23 @@ fn readings_of(state: &State, obs: &Observations, instance: &InstanceId) -> Vec<
         Some(InstanceReading { probes: Vec::new(), ..found.clone() })
     };
     nodes.into_iter().filter_map(reading).collect()
+}
+
+/// What a gate rests on beside its own readings: how its groups stand, or whom their members list.
+fn gate_evidence(state: &State, obs: &Observations, spec: &GateSpec) -> Vec<InstanceReading> {
+    let mut readings = if spec.margin { readings_of(state, obs, &spec.instance) } else { Vec::new() };
+    let asked = spec.membership.as_ref().and_then(|gate| state.groups.get(&gate.group));
+    let Some(group) = asked else { return readings };
+    for node in &group.spec.voters {
+        let id = InstanceId { node: node.clone(), service: group.spec.service.clone() };
+        let Some(found) = obs.instances.get(&id) else { continue };
+        let lists = |r: &&ProbeReading| r.from == *node && !r.listed.is_empty();
+        let short = |r: &ProbeReading| ProbeReading { detail: String::new(), ..r.clone() };
+        let probes = found.probes.iter().filter(lists).map(short).collect();
+        readings.retain(|r| r.instance != id);
+        readings.push(InstanceReading { probes, ..found.clone() });
+    }
+    readings
 }
 
 /// A refusal as a condition. The text holds no ages: a text that changes every second would be proposed every second.

@@ -50,6 +50,8 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
         | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Handover
+        | StepKind::Join
+        | StepKind::Leave
         | StepKind::Gate => LOOK_DEADLINE,
     }
 }
@@ -79,6 +81,8 @@ fn is_gated(kind: StepKind, disruptive: bool) -> bool {
         | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Handover
+        | StepKind::Join
+        | StepKind::Leave
         | StepKind::Gate => false,
     }
 }
@@ -146,6 +150,7 @@ fn keeps_margin(goal: &Goal, kind: StepKind) -> bool {
         Goal::Run { .. }
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
+        | Goal::Membership { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => false,
     }
@@ -200,6 +205,7 @@ fn gate_of(spec: &ServiceSpec, kind: StepKind, instance: InstanceId) -> GateSpec
         caught_up: has_membership_probe(spec),
         hold: DurationMs::ZERO,
         margin: false,
+        membership: None,
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) fn check(request: &PlanRequest) -> Result<(), Refusal> {
         Goal::Run { .. }
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
+        | Goal::Membership { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => false,
     };

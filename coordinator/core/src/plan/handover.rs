@@ -40,6 +40,8 @@ const fn is_disturbed(kind: StepKind) -> bool {
         | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Handover
+        | StepKind::Join
+        | StepKind::Leave
         | StepKind::Gate => false,
     }
 }

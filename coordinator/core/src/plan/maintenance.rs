@@ -43,6 +43,8 @@ const fn is_told(kind: StepKind) -> bool {
         | StepKind::RunOnce
         | StepKind::Hook
         | StepKind::Handover
+        | StepKind::Join
+        | StepKind::Leave
         | StepKind::EnterMaintenance
         | StepKind::ExitMaintenance
         | StepKind::Preflight

@@ -9,6 +9,7 @@ mod draft;
 mod estimate;
 mod handover;
 mod maintenance;
+mod membership;
 mod migrate;
 mod order;
 mod preflight;
@@ -64,6 +65,9 @@ pub fn plan(
         ));
     }
     check_advance(request)?;
+    if let Goal::Membership { group, .. } = &request.goal {
+        return membership::plan(state, obs, request, group, now, mint);
+    }
     secrets::check(request)?;
     copies::check(request)?;
     let mut job = targets::of(state, request, mint)?;
@@ -110,6 +114,7 @@ fn check_advance(request: &PlanRequest) -> Result<(), Refusal> {
         Goal::Run { .. }
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
+        | Goal::Membership { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => {
             if request.waves.is_default() && request.on_failure.is_default() && request.migration.is_default()

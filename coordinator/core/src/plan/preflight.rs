@@ -44,6 +44,8 @@ pub(super) const fn is_led(kind: StepKind) -> bool {
         | StepKind::Retire
         | StepKind::Preflight
         | StepKind::Handover
+        | StepKind::Join
+        | StepKind::Leave
         | StepKind::Gate => false,
     }
 }
@@ -64,6 +66,7 @@ const fn goes_back(goal: &Goal) -> bool {
         Goal::Run { .. }
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
+        | Goal::Membership { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => false,
     }
@@ -71,7 +74,9 @@ const fn goes_back(goal: &Goal) -> bool {
 
 fn of<'a>(state: &'a State, request: &PlanRequest, target: &Target) -> Option<&'a PreflightSpec> {
     let wanted = state.services.get(target.action.service()?)?.spec.preflight.as_ref();
-    wanted.filter(|_| is_led(target.kind) && !goes_back(&request.goal))
+    // A start alone has none: it brings back what served here. Who joins has never served here.
+    let joins = target.kind == StepKind::Start && matches!(request.goal, Goal::Membership { .. });
+    wanted.filter(|_| (is_led(target.kind) || joins) && !goes_back(&request.goal))
 }
 
 /// The look before it, where there is one.

@@ -82,6 +82,9 @@ pub(super) fn of(
                 copies: BTreeMap::new(),
             })
         }
+        Goal::Membership { .. } => {
+            Err(Refusal::new(Reason::Internal, "a change of members is planned on its own"))
+        }
         Goal::Verify { backups } => verify(state, backups),
         Goal::Host { nodes, verb } => host(state, nodes, *verb),
     }

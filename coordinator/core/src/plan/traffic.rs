@@ -39,6 +39,8 @@ const fn is_drained(kind: StepKind) -> bool {
         | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Handover
+        | StepKind::Join
+        | StepKind::Leave
         | StepKind::Gate => false,
     }
 }
@@ -68,6 +70,8 @@ const fn is_restored(kind: StepKind) -> bool {
         | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Handover
+        | StepKind::Join
+        | StepKind::Leave
         | StepKind::Gate => false,
     }
 }

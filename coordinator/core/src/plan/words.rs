@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use quorate_model::Release;
+use quorate_model::{MembershipVerb, Release};
 
 use crate::state::plan::{Change, Goal, HostVerb, Verb};
 
@@ -42,6 +42,10 @@ pub(super) fn title(goal: &Goal, release: Option<&Release>) -> String {
             [one] => format!("verify {one}"),
             many => format!("verify {} backups", many.len()),
         },
+        Goal::Membership { group, node, change: MembershipVerb::Add, .. } => format!("add {node} to {group}"),
+        Goal::Membership { group, node, change: MembershipVerb::Remove, .. } => {
+            format!("remove {node} from {group}")
+        }
         Goal::Host { verb: HostVerb::Facts, .. } => String::from("read facts"),
         Goal::Host { verb: HostVerb::Diagnose, .. } => String::from("diagnose"),
     }

@@ -222,8 +222,11 @@ pub fn availability(state: &State, group: &Group, evidence: &Evidence<'_>, now: 
         .collect();
     let count = u32::try_from(voters.len()).unwrap_or(u32::MAX);
     let up = u32::try_from(voters.iter().filter(|v| v.is_available()).count()).unwrap_or(u32::MAX);
+    // While its voters change, nobody can tell by which set the application counts.
+    let pending = group.pending.as_ref().map_or(0, |pending| pending.voters.len());
+    let larger = required(&group.spec.policy, u32::try_from(pending).unwrap_or(u32::MAX));
     Availability {
-        required: required(&group.spec.policy, count),
+        required: required(&group.spec.policy, count).max(if pending > 0 { larger } else { 0 }),
         spare_wanted: group.spec.spare_wanted,
         up,
         voters,
@@ -288,6 +291,8 @@ fn takes_away(state: &State, grant: &Grant) -> bool {
         | StepKind::RunOnce
         | StepKind::Hook
         | StepKind::Preflight
+        | StepKind::Join
+        | StepKind::Leave
         | StepKind::Gate => true,
     })
 }

@@ -9,6 +9,7 @@ use quorate_model::{
 };
 
 use super::availability::{Evidence, freshness_limit, probe_limit};
+use super::membership;
 use crate::state::State;
 use crate::state::operation::{Before, Operation};
 use crate::state::plan::{GateProbe, GateSpec};
@@ -160,4 +161,17 @@ pub fn missing(
         return Some(format!("{} has not been up for {} yet", gate.instance, gate.soak));
     }
     margin_missing(state, operation, index, gate, evidence, now)
+        .or_else(|| unlisted(state, gate, since, evidence, now))
+}
+
+/// What the lists of a group's members still lack for a gate that asks for them.
+#[must_use]
+pub fn unlisted(
+    state: &State,
+    gate: &GateSpec,
+    since: Timestamp,
+    evidence: &Evidence<'_>,
+    now: Timestamp,
+) -> Option<String> {
+    membership::missing(state, gate.membership.as_ref()?, since, evidence, now)
 }

@@ -129,6 +129,8 @@ const fn takes_away(kind: StepKind) -> bool {
         | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Handover
+        | StepKind::Join
+        | StepKind::Leave
         | StepKind::Gate => false,
     }
 }

@@ -17,6 +17,7 @@ pub mod freeze;
 pub mod gate;
 pub mod handover;
 pub mod members;
+pub mod membership;
 pub mod once;
 pub mod quorum;
 pub mod rotation;

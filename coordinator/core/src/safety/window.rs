@@ -41,6 +41,8 @@ pub const fn is_undo(kind: StepKind) -> bool {
         | StepKind::EnterMaintenance
         | StepKind::Preflight
         | StepKind::Handover
+        | StepKind::Join
+        | StepKind::Leave
         | StepKind::Gate => false,
     }
 }

@@ -1,6 +1,10 @@
 //! What owners declare: services and groups.
 
-use quorate_model::{AlarmLevel, GroupSpec, Revision, ServiceSpec, Timestamp, Version};
+use alloc::vec::Vec;
+
+use quorate_model::{
+    AlarmLevel, GroupSpec, NodeName, OperationId, Revision, ServiceSpec, Timestamp, Version,
+};
 use serde::{Deserialize, Serialize};
 
 use super::release::{ConfigReleases, Migration, Migrations, Releases};
@@ -56,6 +60,9 @@ pub struct Group {
     /// The alarm that is raised; none while its quorum and its spare hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarm: Option<RaisedAlarm>,
+    /// What its voters are to become: the application may have them so already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<PendingVoters>,
 }
 
 impl Group {
@@ -73,4 +80,13 @@ pub struct RaisedAlarm {
     pub level: AlarmLevel,
     /// Since when at this level.
     pub since: Timestamp,
+}
+
+/// Voters that a group is to have, as soon as they are seen to be its voters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingVoters {
+    /// Whose work that is.
+    pub operation: OperationId,
+    /// Who they are.
+    pub voters: Vec<NodeName>,
 }

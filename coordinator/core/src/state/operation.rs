@@ -300,7 +300,26 @@ impl Operation {
             && self.rollback_from.is_none()
             && self.request.on_failure == OnFailure::Rollback
             && !self.retires()
-            && self.failures > self.request.max_failures
+            && !self.has_moved()
+            && (self.failures > self.request.max_failures || self.is_between())
+    }
+
+    /// Whether the declared voters of its group are changed: from then on there is nothing to go back to.
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        let moves = |step: &Step| {
+            let gate = step.gate.as_ref().and_then(|gate| gate.membership.as_ref());
+            gate.is_some_and(|gate| gate.moves)
+        };
+        self.steps.iter().any(|step| moves(step) && step.state == StepState::Succeeded)
+    }
+
+    /// Whether the application was told of a change of members, and what it made of it is not seen yet.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        let told =
+            |step: &Step| matches!(step.kind, StepKind::Join | StepKind::Leave) && step.started_at.is_some();
+        self.rollback_from.is_none() && !self.has_moved() && self.steps.iter().any(told)
     }
 
     /// Whether a secret has begun to be removed somewhere, by this operation or by the one that it goes on with: from then on

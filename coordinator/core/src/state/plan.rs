@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 
 use quorate_model::probe::Baseline;
 use quorate_model::{
-    ActionSpec, BackupId, ConfigName, DurationMs, GroupName, HookName, InstanceId, MigrationChoice, NodeName,
-    OnFailure, OperationKind, PlanId, Principal, ProbeName, Revision, SecretName, Selector, ServiceName,
-    StepKind, Timestamp, WavePolicy,
+    ActionSpec, BackupId, ConfigName, DurationMs, GroupName, HookName, InstanceId, MembershipVerb,
+    MigrationChoice, NodeName, OnFailure, OperationKind, PlanId, Principal, ProbeName, Revision, SecretName,
+    Selector, ServiceName, StepKind, Timestamp, WavePolicy,
 };
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +58,18 @@ pub enum Goal {
     Verify {
         /// Which.
         backups: Vec<BackupId>,
+    },
+    /// A member joins a group, or leaves it.
+    Membership {
+        /// Which group.
+        group: GroupName,
+        /// Which node.
+        node: NodeName,
+        /// How.
+        change: MembershipVerb,
+        /// Voters that may fail once a member has left; none for one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        spare: Option<u32>,
     },
     /// A reading action of the host itself.
     Host {
@@ -292,6 +304,23 @@ pub struct GateSpec {
     /// Its groups must have again what they need and want to spare, with it.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub margin: bool,
+    /// What the other members of a group must list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub membership: Option<MembershipGate>,
+}
+
+/// What a gate asks of the lists that the members of a group keep of each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembershipGate {
+    /// Whose members.
+    pub group: GroupName,
+    /// Who is looked for.
+    pub node: NodeName,
+    /// It must be there, with a vote; or must not be there at all.
+    pub listed: bool,
+    /// The declared voters become so when it passes.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub moves: bool,
 }
 
 /// What a gate asks of a metric, compared with its value before the change.

@@ -8,6 +8,7 @@ use quorate_model::{
 };
 
 use super::operation::{Operation, Step, is_over};
+use super::plan::Goal;
 use super::{Execution, Obligation, State};
 
 /// What is to be done about an undo that is owed.
@@ -129,6 +130,9 @@ fn is_mended(state: &State, operation: &Operation, enter: &Step) -> bool {
 
 fn lane_due(operation: &Operation, execution: &Execution) -> Due {
     let Some(drain) = operation.step(execution.step) else { return Due::Undo };
+    if matches!(operation.request.goal, Goal::Membership { .. }) {
+        return leaving_due(operation, drain);
+    }
     if operation.lane_is_open(drain.wave, &drain.node) && !operation.state.is_terminal() {
         return Due::Later;
     }
@@ -136,6 +140,22 @@ fn lane_due(operation: &Operation, execution: &Execution) -> Due {
     let stopped = lane(operation, drain.wave, &drain.node)
         .any(|step| step.kind == StepKind::Stop && step.state == StepState::Succeeded);
     if failed || stopped { Due::LeaveOut } else { Due::Undo }
+}
+
+/// A member that leaves is kept out of its pool until it is stopped, in a later wave than the one that took it out. One that stays
+/// after all comes back.
+fn leaving_due(operation: &Operation, drain: &Step) -> Due {
+    let here = || operation.steps.iter().filter(|step| step.node == drain.node);
+    let goes_on = !operation.state.is_terminal()
+        && operation.state != OperationState::Canceling
+        && (operation.failure.is_none() || operation.lane_is_open(drain.wave, &drain.node))
+        && here().any(|step| !is_over(step.state));
+    let stopped = here().any(|step| step.kind == StepKind::Stop && step.state == StepState::Succeeded);
+    match (goes_on, stopped || operation.has_moved()) {
+        (true, _) => Due::Later,
+        (false, true) => Due::LeaveOut,
+        (false, false) => Due::Undo,
+    }
 }
 
 fn lane<'a>(operation: &'a Operation, wave: u32, node: &'a NodeName) -> impl Iterator<Item = &'a Step> {

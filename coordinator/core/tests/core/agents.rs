@@ -9,8 +9,8 @@ use quorate_core::observations::NodeObservation;
 use quorate_core::{Answer, desired};
 use quorate_model::{
     ActionKind, ActionOutcome, ActionSpec, ExecutionId, ExecutionState, InstanceId, InstanceReading,
-    InstanceRole, InstanceState, Millionths, NodeName, ObligationId, ObligationState, Principal, ProbeName,
-    ProbeReading, Reason, Sync, Timestamp,
+    InstanceRole, InstanceState, Listed, Millionths, NodeName, ObligationId, ObligationState, Principal,
+    ProbeName, ProbeReading, Reason, Sync, Timestamp,
 };
 
 use crate::world::{World, node, service};
@@ -73,6 +73,8 @@ pub(crate) struct Fleet {
     pub(crate) world: World,
     pub(crate) truth: BTreeMap<InstanceId, Truth>,
     pub(crate) leader: NodeName,
+    /// Whom the application takes for its members; everybody where nobody asks.
+    pub(crate) members: Option<BTreeSet<NodeName>>,
     pub(crate) mischief: Mischief,
     begun: BTreeMap<ExecutionId, Timestamp>,
     /// What is out of its pool, and the undo that is owed for it.
@@ -94,6 +96,7 @@ impl Fleet {
             world: World::new(),
             truth: BTreeMap::new(),
             leader: node("node1"),
+            members: None,
             mischief: Mischief::default(),
             begun: BTreeMap::new(),
             out: BTreeMap::new(),
@@ -365,10 +368,19 @@ impl Fleet {
         }
     }
 
+    /// Whom an instance that is well lists, which fails on one that is not among them.
+    fn listing(&self, member: ProbeReading, stranger: bool) -> ProbeReading {
+        let listed = |node: &NodeName| Listed { key: node.to_string(), role: InstanceRole::Voter };
+        let members = self.members.iter().filter(|_| member.ok).flatten();
+        ProbeReading { ok: member.ok && !stranger, listed: members.map(listed).collect(), ..member }
+    }
+
     fn reading(&self, id: &InstanceId, truth: &Truth, now: Timestamp) -> InstanceReading {
         let healthy = truth.up && truth.healthy_from <= now;
         let passes = now.since(truth.healthy_from).0 / TICK_MS + 1;
-        let role = if id.node == self.leader { InstanceRole::Leader } else { InstanceRole::Voter };
+        let stranger = self.members.as_ref().is_some_and(|members| !members.contains(&id.node));
+        let voter = if id.node == self.leader { InstanceRole::Leader } else { InstanceRole::Voter };
+        let role = if stranger { InstanceRole::Learner } else { voter };
         let probe = |name: &str, from: &NodeName| ProbeReading {
             instance: id.clone(),
             from: from.clone(),
@@ -380,9 +392,10 @@ impl Fleet {
             role,
             lag: Some(0),
             value: None,
+            listed: Vec::new(),
             at: now,
         };
-        let mut probes = vec![probe("health", &id.node), probe("member", &id.node)];
+        let mut probes = vec![probe("health", &id.node), self.listing(probe("member", &id.node), stranger)];
         let peer = peer_of(&self.world.state, &id.node).filter(|peer| !self.mischief.deaf.contains(*peer));
         probes.extend(peer.map(|peer| probe("health", peer)));
         let spec = self.world.state.services.get(&id.service).map(|s| &s.spec);
@@ -412,13 +425,14 @@ impl Fleet {
         let observed = match (truth.up, healthy) {
             (false, _) => InstanceState::Stopped,
             (true, false) => InstanceState::Running,
+            (true, true) if stranger => InstanceState::Unhealthy,
             (true, true) => InstanceState::Healthy,
         };
         InstanceReading {
             instance: id.clone(),
             observed,
             role,
-            sync: if healthy { Sync::CaughtUp } else { Sync::Unknown },
+            sync: if healthy && !stranger { Sync::CaughtUp } else { Sync::Unknown },
             up_since: if truth.up { truth.up_since } else { Timestamp::ZERO },
             at: now,
             probes,

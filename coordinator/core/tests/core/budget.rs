@@ -196,8 +196,10 @@ pub(crate) fn case(stands: &[Stand], policy: &QuorumPolicy, spare: u32) -> Case 
         policy: policy.clone(),
         spare_wanted: spare,
         labels: BTreeMap::new(),
+        membership: None,
     };
-    let declared = Group { spec: declared, created_at: START, revision: Revision(1), alarm: None };
+    let declared =
+        Group { spec: declared, created_at: START, revision: Revision(1), alarm: None, pending: None };
     state.groups.insert(group("ledger"), declared);
     Case { state, readings, names, now }
 }

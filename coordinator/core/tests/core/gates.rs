@@ -30,6 +30,7 @@ fn a_gate_counts_only_passes_that_are_newer_than_its_step() {
         caught_up: false,
         hold: DurationMs::ZERO,
         margin: false,
+        membership: None,
     };
     let since = START;
     // A reading of a probe after some passes, so many milliseconds after the step.
@@ -44,6 +45,7 @@ fn a_gate_counts_only_passes_that_are_newer_than_its_step() {
         role: InstanceRole::Unknown,
         lag: None,
         value: None,
+        listed: Vec::new(),
         at: since.plus(DurationMs(after)),
     };
     let passes = |readings: &[ProbeReading]| gate::probes_missing(&spec, &[], readings, since).is_none();

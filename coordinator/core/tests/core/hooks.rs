@@ -28,7 +28,17 @@ pub(crate) fn declare(spec: &mut ServiceSpec, options: &[&str]) {
 
 /// A hook that is told who may take over makes the first of them the leader; one that is stuck only says so.
 pub(crate) fn hand_over(fleet: &mut Fleet, name: &NodeName, action: &ActionSpec) {
-    let ActionSpec::ExecRun { targets, .. } = action else { return };
+    let ActionSpec::ExecRun { targets, hook, .. } = action else { return };
+    if let ("join" | "leave", Some(members), Some(target)) =
+        (hook.as_str(), &mut fleet.members, targets.first())
+    {
+        // The application obeys, whatever its hook says of itself; one that is stuck does nothing.
+        if !fleet.mischief.stuck.contains(name) {
+            let _ =
+                if hook.as_str() == "join" { members.insert(target.clone()) } else { members.remove(target) };
+        }
+        return;
+    }
     if let Some(next) = targets.first().filter(|_| !fleet.mischief.stuck.contains(name)) {
         fleet.leader = next.clone();
     }

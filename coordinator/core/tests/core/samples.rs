@@ -3,6 +3,7 @@
 mod alarms;
 mod approvals;
 mod calendar;
+mod membership;
 mod rollouts;
 mod rotation;
 mod schedules;
@@ -126,6 +127,7 @@ impl Log {
             role: InstanceRole::Voter,
             lag: Some(1),
             value: probe.baseline.as_ref().map(|_| Millionths(120_000)),
+            listed: Vec::new(),
             at,
         };
         let own = spec.instance.node.as_str();
@@ -191,6 +193,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     rollouts::told(&mut log);
     rollouts::handed_over(&mut log);
     rotation::rotated(&mut log);
+    membership::left(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     alone(&mut log);
@@ -335,6 +338,7 @@ fn declarations(log: &mut Log) {
             policy: QuorumPolicy::Majority,
             spare_wanted: 0,
             labels: BTreeMap::new(),
+            membership: None,
         };
         log.user(declare(DeclaredCommand::ApplyGroup { spec, expect: None }));
     }
@@ -374,6 +378,7 @@ fn rollout(log: &mut Log) {
         role: InstanceRole::Unknown,
         lag: None,
         value: Some(Millionths(100_000)),
+        listed: Vec::new(),
         at: log.now(),
     };
     let learner = InstanceReading { instance: instance(4), probes: vec![errors], ..evidence[1].clone() };
@@ -407,6 +412,7 @@ fn rollout(log: &mut Log) {
         role: InstanceRole::Voter,
         lag: Some(1),
         value: probe.baseline.as_ref().map(|_| Millionths(120_000)),
+        listed: Vec::new(),
         at: later,
     };
     let readings = spec.probes.iter().flat_map(|p| [reading(p, "node4"), reading(p, "node1")]).collect();

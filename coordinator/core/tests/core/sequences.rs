@@ -45,13 +45,19 @@ pub(crate) fn check(state: &State) {
     // What was rolled back is nowhere in use by its hand.
     for operation in state.operations.values().filter(|o| o.state == OperationState::RolledBack) {
         let back = |node: &NodeName| {
-            let reverts = operation.steps.iter().filter(|s| s.kind == StepKind::Revert && s.node == *node);
-            reverts.into_iter().any(|s| s.state == StepState::Succeeded)
+            let from = operation.rollback_from.unwrap_or(u32::MAX);
+            operation.steps.iter().filter(|s| s.state == StepState::Succeeded && s.wave >= from).any(|s| {
+                matches!(s.kind, StepKind::Join | StepKind::Leave | StepKind::Stop)
+                    || (s.kind == StepKind::Revert && s.node == *node)
+            })
         };
         for step in operation.steps.iter().filter(|s| s.undo.is_some() && s.state == StepState::Succeeded) {
             let gone = state.nodes.present(&step.node).is_none();
             assert!(gone || back(&step.node), "{} left {} behind", operation.id, step.node);
         }
+    }
+    for pending in state.groups.values().filter_map(|group| group.pending.as_ref()) {
+        assert!(state.operations.get(&pending.operation).is_some_and(|o| !o.state.is_terminal()));
     }
     let open: BTreeSet<&ExecutionId> =
         state.executions.values().filter(|e| !e.state.is_final()).map(|e| &e.id).collect();

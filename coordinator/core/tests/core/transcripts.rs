@@ -3,6 +3,7 @@
 
 mod approvals;
 mod declared;
+mod membership;
 mod recorded;
 
 use std::path::PathBuf;
@@ -97,7 +98,7 @@ impl Run {
             ["due", name, ago, id] => self.due(name, ago, id),
             ["runs", name] => self.fleet.world.lines.extend(crate::schedules::told(&self.fleet, name)),
             [what, name] => self.mischief(what, name),
-            _ => panic!("unknown line: {line}"),
+            other => self.members(other),
         }
         self.fleet.world.tell();
     }
@@ -115,6 +116,8 @@ impl Run {
         let mischief = &mut self.fleet.mischief;
         let first = self.fleet.world.state.services.keys().next().unwrap().to_string();
         match what {
+            "membership" => self.membership(name),
+            "voters" => self.voters(name),
             "kill" => self.fleet.set_up(name, &first, false),
             "heal" => self.fleet.set_up(name, &first, true),
             "deaf" => drop(mischief.deaf.insert(node(name))),
@@ -192,9 +195,14 @@ impl Run {
         request.backup_first = rest.contains(&"copies");
         advance(&mut request, rest);
         crate::hooks::choose(&mut request, rest);
+        self.begin(id, &request);
+    }
+
+    /// Plans it and starts it, twice under one request id.
+    fn begin(&mut self, id: &str, request: &PlanRequest) {
         let world = &mut self.fleet.world;
         let mut minted = world.minted;
-        let made = plan(&world.state, &world.obs, &request, world.now, &mut || {
+        let made = plan(&world.state, &world.obs, request, world.now, &mut || {
             minted += 1;
             minted
         });

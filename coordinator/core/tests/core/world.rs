@@ -165,6 +165,7 @@ impl World {
             policy,
             spare_wanted: 0,
             labels: BTreeMap::new(),
+            membership: None,
         };
         self.user(Command::Declared(Box::new(DeclaredCommand::ApplyGroup { spec, expect: None })))
     }

@@ -122,8 +122,20 @@ fn probes(reading: &InstanceReading) -> Vec<v1::ProbeReading> {
 }
 
 fn probe(reading: &ProbeReading) -> v1::ProbeReading {
-    let ProbeReading { instance: _, from, probe, ok, passes, failures, detail, role, lag, value, at } =
-        reading;
+    let ProbeReading {
+        instance: _,
+        from,
+        probe,
+        ok,
+        passes,
+        failures,
+        detail,
+        role,
+        lag,
+        value,
+        listed: _,
+        at,
+    } = reading;
     v1::ProbeReading {
         probe: probe.as_str().to_owned(),
         from: from.as_str().to_owned(),

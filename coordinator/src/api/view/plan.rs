@@ -6,7 +6,7 @@ use quorate_common::wire::enums::{write_operation_kind, write_step_kind};
 use quorate_common::wire::time::{write_duration, write_timestamp};
 use quorate_core::safety::gate::words;
 use quorate_core::state::Plan;
-use quorate_core::state::plan::{GateProbe, GateSpec, PlanStep, PlanWave, QuorumLine};
+use quorate_core::state::plan::{GateProbe, GateSpec, MembershipGate, PlanStep, PlanWave, QuorumLine};
 use quorate_model::StepKind;
 use quorate_proto::v1;
 
@@ -37,6 +37,8 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         | StepKind::Restore
         | StepKind::Preflight
         | StepKind::Handover
+        | StepKind::Join
+        | StepKind::Leave
         | StepKind::Confirm
         // Of a member that is changed already.
         | StepKind::Retire
@@ -132,7 +134,7 @@ fn step(wave: u32, index: u32, step: &PlanStep) -> v1::Step {
 
 /// What a gate asks for, one line.
 fn gate(gate: &GateSpec) -> String {
-    let GateSpec { instance: _, soak, probes, caught_up, hold, margin } = gate;
+    let GateSpec { instance: _, soak, probes, caught_up, hold, margin, membership } = gate;
     let mut parts = Vec::new();
     if !hold.is_zero() {
         parts.push(format!("healthy for {hold}"));
@@ -151,6 +153,13 @@ fn gate(gate: &GateSpec) -> String {
     }
     if *margin {
         parts.push("the group at its margin".to_owned());
+    }
+    if let Some(MembershipGate { group, node, listed, moves }) = membership {
+        let seen = if *listed { "a voter" } else { "no member" };
+        parts.push(format!("the others list {node} as {seen}"));
+        if *moves {
+            parts.push(format!("then the voters of {group} are changed"));
+        }
     }
     parts.join("; ")
 }
@@ -200,6 +209,7 @@ mod tests {
             caught_up: true,
             hold: DurationMs::ZERO,
             margin: true,
+            membership: None,
         };
         let wanted =
             "up 1s without a restart; health 3x, a peer agrees; soak 3x; caught up; the group at its margin";

@@ -82,6 +82,8 @@ fn every_kind_of_work_comes_back() {
         Kind::Backup(v1::BackupAllSpec { service: "ledger".into(), selector: all(), parallelism: 1 }),
         Kind::Rotate(v1::RotateAllSpec { service: "ledger".into(), selector: all(), parallelism: 1 }),
         Kind::VerifyBackup(v1::VerifyBackupSpec { backup: "b-1".into() }),
+        membership(v1::MembershipVerb::Add, None),
+        membership(v1::MembershipVerb::Remove, Some(0)),
     ] {
         let request = read(kind.clone()).unwrap();
         assert_eq!(write_work(&request).kind, Some(kind));
@@ -89,9 +91,17 @@ fn every_kind_of_work_comes_back() {
     }
 }
 
+fn membership(change: v1::MembershipVerb, spare: Option<u32>) -> Kind {
+    let (group, node, change) = ("ledger".into(), "node3".into(), change as i32);
+    Kind::Membership(v1::MembershipChangeSpec { group, node, change, spare })
+}
+
 #[test]
 fn bad_work_names_its_field() {
     let field = |kind| read(kind).unwrap_err().field;
+    assert_eq!(field(membership(v1::MembershipVerb::Unspecified, None)), "work.membership.change");
+    assert_eq!(field(membership(v1::MembershipVerb::Add, Some(0))), "work.membership.spare");
+    assert_eq!(field(membership(v1::MembershipVerb::Remove, Some(501))), "work.membership.spare");
     let with_gate = |action: &str| {
         let Kind::Run(mut spec) = run(all(), action, "ledger") else { unreachable!("it is a run") };
         spec.gate_timeout = Some(write_duration(DurationMs(7_000)));

@@ -10,15 +10,16 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use quorate_model::{
-    ActionKind, ExecutionState, OnFailure, OperationId, Refusal, StepKind, StepState, WaveState,
+    ActionKind, ExecutionState, NodeName, OnFailure, OperationId, Refusal, StepKind, StepState, WaveState,
 };
 
 use crate::apply::step::goes_ahead;
 use crate::apply::validate;
-use crate::safety::fence;
+use crate::safety::membership::is_told;
+use crate::safety::{fence, membership};
 use crate::state::State;
 use crate::state::operation::{Operation, Step, Wave};
-use crate::state::plan::{Goal, Plan};
+use crate::state::plan::{GateSpec, Goal, Plan};
 
 /// What a wave of a rollback is called.
 const LABEL: &str = "rollback";
@@ -36,7 +37,8 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
             (
                 StepKind::Activate,
                 ActionKind::ArtifactRevert | ActionKind::ConfigRevert | ActionKind::SecretRevert,
-            ) | (StepKind::RunOnce, ActionKind::ExecRun)
+            ) | (StepKind::RunOnce | StepKind::Join | StepKind::Leave, ActionKind::ExecRun)
+                | (StepKind::Start, ActionKind::ServiceStop)
         );
         !fits || undo.service() != service
     });
@@ -45,6 +47,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
     }
     let installs = match &plan.request.goal {
         Goal::Rollout { change, .. } => change.installs(),
+        Goal::Membership { .. } => true,
         Goal::Run { .. }
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
@@ -89,10 +92,12 @@ pub(super) fn owed(state: &State, operation: &Operation) -> Vec<u32> {
 pub(super) fn begin(state: &mut State, id: &OperationId) {
     let Some(operation) = state.operations.get(id) else { return };
     let owed = owed(state, operation);
+    let elsewhere: Vec<Option<NodeName>> =
+        owed.iter().map(|index| another(state, operation, *index)).collect();
     let Some(operation) = state.operations.get_mut(id) else { return };
     let from = u32::try_from(operation.waves.len()).unwrap_or(u32::MAX);
     operation.rollback_from = Some(from);
-    for (wave, index) in (from..).zip(owed) {
+    for (wave, (index, on)) in (from..).zip(owed.into_iter().zip(elsewhere)) {
         let Some(done) = operation.step(index).cloned() else { continue };
         let lane: Vec<Step> = operation
             .steps
@@ -103,21 +108,27 @@ pub(super) fn begin(state: &mut State, id: &OperationId) {
                     || s.kind == StepKind::Confirm
                     // Somebody else's file must not keep what is bad in use; one of ours lies there until the end.
                     || s.kind == StepKind::EnterMaintenance;
-                s.wave == done.wave && s.node == done.node && !s.is_hold() && !around
+                // Who was to join need not have caught up when it is removed again.
+                let proves = is_told(done.kind) && s.gate.as_ref().is_some_and(|g| g.membership.is_none());
+                s.wave == done.wave && s.node == done.node && !s.is_hold() && !around && !proves
             })
             .cloned()
             .collect();
+        let on = on.unwrap_or_else(|| done.node.clone());
         // What stands around the action stands around its undo: out of the pool, proved to serve, back in the pool.
         operation.steps.extend(lane.iter().map(|step| {
             let mut back = fresh(step, wave);
+            back.node.clone_from(&on);
             if let Some(gate) = &mut back.gate {
+                turn(gate, &on);
                 // What is taken back was wrong before, and its group is how it is because of that.
                 gate.margin = false;
                 gate.probes.iter_mut().for_each(|probe| probe.baseline = None);
             }
             if step.undo.is_some() {
-                let kind = if step.kind == StepKind::RunOnce { StepKind::Hook } else { StepKind::Revert };
-                Step { kind, action: step.undo.clone(), ..back }
+                // A stop disturbs where the start that it takes back did not.
+                let disruptive = step.disruptive || step.kind == StepKind::Start;
+                Step { kind: undoing(step.kind), action: step.undo.clone(), disruptive, ..back }
             } else {
                 back
             }
@@ -131,6 +142,58 @@ pub(super) fn begin(state: &mut State, id: &OperationId) {
             parallel: None,
         });
     }
+}
+
+/// What the step that takes back one of this kind is.
+const fn undoing(kind: StepKind) -> StepKind {
+    match kind {
+        StepKind::RunOnce => StepKind::Hook,
+        StepKind::Join => StepKind::Leave,
+        StepKind::Leave => StepKind::Join,
+        StepKind::Start => StepKind::Stop,
+        StepKind::Status
+        | StepKind::Stop
+        | StepKind::Restart
+        | StepKind::Reload
+        | StepKind::Backup
+        | StepKind::Verify
+        | StepKind::Rotate
+        | StepKind::Facts
+        | StepKind::Diagnose
+        | StepKind::Stage
+        | StepKind::Activate
+        | StepKind::Revert
+        | StepKind::Drain
+        | StepKind::Restore
+        | StepKind::Confirm
+        | StepKind::Retire
+        | StepKind::Hook
+        | StepKind::EnterMaintenance
+        | StepKind::ExitMaintenance
+        | StepKind::Preflight
+        | StepKind::Handover
+        | StepKind::Gate => StepKind::Revert,
+    }
+}
+
+/// Another member that can take back a change of members, where the one that made it is not heard any more.
+fn another(state: &State, operation: &Operation, index: u32) -> Option<NodeName> {
+    let step = operation.step(index).filter(|step| is_told(step.kind))?;
+    fence::reachable(state, &step.node)?;
+    let (name, change) = membership::of(operation)?;
+    let group = state.groups.get(name)?;
+    let heard = |node: &&NodeName| *node != change.node && fence::reachable(state, node).is_none();
+    group.spec.voters.iter().find(heard).cloned()
+}
+
+/// A gate that asked for a change of members asks for the opposite, of those that are left.
+fn turn(gate: &mut GateSpec, on: &NodeName) {
+    let Some(membership) = &mut gate.membership else { return };
+    membership.listed = !membership.listed;
+    membership.moves = false;
+    gate.instance.node.clone_from(on);
+    gate.probes.clear();
+    gate.caught_up = false;
 }
 
 /// The same step, not begun.

@@ -7,7 +7,7 @@ use quorate_model::{
 };
 
 use super::{changed, open, owed, owes, rollback, skip};
-use crate::apply::{Context, Effect, release, step};
+use crate::apply::{Context, Effect, membership, release, step};
 use crate::state::operation::{Condition, Operation, is_over};
 use crate::state::{State, traffic};
 
@@ -23,6 +23,9 @@ pub(super) fn apply(
         return Err(Refusal::new(Reason::WrongState, format!("{id} cannot be {reached} yet")));
     }
     if reached == OperationState::RollingBack {
+        // What was not begun does not happen; after a failure it is skipped already, after a deadline it is not.
+        let operation = open(state, id)?;
+        operation.steps.iter_mut().for_each(|step| skip(step, context));
         rollback::begin(state, id);
     }
     let operation = open(state, id)?;
@@ -40,6 +43,9 @@ pub(super) fn apply(
     }
     step::tidy(operation, context);
     step::release_lanes(state, id);
+    if reached.is_terminal() {
+        membership::settled(state, id);
+    }
     if reached == OperationState::Succeeded {
         release::settled(state, context, id);
     }

@@ -79,10 +79,9 @@ fn skip_lane(
 /// Gives back the grants of every lane that disturbs no more.
 pub(in crate::apply) fn release_lanes(state: &mut State, id: &OperationId) {
     let Some(operation) = state.operations.get(id) else { return };
-    let open = |node: &NodeName, index: u32| {
-        operation.step(index).is_some_and(|step| operation.lane_disturbs(step.wave, node))
-    };
-    state.grants.retain(|_, grant| grant.operation != *id || open(&grant.instance.node, grant.step));
+    let open =
+        |index: u32| operation.step(index).is_some_and(|step| operation.lane_disturbs(step.wave, &step.node));
+    state.grants.retain(|_, grant| grant.operation != *id || open(grant.step));
 }
 
 /// What is seen of the steps of one wave.

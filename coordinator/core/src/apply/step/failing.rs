@@ -9,7 +9,7 @@ use quorate_model::{
 };
 
 use crate::apply::{Context, validate};
-use crate::safety::{fence, gate};
+use crate::safety::{fence, gate, membership};
 use crate::state::State;
 use crate::state::operation::{Condition, Failure, Operation, is_over};
 
@@ -29,7 +29,8 @@ pub(super) fn is_gone_back(state: &State, id: &OperationId, index: u32) -> bool 
 pub(super) fn tells_nothing(state: &State, id: &OperationId, index: u32) -> bool {
     let Some(operation) = state.operations.get(id) else { return false };
     let Some(step) = operation.step(index) else { return false };
-    if operation.request.on_failure == OnFailure::Abort {
+    // A change of members never waits half done for a person: whatever failed of it, it is taken back.
+    if operation.request.on_failure == OnFailure::Abort || membership::of(operation).is_some() {
         return false;
     }
     if state.nodes.present(&step.node).is_none() || super::goes_ahead(step.kind) {

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use quorate_model::{InstanceReading, OperationId, ProbeReading, Reason, Refusal, StepState, Timestamp};
 
 use super::{begins, check_order, end, find, tidy, wrong};
-use crate::apply::{Context, Effect, validate};
+use crate::apply::{Context, Effect, membership, validate};
 use crate::safety::{Evidence, gate, handover};
 use crate::state::State;
 use crate::state::operation::Failure;
@@ -43,6 +43,7 @@ pub(super) fn kept(readings: &[ProbeReading]) -> Vec<ProbeReading> {
     let mut kept: Vec<ProbeReading> = readings.iter().take(READINGS_KEPT).cloned().collect();
     for reading in &mut kept {
         validate::cut(&mut reading.detail, 256);
+        reading.listed.clear();
     }
     kept
 }
@@ -67,17 +68,24 @@ pub(super) fn pass_gate(
     let evidence = Evidence::from_readings(evidence);
     let missing = gate::probes_missing(spec, before, readings, since)
         .or_else(|| gate::margin_missing(state, operation, index, spec, &evidence, context.now))
+        .or_else(|| gate::unlisted(state, spec, since, &evidence, context.now))
         .or_else(|| gate::held(spec, opened, context.now));
     if let Some(missing) = missing {
         return Err(wrong(format!("gate {index} of {id} has not passed: {missing}")));
     }
     let node = step.node.clone();
     let judged = kept(&gate::verdicts(spec, before, readings));
+    let seen = spec.membership.clone();
     if let Some(step) = state.operations.get_mut(id).and_then(|o| o.step_mut(index)) {
         step.readings = judged;
     }
     end(state, context, id, index, StepState::Succeeded, None);
-    let details = format!("gate {index} on {node} passed");
+    let mut details = format!("gate {index} on {node} passed");
+    if let Some(gate) = seen.filter(|gate| gate.moves) {
+        membership::moved(state, context, &gate);
+        let word = if gate.listed { "votes now" } else { "votes no longer" };
+        details = format!("{details}: {} {word} in {}", gate.node, gate.group);
+    }
     Ok(Effect::changed(context.done(), format!("operations/{id}"), details).of(id))
 }
 
