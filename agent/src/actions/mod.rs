@@ -114,6 +114,11 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
             "service, hook, whether it is run once, release, who may take over",
             "Run a hook that this host declares and lets be run this way.",
         ),
+        ActionKind::RolePromote => (
+            RiskClass::Disruptive,
+            "service, group, hook",
+            "Make an instance the primary, under a lease of this execution's own epoch that lives.",
+        ),
         ActionKind::MaintenanceEnter => maintenance::ENTER,
         ActionKind::MaintenanceExit => maintenance::EXIT,
         ActionKind::HostPreflight => preflight::LOOK,
@@ -175,6 +180,7 @@ pub async fn finish(context: &ActionContext, spec: &ActionSpec) -> Result<Action
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::RolePromote { .. }
         | ActionSpec::MaintenanceEnter { .. }
         | ActionSpec::MaintenanceExit { .. }
         | ActionSpec::HostPreflight { .. }
@@ -230,6 +236,7 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
             let told = Told { release: release.as_ref(), targets };
             hook::exec::run(context, service, hook, told).await
         }
+        ActionSpec::RolePromote { .. } => Err(ActionError::Unsupported(spec.kind())),
         ActionSpec::MaintenanceEnter { service, maintenance, exit_within, reason } => {
             maintenance::enter(context, service, maintenance, *exit_within, reason).await
         }

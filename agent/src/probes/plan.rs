@@ -172,6 +172,9 @@ fn judge_member(paths: &MembershipPaths, member: &Value, role: InstanceRole) -> 
     };
     let mut reading = Reading::new(ok, &text);
     (reading.role, reading.lag) = (role, lag);
+    if !paths.position.is_empty() {
+        reading.position = json::at(member, &paths.position).and_then(json::count);
+    }
     reading.value = one_line(&word);
     reading
 }

@@ -123,9 +123,10 @@ async fn connect(
         match read_to_agent(first).map_err(|e| e.to_string())? {
             ToAgent::Welcome(welcome) => Ok((welcome, inbound)),
             ToAgent::Close { reason, message, .. } => Err(format!("{reason}: {message}")),
-            ToAgent::HeartbeatAck { .. } | ToAgent::Work(_) | ToAgent::ReportAck { .. } => {
-                Err("the first word was no Welcome".to_owned())
-            }
+            ToAgent::HeartbeatAck { .. }
+            | ToAgent::Work(_)
+            | ToAgent::ReportAck { .. }
+            | ToAgent::Lease(_) => Err("the first word was no Welcome".to_owned()),
         }
     };
     let greeted = tokio::time::timeout(WELCOME_TIMEOUT, greeting).await;
@@ -270,6 +271,7 @@ impl Talk {
                     hub.confirm(confirmed);
                 }
             }
+            ToAgent::Lease(_) => {}
             ToAgent::Close { reason, message, retry_after } => {
                 let mut ended = Ended::new(format!("{reason}: {message}"), true);
                 ended.retry_after = Some(Duration::from_millis(retry_after.0));

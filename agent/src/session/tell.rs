@@ -203,6 +203,7 @@ impl Teller {
                 lag: newest.reading.lag,
                 value: newest.reading.number,
                 listed: newest.reading.listed,
+                position: newest.reading.position,
                 age: now.since(newest.reading.at),
             });
         }

@@ -264,6 +264,7 @@ fn probes(has_peers: bool) -> Vec<ProbeSpec> {
                 serving: "serving".to_owned(),
                 lag: "lag".to_owned(),
                 max_lag: MAX_LAG,
+                position: String::new(),
             }),
         ),
         probe("soak", false, probe_spec::Kind::UnitSoak(UnitSoakProbe { min_up: duration(1_000) })),

@@ -22,6 +22,7 @@ pub mod calendar;
 pub mod config;
 pub mod group;
 pub mod id;
+pub mod lease;
 pub mod maintenance;
 pub mod node;
 pub mod number;
@@ -53,6 +54,7 @@ pub use group::{
     MissingVoter, QuorumPolicy, Sync,
 };
 pub use id::*;
+pub use lease::{FailoverSpec, HeldLease, LeaseAnswer, LeaseHold, LeaseRenewal, LeaseState, LeaseTimes};
 pub use maintenance::{MaintenanceSpec, SilenceSpec};
 pub use node::{Drain, NodeStatus, Scheduling};
 pub use number::Millionths;

@@ -60,6 +60,9 @@ pub struct MembershipPaths {
     /// Largest lag that still counts as caught up.
     #[serde(default)]
     pub max_lag: u64,
+    /// Field with the position in the application's own log, a number that only grows; empty when there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub position: String,
 }
 
 /// One comparison with a number.

@@ -12,6 +12,7 @@ pub mod backup;
 pub mod calendar;
 pub mod config;
 pub mod enums;
+pub mod failover;
 pub mod group;
 pub mod invalid;
 pub mod limits;

@@ -122,7 +122,7 @@ fn read_check(message: v1::JsonCheck) -> Result<JsonCheck, Invalid> {
 }
 
 fn read_membership(message: v1::MembershipProbe) -> Result<ProbeKind, Invalid> {
-    let v1::MembershipProbe { url, members, key, this, role, serving, lag, max_lag } = message;
+    let v1::MembershipProbe { url, members, key, this, role, serving, lag, max_lag, position } = message;
     let filled = |field, text| read_filled(field, text, SPEC_TEXT_MAX_BYTES);
     let paths = MembershipPaths {
         members: filled("members", members)?,
@@ -132,6 +132,7 @@ fn read_membership(message: v1::MembershipProbe) -> Result<ProbeKind, Invalid> {
         serving: read_text("serving", serving, SPEC_TEXT_MAX_BYTES)?,
         lag: read_text("lag", lag, SPEC_TEXT_MAX_BYTES)?,
         max_lag,
+        position: read_text("position", position, SPEC_TEXT_MAX_BYTES)?,
     };
     Ok(ProbeKind::Membership { url: read_url("url", url)?, paths })
 }
@@ -266,9 +267,19 @@ pub fn write_probe(probe: &ProbeSpec) -> v1::ProbeSpec {
             Kind::UnitSoak(v1::UnitSoakProbe { min_up: Some(write_duration(*min_up)) })
         }
         ProbeKind::Membership { url, paths } => {
-            let MembershipPaths { members, key, this, role, serving, lag, max_lag } = paths.clone();
+            let MembershipPaths { members, key, this, role, serving, lag, max_lag, position } = paths.clone();
             let url = url.clone();
-            Kind::Membership(v1::MembershipProbe { url, members, key, this, role, serving, lag, max_lag })
+            Kind::Membership(v1::MembershipProbe {
+                url,
+                members,
+                key,
+                this,
+                role,
+                serving,
+                lag,
+                max_lag,
+                position,
+            })
         }
         ProbeKind::Metric(metric) => Kind::Metric(write_metric(metric)),
         ProbeKind::Certificate(probe) => Kind::Certificate(write_certificate(probe)),
@@ -317,6 +328,7 @@ mod tests {
             serving: "serving".into(),
             lag: "lag".into(),
             max_lag: 10,
+            position: String::new(),
         };
         let min_up = Some(write_duration(DurationMs(1_500)));
         let kinds = [

@@ -202,6 +202,7 @@ pub fn action(action: &ActionSpec, spec: &ServiceSpec, node: &NodeName) -> Actio
         | ActionSpec::ServiceReload { .. }
         | ActionSpec::BackupVerify { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::RolePromote { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => {}
     }

@@ -5,7 +5,9 @@ use alloc::string::String;
 
 use alloc::vec::Vec;
 
-use quorate_model::{ActionKind, InstanceId, InstanceReading, NodeName, NodeStatus, Timestamp};
+use quorate_model::{
+    ActionKind, DurationMs, Epoch, GroupName, InstanceId, InstanceReading, NodeName, NodeStatus, Timestamp,
+};
 
 use crate::state::State;
 
@@ -18,6 +20,20 @@ pub struct Observations {
     pub nodes: BTreeMap<NodeName, NodeObservation>,
     /// Per instance, folded; `probes` holds the readings of the node itself and of its peer.
     pub instances: BTreeMap<InstanceId, InstanceReading>,
+    /// How long this leader has answered no renewal of a group's lease, and is proved to lead; on its monotonic clock. None
+    /// of a group that it does not know for long enough to tell.
+    pub leases: BTreeMap<GroupName, LeaseSilence>,
+}
+
+/// How long nobody can have renewed a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseSilence {
+    /// Of which epoch.
+    pub epoch: Epoch,
+    /// Since this leader took the last renewal in.
+    pub silent_for: DurationMs,
+    /// Since this leader was first proved to lead.
+    pub leads_for: DurationMs,
 }
 
 impl Observations {

@@ -216,6 +216,9 @@ fn read_run(run: v1::RunSpec) -> Result<(Goal, u32), Invalid> {
         ActionKind::TrafficDrain | ActionKind::TrafficRestore => {
             return Err(Invalid::new("action", "it is part of the work on a service that declares traffic"));
         }
+        ActionKind::RolePromote => {
+            return Err(Invalid::new("action", "the role is moved by quorate failover switchover"));
+        }
         ActionKind::ExecRun => {
             return Err(Invalid::new(
                 "action",

@@ -120,6 +120,7 @@ fn needed(command: &Command) -> AccessRole {
         | Command::Backup(_)
         | Command::Artifact(_)
         | Command::Audit(_)
-        | Command::Alarm(_) => AccessRole::Operator,
+        | Command::Alarm(_)
+        | Command::Lease(_) => AccessRole::Operator,
     }
 }

@@ -207,8 +207,20 @@ impl Table {
         let mut inner = self.lock();
         let Some(seen) = inner.nodes.get_mut(node) else { return };
         for reading in readings {
-            let Reading { instance, probe, ok, passes, failures, detail, role, lag, value, listed, age } =
-                reading;
+            let Reading {
+                instance,
+                probe,
+                ok,
+                passes,
+                failures,
+                detail,
+                role,
+                lag,
+                value,
+                listed,
+                position,
+                age,
+            } = reading;
             let at = now.minus(age);
             let from = node.clone();
             seen.reading(ProbeReading {
@@ -223,6 +235,7 @@ impl Table {
                 lag,
                 value,
                 listed,
+                position,
                 at,
             });
         }

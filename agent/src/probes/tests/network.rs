@@ -165,6 +165,7 @@ async fn membership_programs_and_soaks() {
         serving: "serving".into(),
         lag: "lag".into(),
         max_lag: 0,
+        position: String::new(),
     };
     let r = read(ProbeKind::Membership { url: format!("http://{at}/cluster/nodes"), paths }, 5_000).await;
     assert_eq!((r.ok, r.role, r.lag, r.leader.as_str()), (true, InstanceRole::Leader, Some(0), "node1"));

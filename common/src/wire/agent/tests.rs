@@ -217,6 +217,7 @@ fn said() -> Vec<FromAgent> {
         detail: "200".into(),
         role: InstanceRole::Voter,
         lag: Some(0),
+        position: Some(7),
         listed: vec![quorate_model::Listed { key: "node1".into(), role: InstanceRole::Voter }],
         value: Some(quorate_model::Millionths(-1)),
         age: DurationMs(12),

@@ -16,6 +16,7 @@ mod execution;
 mod history;
 mod identity;
 mod instance;
+mod lease;
 mod membership;
 mod migration;
 mod node;
@@ -245,6 +246,7 @@ fn family(state: &mut State, context: &Context<'_>, command: &Command) -> Result
         Command::Artifact(command) => artifact::apply(state, context, command),
         Command::Audit(AuditCommand::Append { records }) => append(state, context, records),
         Command::Alarm(command) => alarm::apply(state, context, command),
+        Command::Lease(command) => lease::apply(state, context, command),
     }
 }
 

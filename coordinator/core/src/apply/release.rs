@@ -40,6 +40,7 @@ pub(super) fn ended(
             | ActionSpec::TrafficDrain { .. }
             | ActionSpec::TrafficRestore { .. }
             | ActionSpec::ExecRun { .. }
+            | ActionSpec::RolePromote { .. }
             | ActionSpec::MaintenanceEnter { .. }
             | ActionSpec::MaintenanceExit { .. }
             | ActionSpec::HostPreflight { .. }
@@ -134,6 +135,7 @@ fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Relea
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::RolePromote { .. }
         | ActionSpec::MaintenanceEnter { .. }
         | ActionSpec::MaintenanceExit { .. }
         | ActionSpec::HostPreflight { .. }

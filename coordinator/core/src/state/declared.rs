@@ -7,6 +7,7 @@ use quorate_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::lease::PrimaryLease;
 use super::release::{ConfigReleases, Migration, Migrations, Releases};
 
 /// Most services.
@@ -63,6 +64,9 @@ pub struct Group {
     /// What its voters are to become: the application may have them so already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<PendingVoters>,
+    /// The last lease of its primary role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<PrimaryLease>,
 }
 
 impl Group {

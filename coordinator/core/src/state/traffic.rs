@@ -73,6 +73,7 @@ pub fn lease(state: &State, obligation: &Obligation) -> Option<DurationMs> {
         | ActionSpec::Secret { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::RolePromote { .. }
         | ActionSpec::MaintenanceExit { .. }
         | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts

@@ -393,6 +393,7 @@ impl Fleet {
             lag: Some(0),
             value: None,
             listed: Vec::new(),
+            position: None,
             at: now,
         };
         let mut probes = vec![probe("health", &id.node), self.listing(probe("member", &id.node), stranger)];

@@ -197,9 +197,10 @@ pub(crate) fn case(stands: &[Stand], policy: &QuorumPolicy, spare: u32) -> Case 
         spare_wanted: spare,
         labels: BTreeMap::new(),
         membership: None,
+        failover: None,
     };
     let declared =
-        Group { spec: declared, created_at: START, revision: Revision(1), alarm: None, pending: None };
+        Group { spec: declared, created_at: START, revision: Revision(1), alarm: None, pending: None, primary: None };
     state.groups.insert(group("ledger"), declared);
     Case { state, readings, names, now }
 }

@@ -46,6 +46,7 @@ fn a_gate_counts_only_passes_that_are_newer_than_its_step() {
         lag: None,
         value: None,
         listed: Vec::new(),
+        position: None,
         at: since.plus(DurationMs(after)),
     };
     let passes = |readings: &[ProbeReading]| gate::probes_missing(&spec, &[], readings, since).is_none();

@@ -80,7 +80,7 @@ impl Log {
 
     fn observations(&self) -> Observations {
         let instances = self.readings().into_iter().map(|r| (r.instance.clone(), r)).collect();
-        Observations { leading_since: START, nodes: BTreeMap::new(), instances }
+        Observations { leading_since: START, instances, ..Observations::default() }
     }
 
     fn readings(&self) -> Vec<InstanceReading> {
@@ -128,6 +128,7 @@ impl Log {
             lag: Some(1),
             value: probe.baseline.as_ref().map(|_| Millionths(120_000)),
             listed: Vec::new(),
+            position: None,
             at,
         };
         let own = spec.instance.node.as_str();
@@ -339,6 +340,7 @@ fn declarations(log: &mut Log) {
             spare_wanted: 0,
             labels: BTreeMap::new(),
             membership: None,
+            failover: None,
         };
         log.user(declare(DeclaredCommand::ApplyGroup { spec, expect: None }));
     }
@@ -379,6 +381,7 @@ fn rollout(log: &mut Log) {
         lag: None,
         value: Some(Millionths(100_000)),
         listed: Vec::new(),
+        position: None,
         at: log.now(),
     };
     let learner = InstanceReading { instance: instance(4), probes: vec![errors], ..evidence[1].clone() };
@@ -413,6 +416,7 @@ fn rollout(log: &mut Log) {
         lag: Some(1),
         value: probe.baseline.as_ref().map(|_| Millionths(120_000)),
         listed: Vec::new(),
+        position: None,
         at: later,
     };
     let readings = spec.probes.iter().flat_map(|p| [reading(p, "node4"), reading(p, "node1")]).collect();

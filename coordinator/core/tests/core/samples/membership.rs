@@ -47,6 +47,7 @@ pub(super) fn left(log: &mut Log) {
             role: InstanceRole::Voter,
             lag: Some(0),
             value: None,
+            position: None,
             listed: ["node1", "node2"]
                 .map(|key| Listed { key: key.into(), role: InstanceRole::Voter })
                 .into(),
