@@ -28,6 +28,8 @@ pub struct Observations {
 /// How long nobody can have renewed a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseSilence {
+    /// The number that this leader drew.
+    pub lead: u64,
     /// Of which epoch.
     pub epoch: Epoch,
     /// Since this leader took the last renewal in.

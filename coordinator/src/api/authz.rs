@@ -210,6 +210,7 @@ pub const RULES: &[Rule] = rules! {
         "Propose": Allow::Coordinators, Stream, Any;
         "ReadIndex": Allow::Coordinators, Stream, Any;
         "ReportObservations": Allow::Coordinators, Stream, Any;
+        "RenewLeases": Allow::Coordinators, Stream, Any;
         "GetPeerStatus": Allow::Coordinators, Stream, Any;
         "GetStateDigest": Allow::Coordinators, Stream, Any;
         "StandForElection": Allow::Coordinators, Stream, Any;

@@ -186,6 +186,13 @@ fn work() -> NodeWork {
         left_out: vec![ObligationId::new("o-8").unwrap()],
         extended: vec![(ObligationId::new("o-7").unwrap(), DurationMs(60_000))],
         confirmed: vec![ExecutionId::new("x-8").unwrap()],
+        leases: vec![quorate_model::HeldLease {
+            group: quorate_model::GroupName::new("db").unwrap(),
+            service: service(),
+            epoch: Epoch(7),
+            ttl: DurationMs(15_000),
+            recalled: true,
+        }],
     }
 }
 

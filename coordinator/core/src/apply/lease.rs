@@ -7,7 +7,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use quorate_model::{
-    Epoch, GroupName, GroupSpec, LeaseState, LeaseTimes, NodeName, OperationId, QuorumPolicy, Reason, Refusal,
+    Epoch, GroupName, GroupSpec, LeaseState, LeaseTimes, NodeName, OperationId, Principal, QuorumPolicy,
+    Reason, Refusal,
 };
 
 use super::{Context, Effect, validate};
@@ -23,6 +24,13 @@ pub(super) fn apply(
     command: &LeaseCommand,
 ) -> Result<Effect, Refusal> {
     match command {
+        LeaseCommand::Lead { lead } => {
+            if *lead == 0 {
+                return Err(validate::bad("lead: it is zero"));
+            }
+            state.cluster.lease_lead = *lead;
+            Ok(Effect::unchanged(context.done()))
+        }
         LeaseCommand::Adopt { group, node } => {
             grantable(state, group, node)?;
             if state.groups.get(group).is_some_and(|found| found.primary.is_some()) {
@@ -35,8 +43,11 @@ pub(super) fn apply(
         }
         LeaseCommand::Confirm { group, epoch } => confirm(state, context, group, *epoch),
         LeaseCommand::Release { group, epoch, message } => release(state, context, group, *epoch, message),
-        LeaseCommand::Expire { group, epoch, silent_for, leads_for } => {
+        LeaseCommand::Expire { group, epoch, lead, silent_for, leads_for } => {
             let lease = current(state, group, *epoch)?;
+            if *lead != state.cluster.lease_lead {
+                return Err(wrong(format!("another member has answered renewals of {group} since")));
+            }
             let needed = LeaseTimes::of(lease.ttl).silence();
             let proved = *silent_for.min(leads_for);
             if lease.adopted && lease.state == LeaseState::Requested {
@@ -155,6 +166,11 @@ fn release(
     message: &str,
 ) -> Result<Effect, Refusal> {
     let node = current(state, name, epoch)?.node.clone();
+    if let Principal::Agent { node: from } = context.principal
+        && *from != node
+    {
+        return Err(Refusal::new(Reason::NotAllowed, format!("the lease of {name} is not one of {from}")));
+    }
     end(state, context, name, LeaseState::Released, message);
     Ok(changed(context, name, format!("{node} gave epoch {epoch} back: {message}")))
 }

@@ -165,6 +165,7 @@ impl Command {
                 AlarmCommand::Set { .. } => "alarm.set",
             },
             Self::Lease(command) => match command {
+                LeaseCommand::Lead { .. } => "lease.lead",
                 LeaseCommand::Adopt { .. } => "lease.adopt",
                 LeaseCommand::Confirm { .. } => "lease.confirm",
                 LeaseCommand::Release { .. } => "lease.release",

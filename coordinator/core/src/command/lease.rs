@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeaseCommand {
+    /// A leader begins to answer renewals: only it does from now on, until another one begins.
+    Lead {
+        /// Drawn by it; not zero.
+        lead: u64,
+    },
     /// The one that is seen to lead gets the first lease of its group, by the ticker.
     Adopt {
         /// Which group.
@@ -38,9 +43,11 @@ pub enum LeaseCommand {
         group: GroupName,
         /// Under which epoch.
         epoch: Epoch,
+        /// The proposer's own number. Its measures count only while nobody else has answered renewals since.
+        lead: u64,
         /// How long the proposer has answered no renewal of it, by its monotonic clock.
         silent_for: DurationMs,
-        /// How long the proposer is proved to lead, by its monotonic clock: nobody else has answered one since.
+        /// How long ago the proposer began to answer renewals, by its monotonic clock.
         leads_for: DurationMs,
     },
 }
