@@ -2,7 +2,7 @@
 
 use quorate_model::backup::BackupState;
 use quorate_model::{
-    AccessRole, AlarmLevel, ApprovalState, Drain, ExecutionState, FreezeState, GroupState, InstanceRole,
+    AccessRole, AlarmLevel, ApprovalState, Drain, ExecutionState, FailoverState, FreezeState, LeaseState, GroupState, InstanceRole,
     InstanceState, MembershipVerb, MigrateWhen, MigrationChoice, MissedPolicy, NodeStatus, ObligationState,
     OnFailure, OperationKind, OperationState, Overlap, Promotion, RunResult, Scheduling, SecretVerb,
     StepKind, StepState, Sync, WaveState, WindowState,
@@ -58,6 +58,12 @@ pairs! {
     }
     /// How urgent an alarm is.
     read_alarm_level / write_alarm_level: AlarmLevel = v1::AlarmLevel { None, Warning, Critical }
+    /// How a lease stands.
+    read_lease_state / write_lease_state: LeaseState = v1::LeaseState { Requested, Held, Released, Expired }
+    /// Where a failover stands.
+    read_failover_state / write_failover_state: FailoverState = v1::FailoverState {
+        Suspected, Confirmed, Fencing, Fenced, Promoting, TrafficSwitching, Verifying, Completed, Aborted, HoldDown,
+    }
     /// Where a freeze stands.
     read_freeze_state / write_freeze_state: FreezeState = v1::FreezeState { Upcoming, Active, Ended }
     /// Where a window stands.

@@ -163,6 +163,11 @@ pub const RULES: &[Rule] = rules! {
         "ApplyPolicy": ADMIN, Change, Any;
         "DeletePolicy": ADMIN, Change, Any;
     }
+    "quorate.v1.FailoverService" {
+        "ListFailovers": VIEWER, Read, Leader;
+        "GetFailover": VIEWER, Read, Leader;
+        "AcknowledgeFailover": OPERATOR, Change, Leader;
+    }
     "quorate.v1.ActionService" {
         "ListActions": VIEWER, Read, Leader;
     }
