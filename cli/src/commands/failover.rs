@@ -13,8 +13,7 @@ use crate::render::style::{self, safe, title};
 use crate::render::table::{Columns, age, dash, span};
 use crate::render::{self, json};
 
-const SWITCHOVER_HELP: &str =
-    "Examples:\n  quorate failover switchover db --dry-run\n  quorate failover switchover db --to node2 --wait \
+const SWITCHOVER_HELP: &str = "Examples:\n  quorate failover switchover db --dry-run\n  quorate failover switchover db --to node2 --wait \
      --yes --reason 'node1 gets new disks'\n  quorate failover switchover db --lost --wait --yes\n\nThe primary \
      gives its role back and stops; the standby that has all of it is promoted, and the old primary\nbecomes its \
      standby. Refused where the standby is behind. With --lost the primary is given up: nobody is promoted\n\
@@ -81,7 +80,10 @@ pub async fn run(ctx: &Ctx, command: FailoverCommand) -> Outcome {
             let work = run::failover_spec(&group, to.as_deref(), lost);
             let target = to.as_deref().map_or_else(|| "its standby".to_owned(), safe);
             let what = if lost {
-                format!("Give up the primary of {} and promote {target}: what it has not passed on is lost", safe(&group))
+                format!(
+                    "Give up the primary of {} and promote {target}: what it has not passed on is lost",
+                    safe(&group)
+                )
             } else {
                 format!("Move the primary role of {} to {target}", safe(&group))
             };
@@ -192,8 +194,18 @@ fn word(failover: &v1::Failover) -> String {
 }
 
 fn history(failover: &v1::Failover) -> String {
-    let mut columns =
-        Columns::new(&["operation", "from", "to", "epoch", "state", "began", "fenced", "took", "behind", "why"]);
+    let mut columns = Columns::new(&[
+        "operation",
+        "from",
+        "to",
+        "epoch",
+        "state",
+        "began",
+        "fenced",
+        "took",
+        "behind",
+        "why",
+    ]);
     for record in &failover.history {
         columns.row([
             safe(&record.operation),

@@ -2,10 +2,10 @@
 
 use quorate_model::backup::BackupState;
 use quorate_model::{
-    AccessRole, AlarmLevel, ApprovalState, Drain, ExecutionState, FailoverState, FreezeState, LeaseState, GroupState, InstanceRole,
-    InstanceState, MembershipVerb, MigrateWhen, MigrationChoice, MissedPolicy, NodeStatus, ObligationState,
-    OnFailure, OperationKind, OperationState, Overlap, Promotion, RunResult, Scheduling, SecretVerb,
-    StepKind, StepState, Sync, WaveState, WindowState,
+    AccessRole, AlarmLevel, ApprovalState, Drain, ExecutionState, FailoverState, FreezeState, GroupState,
+    InstanceRole, InstanceState, LeaseState, MembershipVerb, MigrateWhen, MigrationChoice, MissedPolicy,
+    NodeStatus, ObligationState, OnFailure, OperationKind, OperationState, Overlap, Promotion, RunResult,
+    Scheduling, SecretVerb, StepKind, StepState, Sync, WaveState, WindowState,
 };
 use quorate_proto::{agent, v1};
 

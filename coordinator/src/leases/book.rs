@@ -1,27 +1,26 @@
-//! When each lease was renewed last, by the monotonic clock of this process.
+//! The leader's memory of renewals, on the monotonic clock of this process.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use quorate_core::State;
 use quorate_core::observations::LeaseSilence;
-use quorate_model::{DurationMs, Epoch, GroupName, LeaseTimes};
+use quorate_model::{DurationMs, Epoch, GroupName};
 use tokio::time::Instant;
 
+use super::Lead;
+
 /// What this member remembers while it answers renewals; nothing while it does not.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Book {
+    started: Instant,
     inner: Mutex<Option<Lead>>,
 }
 
-#[derive(Debug)]
-struct Lead {
-    number: u64,
-    since: Instant,
-    renewed: BTreeMap<GroupName, (Epoch, Instant)>,
-    /// Leases that are about to be taken for over: no renewal of them is taken in any more.
-    ending: BTreeMap<GroupName, Epoch>,
+impl Default for Book {
+    fn default() -> Self {
+        Self { started: Instant::now(), inner: Mutex::default() }
+    }
 }
 
 impl Book {
@@ -30,10 +29,13 @@ impl Book {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn now(&self) -> DurationMs {
+        DurationMs(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// This member's number stands in the state: it answers renewals from now on.
     pub fn begin(&self, number: u64) {
-        let lead = Lead { number, since: Instant::now(), renewed: BTreeMap::new(), ending: BTreeMap::new() };
-        *self.lock() = Some(lead);
+        *self.lock() = Some(Lead::new(number, self.now()));
     }
 
     /// This member leads no more.
@@ -52,11 +54,7 @@ impl Book {
     pub fn take_in(&self, group: &GroupName, epoch: Epoch) -> Option<u64> {
         let mut inner = self.lock();
         let lead = inner.as_mut()?;
-        if lead.ending.get(group) == Some(&epoch) {
-            return None;
-        }
-        lead.renewed.insert(group.clone(), (epoch, Instant::now()));
-        Some(lead.number)
+        lead.take_in(group, epoch, self.now()).then_some(lead.number)
     }
 
     /// How long nobody can have renewed each lease that is not over.
@@ -66,9 +64,10 @@ impl Book {
         let Some(lead) = inner.as_ref().filter(|lead| lead.number == state.cluster.lease_lead) else {
             return BTreeMap::new();
         };
+        let now = self.now();
         let held = state.groups.values().filter_map(|group| {
             let lease = group.primary.as_ref().filter(|lease| !lease.state.is_over())?;
-            Some((group.spec.name.clone(), lead.silence(&group.spec.name, lease.epoch)))
+            Some((group.spec.name.clone(), lead.silence(&group.spec.name, lease.epoch, now)))
         });
         held.collect()
     }
@@ -76,84 +75,32 @@ impl Book {
     /// Takes no renewal of this lease in any more, if none was for so long that it is over. Gives what was measured.
     #[must_use]
     pub fn close(&self, group: &GroupName, epoch: Epoch, ttl: DurationMs) -> Option<LeaseSilence> {
-        let mut inner = self.lock();
-        let lead = inner.as_mut()?;
-        let silence = lead.silence(group, epoch);
-        if silence.silent_for.min(silence.leads_for) < LeaseTimes::of(ttl).silence() {
-            return None;
-        }
-        lead.ending.insert(group.clone(), epoch);
-        Some(silence)
+        self.lock().as_mut()?.close(group, epoch, ttl, self.now())
     }
 
     /// It was not taken for over after all.
     pub fn reopen(&self, group: &GroupName, epoch: Epoch) {
-        if let Some(lead) = self.lock().as_mut()
-            && lead.ending.get(group) == Some(&epoch)
-        {
-            lead.ending.remove(group);
+        if let Some(lead) = self.lock().as_mut() {
+            lead.reopen(group, epoch);
         }
     }
-}
-
-impl Lead {
-    fn silence(&self, group: &GroupName, epoch: Epoch) -> LeaseSilence {
-        let leads_for = ms(self.since.elapsed());
-        let renewed = self.renewed.get(group).filter(|(of, _)| *of == epoch);
-        let silent_for = renewed.map_or(leads_for, |(_, at)| ms(at.elapsed()));
-        LeaseSilence { lead: self.number, epoch, silent_for, leads_for }
-    }
-}
-
-fn ms(span: Duration) -> DurationMs {
-    DurationMs(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn group() -> GroupName {
-        GroupName::new("db").unwrap()
-    }
-
-    const TTL: DurationMs = DurationMs::from_secs(4);
-
     #[tokio::test(start_paused = true)]
     async fn nothing_is_taken_in_before_it_begins_or_once_it_ended() {
-        let book = Book::default();
-        assert_eq!(book.take_in(&group(), Epoch(1)), None);
+        let (book, group, ttl) = (Book::default(), GroupName::new("db").unwrap(), DurationMs::from_secs(4));
+        assert_eq!(book.take_in(&group, Epoch(1)), None);
         book.begin(7);
-        assert_eq!(book.take_in(&group(), Epoch(1)), Some(7));
+        assert_eq!(book.take_in(&group, Epoch(1)), Some(7));
+        tokio::time::advance(std::time::Duration::from_secs(9)).await;
         book.end();
-        assert_eq!((book.take_in(&group(), Epoch(1)), book.number()), (None, None));
-        assert_eq!(book.close(&group(), Epoch(1), TTL), None, "who does not lead closes nothing");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_is_closed_only_after_its_whole_silence_and_then_not_renewed() {
-        let book = Book::default();
-        book.begin(7);
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(book.take_in(&group(), Epoch(1)).is_some());
-        tokio::time::advance(Duration::from_millis(4_999)).await;
-        assert_eq!(book.close(&group(), Epoch(1), TTL), None);
-        tokio::time::advance(Duration::from_millis(1)).await;
-        let found = book.close(&group(), Epoch(1), TTL).unwrap();
-        assert_eq!((found.silent_for, found.leads_for.0), (DurationMs(5_000), 65_000));
-        assert_eq!(book.take_in(&group(), Epoch(1)), None, "it is about to be taken for over");
-        assert!(book.take_in(&group(), Epoch(2)).is_some(), "another lease is another one");
-        book.reopen(&group(), Epoch(1));
-        assert!(book.take_in(&group(), Epoch(1)).is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_has_just_begun_knows_of_no_silence_before() {
-        let book = Book::default();
-        book.begin(7);
-        tokio::time::advance(Duration::from_millis(4_999)).await;
-        assert_eq!(book.close(&group(), Epoch(1), TTL), None);
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(book.close(&group(), Epoch(1), TTL).is_some());
+        assert_eq!((book.take_in(&group, Epoch(1)), book.number()), (None, None));
+        assert_eq!(book.close(&group, Epoch(1), ttl), None, "who does not lead closes nothing");
+        book.begin(8);
+        assert_eq!(book.close(&group, Epoch(1), ttl), None, "who has just begun knows of no silence");
     }
 }

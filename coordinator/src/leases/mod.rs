@@ -1,6 +1,6 @@
 //! Renewals of leases of the primary role: answered by the leader alone, and only while it is proved to lead.
 //!
-//! Job: `book.rs` remembers on the monotonic clock when each lease was last renewed, `renewals.rs` answers those that agents
+//! Job: `lead.rs` decides what is taken in and what is over (pure), `book.rs` keeps it on the monotonic clock, `renewals.rs` answers those that agents
 //! send. Must never: answer a renewal before it is written down here and the lead is proved again after that; measure by a
 //! wall clock; or let a lease be taken for over that it may still answer a renewal of.
 //!
@@ -8,7 +8,9 @@
 //! that number was committed. Whoever leads later draws a number of its own first: what this one has measured counts no more.
 
 mod book;
+mod lead;
 mod renewals;
 
 pub use book::Book;
+pub use lead::Lead;
 pub use renewals::{Renewals, Verdict};
