@@ -60,8 +60,8 @@ impl Book {
     /// How long nobody can have renewed each lease that is not over.
     #[must_use]
     pub fn silences(&self, state: &State) -> BTreeMap<GroupName, LeaseSilence> {
-        let inner = self.lock();
-        let Some(lead) = inner.as_ref().filter(|lead| lead.number == state.cluster.lease_lead) else {
+        let mut inner = self.lock();
+        let Some(lead) = inner.as_mut().filter(|lead| lead.number == state.cluster.lease_lead) else {
             return BTreeMap::new();
         };
         let now = self.now();
@@ -90,13 +90,12 @@ impl Book {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn nothing_is_taken_in_before_it_begins_or_once_it_ended() {
+    #[test]
+    fn nothing_is_taken_in_before_it_begins_or_once_it_ended() {
         let (book, group, ttl) = (Book::default(), GroupName::new("db").unwrap(), DurationMs::from_secs(4));
         assert_eq!(book.take_in(&group, Epoch(1)), None);
         book.begin(7);
         assert_eq!(book.take_in(&group, Epoch(1)), Some(7));
-        tokio::time::advance(std::time::Duration::from_secs(9)).await;
         book.end();
         assert_eq!((book.take_in(&group, Epoch(1)), book.number()), (None, None));
         assert_eq!(book.close(&group, Epoch(1), ttl), None, "who does not lead closes nothing");

@@ -11,6 +11,7 @@ pub struct Lead {
     /// The number that it drew.
     pub number: u64,
     since: DurationMs,
+    /// Of each group the newest epoch that was met, and when it was renewed last, or met.
     renewed: BTreeMap<GroupName, (Epoch, DurationMs)>,
     /// Leases that are about to be taken for over: no renewal of them is taken in any more.
     ending: BTreeMap<GroupName, Epoch>,
@@ -23,22 +24,37 @@ impl Lead {
         Self { number, since: now, renewed: BTreeMap::new(), ending: BTreeMap::new() }
     }
 
-    /// Writes a renewal down before it is answered. False when it may not be answered: its lease is about to be over.
+    /// When a lease was renewed last, or met; none when a newer one of its group was met.
+    fn last(&mut self, group: &GroupName, epoch: Epoch, now: DurationMs) -> Option<&mut DurationMs> {
+        let known = self.renewed.entry(group.clone()).or_insert((epoch, now));
+        if known.0 < epoch {
+            *known = (epoch, now);
+        }
+        // A renewal that comes late must not stand in for those of the lease that came after its own.
+        (known.0 == epoch).then_some(&mut known.1)
+    }
+
+    /// Writes a renewal down before it is answered. False when it may not be answered: its lease is about to be over, or is not
+    /// the newest. It is one that the state has: the epoch of whoever asks would do for all that come after.
     #[must_use]
     pub fn take_in(&mut self, group: &GroupName, epoch: Epoch, now: DurationMs) -> bool {
         if self.ending.get(group) == Some(&epoch) {
             return false;
         }
-        self.renewed.insert(group.clone(), (epoch, now));
-        true
+        match self.last(group, epoch, now) {
+            Some(last) => {
+                *last = now;
+                true
+            }
+            None => false,
+        }
     }
 
-    /// How long nobody can have renewed a lease.
+    /// How long nobody can have renewed a lease that the state has. One that is new is met now.
     #[must_use]
-    pub fn silence(&self, group: &GroupName, epoch: Epoch, now: DurationMs) -> LeaseSilence {
+    pub fn silence(&mut self, group: &GroupName, epoch: Epoch, now: DurationMs) -> LeaseSilence {
         let leads_for = now.minus(self.since);
-        let renewed = self.renewed.get(group).filter(|(of, _)| *of == epoch);
-        let silent_for = renewed.map_or(leads_for, |(_, at)| now.minus(*at));
+        let silent_for = self.last(group, epoch, now).map_or(DurationMs::ZERO, |last| now.minus(*last));
         LeaseSilence { lead: self.number, epoch, silent_for, leads_for }
     }
 
@@ -85,15 +101,25 @@ mod tests {
         let found = lead.close(&group(), Epoch(1), TTL, DurationMs(66_000)).unwrap();
         assert_eq!((found.silent_for, found.leads_for), (DurationMs(5_000), DurationMs(65_000)));
         assert!(!lead.take_in(&group(), Epoch(1), DurationMs(66_001)), "it is about to be taken for over");
-        assert!(lead.take_in(&group(), Epoch(2), DurationMs(66_001)), "another lease is another one");
         lead.reopen(&group(), Epoch(1));
         assert!(lead.take_in(&group(), Epoch(1), DurationMs(66_002)));
+        assert!(lead.take_in(&group(), Epoch(2), DurationMs(66_003)), "another lease is another one");
     }
 
     #[test]
-    fn who_has_just_begun_knows_of_no_silence_before() {
+    fn a_lease_is_silent_from_when_it_is_met_at_the_earliest() {
         let mut lead = Lead::new(7, DurationMs(90_000));
+        assert_eq!(lead.close(&group(), Epoch(1), TTL, DurationMs(90_000)), None);
         assert_eq!(lead.close(&group(), Epoch(1), TTL, DurationMs(94_999)), None);
         assert!(lead.close(&group(), Epoch(1), TTL, DurationMs(95_000)).is_some());
+        assert_eq!(lead.close(&group(), Epoch(2), TTL, DurationMs(95_001)), None, "it was handed out just now");
+    }
+
+    #[test]
+    fn a_late_renewal_of_an_older_lease_stands_for_nothing() {
+        let mut lead = Lead::new(7, DurationMs::ZERO);
+        assert!(lead.take_in(&group(), Epoch(2), DurationMs(9_000)));
+        assert!(!lead.take_in(&group(), Epoch(1), DurationMs(9_001)));
+        assert_eq!(lead.close(&group(), Epoch(2), TTL, DurationMs(13_999)), None);
     }
 }

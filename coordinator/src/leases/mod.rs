@@ -11,6 +11,9 @@ mod book;
 mod lead;
 mod renewals;
 
+#[cfg(test)]
+mod tests;
+
 pub use book::Book;
 pub use lead::Lead;
 pub use renewals::{Renewals, Verdict};

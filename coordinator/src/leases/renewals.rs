@@ -97,14 +97,23 @@ impl Renewals {
     }
 
     async fn answered(&self, Question { node, group, epoch }: Question) -> Verdict {
+        let Some(number) = self.book.number() else { return Verdict::Unknown };
+        let known = match self.stand(number, &node, &group, epoch) {
+            Stand::Requested | Stand::Held => true,
+            Stand::Deposed | Stand::Lost => false,
+        };
         // Written down first: whatever happens from here on, the lease counts as renewed now.
-        let Some(number) = self.book.take_in(&group, epoch) else { return Verdict::Unknown };
+        if known && self.book.take_in(&group, epoch) != Some(number) {
+            return Verdict::Unknown;
+        }
         // Without this a leader that was deposed and does not know it would go on renewing.
         if let Err(error) = self.node.prove_lead().await {
             tracing::debug!(%error, %group, "a renewal is not answered");
             return Verdict::Unknown;
         }
         match self.stand(number, &node, &group, epoch) {
+            // It was not written down.
+            Stand::Requested | Stand::Held if !known => Verdict::Unknown,
             Stand::Deposed => Verdict::Unknown,
             Stand::Lost => Verdict::Lost,
             Stand::Held => Verdict::Granted,

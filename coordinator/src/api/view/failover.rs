@@ -7,7 +7,7 @@ use quorate_core::safety::availability::member;
 use quorate_core::safety::failover::{Suspicion, hold_down_until, suspicion};
 use quorate_core::state::{FailoverRecord, Group, PrimaryLease};
 use quorate_core::{Observations, State};
-use quorate_model::{DurationMs, InstanceId, NodeName, Timestamp};
+use quorate_model::{InstanceId, NodeName, Timestamp};
 use quorate_proto::v1;
 
 /// The role as it stands now.
