@@ -4,6 +4,7 @@
 //! due. Must never: decide what is safe (`apply` decides again), or go on for a moment after leadership is lost: every
 //! proposal of an old leader is refused by Raft itself.
 
+mod failovers;
 mod leases;
 mod members;
 mod schedules;

@@ -12,7 +12,7 @@ use quorate_core::state::Settings;
 use quorate_core::{Answer, Command, Entry, Observations, State};
 use quorate_model::Timestamp;
 
-use super::{Limits, leases, look, schedules, windows};
+use super::{Limits, failovers, leases, look, schedules, windows};
 use crate::api::backend::{Backend, ProposeError};
 use crate::leases::Book;
 use crate::observe::Table;
@@ -45,8 +45,11 @@ pub(super) async fn run(backend: Arc<dyn Backend>, seen: Seen, limits: Limits, s
         }
         stop.pause(TICK).await;
     }
-    let mut memory =
-        Memory { openings: windows::Openings::default(), runs: schedules::Runs::new(backend.now()) };
+    let mut memory = Memory {
+        openings: windows::Openings::default(),
+        runs: schedules::Runs::new(backend.now()),
+        moves: failovers::Moves::default(),
+    };
     while !stop.is_triggered() {
         round(&*backend, &seen, limits, &mut memory, &stop).await;
         stop.pause(GAP).await;
@@ -62,12 +65,13 @@ pub(super) async fn run(backend: Arc<dyn Backend>, seen: Seen, limits: Limits, s
 struct Memory {
     openings: windows::Openings,
     runs: schedules::Runs,
+    moves: failovers::Moves,
 }
 
 async fn round(backend: &dyn Backend, seen: &Seen, limits: Limits, memory: &mut Memory, stop: &Shutdown) {
     leases::lead(backend, &seen.leases, stop).await;
     let now = backend.now();
-    let Memory { openings, runs } = memory;
+    let Memory { openings, runs, moves } = memory;
     let looked = look(backend, |state| {
         if state.cluster.id.is_none() {
             return (Vec::new(), Vec::new(), Vec::new());
@@ -75,6 +79,7 @@ async fn round(backend: &dyn Backend, seen: &Seen, limits: Limits, memory: &mut 
         let observations = seen.observations(state, now);
         let mut due: Vec<Command> = settings(&state.settings, limits).into_iter().collect();
         due.extend(next(state, &observations, now, &mut || backend.mint()));
+        due.extend(moves.due(state, &observations, now, &mut || backend.mint()));
         (due, windows::wanted(state, now), runs.wanted(state, now))
     });
     let (mut due, wanted, scheduled) = looked.unwrap_or_default();
