@@ -11,6 +11,7 @@ pub mod invariants;
 pub mod lab;
 pub mod outside;
 pub mod preload;
+pub mod proxied;
 pub mod proxy;
 pub mod wait;
 pub mod workspace;
