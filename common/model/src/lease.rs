@@ -55,12 +55,39 @@ words! {
     }
 }
 
+words! {
+    /// How a failover stands: that of a primary that is lost, and a planned one.
+    pub enum FailoverState {
+        /// Somebody misses the primary; others must agree.
+        Suspected = "SUSPECTED",
+        /// The role is to be moved.
+        Confirmed = "CONFIRMED",
+        /// Its holder is to stop, or its lease to run out.
+        Fencing = "FENCING",
+        /// Nobody leads, and nobody can.
+        Fenced = "FENCED",
+        /// Its heir becomes the primary.
+        Promoting = "PROMOTING",
+        /// Clients are led to the new primary.
+        TrafficSwitching = "TRAFFIC_SWITCHING",
+        /// The new primary is looked at.
+        Verifying = "VERIFYING",
+        /// The new primary leads and serves.
+        Completed = "COMPLETED",
+        /// It ended before that.
+        Aborted = "ABORTED",
+        /// Nobody moves the role by himself so soon after the last time.
+        HoldDown = "HOLD_DOWN",
+    }
+}
+
 /// How the primary role of a group is held and moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailoverSpec {
     /// How long a renewal is good for, from when its host sent it.
     pub ttl: DurationMs,
-    /// The hook that makes an instance the primary, on its own host; told again it changes nothing.
+    /// The hook that makes an instance the primary, on its own host; told again it changes nothing. Of a former primary that is
+    /// stopped it starts it: the role goes back there when nobody else is fit.
     pub promote: HookName,
     /// The hook that leads the clients to the new primary, on its host; none where they find it by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]

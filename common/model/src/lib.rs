@@ -54,7 +54,9 @@ pub use group::{
     MissingVoter, QuorumPolicy, Sync,
 };
 pub use id::*;
-pub use lease::{FailoverSpec, HeldLease, LeaseAnswer, LeaseHold, LeaseRenewal, LeaseState, LeaseTimes};
+pub use lease::{
+    FailoverSpec, FailoverState, HeldLease, LeaseAnswer, LeaseHold, LeaseRenewal, LeaseState, LeaseTimes,
+};
 pub use maintenance::{MaintenanceSpec, SilenceSpec};
 pub use node::{Drain, NodeStatus, Scheduling};
 pub use number::Millionths;

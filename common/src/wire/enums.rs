@@ -76,7 +76,7 @@ pairs! {
     read_run_result / write_run_result: RunResult = v1::ScheduleResult { Started, Refused, Skipped, Missed }
     /// What an operation is for.
     read_operation_kind / write_operation_kind: OperationKind = v1::OperationKind {
-        Rollout, Backup, Rotation, Run, Drain, Membership,
+        Rollout, Backup, Rotation, Run, Drain, Membership, Failover,
     }
     /// The life of an operation.
     read_operation_state / write_operation_state: OperationState = v1::OperationState {
@@ -91,7 +91,7 @@ pairs! {
     read_step_kind / write_step_kind: StepKind = v1::StepKind {
         Status, Start, Stop, Restart, Reload, Backup, Verify, Rotate, Facts, Diagnose, Gate, Stage,
         Activate, Confirm, Drain, EnterMaintenance, ExitMaintenance, Handover, Hook, Join, Leave, Preflight, Restore,
-        Retire, Revert, RunOnce,
+        Retire, Revert, RunOnce, Promote, Switch, Rejoin,
     }
     /// How a node's membership of a group is changed.
     read_membership_verb / write_membership_verb: MembershipVerb = v1::MembershipVerb { Add, Remove }

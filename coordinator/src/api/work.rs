@@ -7,7 +7,7 @@ use quorate_common::wire::rollout::{
     read_migration, read_policy, read_waves, write_migration, write_policy, write_waves,
 };
 use quorate_common::wire::selector::{read_optional_selector, read_selector, write_selector};
-use quorate_common::wire::text::read_name;
+use quorate_common::wire::text::{read_name, read_optional_name};
 use quorate_common::wire::time::{read_duration, write_duration};
 use quorate_core::PlanRequest;
 use quorate_core::state::ReleaseRequest;
@@ -60,6 +60,7 @@ pub(super) fn read_work(
         Kind::VerifyBackup(v1::VerifyBackupSpec { backup }) => {
             (Goal::Verify { backups: vec![read_name("work.verify_backup.backup", backup)?] }, 0)
         }
+        Kind::Failover(failover) => (read_failover(failover).map_err(|i| i.within("work.failover"))?, 0),
         Kind::Membership(change) => (read_membership(change).map_err(|i| i.within("work.membership"))?, 0),
     };
     let mut request = PlanRequest::new(goal, principal.clone());
@@ -262,6 +263,11 @@ fn read_membership(message: v1::MembershipChangeSpec) -> Result<Goal, Invalid> {
     Ok(Goal::Membership { group: read_name("group", group)?, node: read_name("node", node)?, change, spare })
 }
 
+fn read_failover(message: v1::FailoverWorkSpec) -> Result<Goal, Invalid> {
+    let v1::FailoverWorkSpec { group, to, planned } = message;
+    Ok(Goal::Failover { group: read_name("group", group)?, to: read_optional_name("to", to)?, planned })
+}
+
 fn write_rolling(request: &PlanRequest, group: &GroupName, change: &Change) -> v1::RollingSpec {
     let (kind, release) = match change {
         Change::Restart => (v1::RollingKind::Restart, None),
@@ -366,6 +372,11 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
             service: service.as_str().to_owned(),
             selector: Some(write_selector(nodes)),
             parallelism: *max_unavailable,
+        }),
+        Goal::Failover { group, to, planned } => Kind::Failover(v1::FailoverWorkSpec {
+            group: group.as_str().to_owned(),
+            to: to.as_ref().map_or_else(String::new, |to| to.as_str().to_owned()),
+            planned: *planned,
         }),
         Goal::Membership { group, node, change, spare } => Kind::Membership(v1::MembershipChangeSpec {
             group: group.as_str().to_owned(),

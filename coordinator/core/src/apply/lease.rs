@@ -4,15 +4,16 @@
 //! can have renewed it for its time to live and a margin: by then its host has stopped by itself what led.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 
 use quorate_model::{
     Epoch, GroupName, GroupSpec, LeaseState, LeaseTimes, NodeName, OperationId, Principal, QuorumPolicy,
     Reason, Refusal,
 };
 
-use super::{Context, Effect, validate};
+use super::{Context, Effect, failover, validate};
 use crate::command::LeaseCommand;
+use crate::safety::lease::{self, held, live};
 use crate::state::{PrimaryLease, State};
 
 /// Longest line that is kept of how a lease ended, in bytes.
@@ -32,10 +33,10 @@ pub(super) fn apply(
             Ok(Effect::unchanged(context.done()))
         }
         LeaseCommand::Adopt { group, node } => {
-            grantable(state, group, node)?;
             if state.groups.get(group).is_some_and(|found| found.primary.is_some()) {
                 return Err(wrong(format!("{group} had a lease before: its role is moved by an operation")));
             }
+            lease::grant_refuses(state, group, node).map_or(Ok(()), Err)?;
             let epoch = Epoch(state.epoch.0.saturating_add(1));
             state.epoch = epoch;
             grant(state, context, group, node, epoch, true);
@@ -43,25 +44,14 @@ pub(super) fn apply(
         }
         LeaseCommand::Confirm { group, epoch } => confirm(state, context, group, *epoch),
         LeaseCommand::Release { group, epoch, message } => release(state, context, group, *epoch, message),
+        LeaseCommand::Acknowledge { group } => failover::acknowledge(state, context, group),
         LeaseCommand::Expire { group, epoch, lead, silent_for, leads_for } => {
             let lease = current(state, group, *epoch)?;
             if *lead != state.cluster.lease_lead {
                 return Err(wrong(format!("another member has answered renewals of {group} since")));
             }
-            let needed = LeaseTimes::of(lease.ttl).silence();
-            let proved = *silent_for.min(leads_for);
-            if lease.adopted && lease.state == LeaseState::Requested {
-                let what =
-                    format!("the host {} has never kept to its lease: nothing makes it stop", lease.node);
-                return Err(Refusal::new(Reason::PrimaryLease, what));
-            }
-            if proved < needed {
-                let what = format!("the lease of {} may still be good", lease.node);
-                return Err(Refusal::new(Reason::PrimaryLease, what)
-                    .with_detail("not renewed for", silent_for.to_string())
-                    .with_detail("led for", leads_for.to_string())
-                    .with_detail("needs", needed.to_string()));
-            }
+            lease::may_be_good(lease, *silent_for, *leads_for).map_or(Ok(()), Err)?;
+            let (proved, needed) = (silent_for.min(leads_for), LeaseTimes::of(lease.ttl).silence());
             let message = format!("not renewed for {proved}, needs {needed}");
             end(state, context, group, LeaseState::Expired, &message);
             Ok(changed(context, group, format!("epoch {epoch} expired: {message}")))
@@ -75,33 +65,6 @@ fn wrong(what: String) -> Refusal {
 
 fn changed(context: &Context<'_>, group: &GroupName, details: String) -> Effect {
     Effect::changed(context.done(), format!("groups/{group}"), details)
-}
-
-/// Whether this node may get a lease now.
-pub(super) fn grantable(state: &State, name: &GroupName, node: &NodeName) -> Result<(), Refusal> {
-    let Some(group) = state.groups.get(name) else {
-        return Err(Refusal::new(Reason::NotFound, format!("there is no group {name}")));
-    };
-    if group.spec.failover.is_none() {
-        return Err(wrong(format!("group {name} declares no failover")));
-    }
-    if !group.spec.voters.contains(node) {
-        return Err(Refusal::new(Reason::NotFound, format!("{node} is no voter of {name}")));
-    }
-    if state.nodes.present(node).is_none() {
-        return Err(Refusal::new(Reason::NotFound, format!("there is no node {node}")));
-    }
-    match group.primary.as_ref().filter(|lease| !lease.state.is_over()) {
-        None => Ok(()),
-        Some(lease) => Err(held(name, lease)),
-    }
-}
-
-fn held(name: &GroupName, lease: &PrimaryLease) -> Refusal {
-    let what = format!("{} holds the primary role of {name}", lease.node);
-    Refusal::new(Reason::PrimaryLease, what)
-        .with_detail("lease", format!("epoch {}, {}", lease.epoch, lease.state))
-        .with_hint(format!("quorate failover status {name}"))
 }
 
 /// Hands a lease out; what may be is looked at before.
@@ -194,7 +157,7 @@ pub(super) fn recall(state: &mut State, name: &GroupName, operation: &OperationI
 /// A declaration keeps what a lease that is not over rests on.
 pub(super) fn kept(state: &State, spec: &GroupSpec) -> Result<(), Refusal> {
     let Some(group) = state.groups.get(&spec.name) else { return Ok(()) };
-    let Some(lease) = group.primary.as_ref().filter(|lease| !lease.state.is_over()) else { return Ok(()) };
+    let Some(lease) = live(group) else { return Ok(()) };
     let fits = spec.failover.is_some()
         && spec.policy == QuorumPolicy::PrimaryStandby
         && spec.service == group.spec.service
@@ -204,6 +167,5 @@ pub(super) fn kept(state: &State, spec: &GroupSpec) -> Result<(), Refusal> {
 
 /// What may not be while somebody holds the role.
 pub(super) fn over(state: &State, name: &GroupName) -> Result<(), Refusal> {
-    let lease = state.groups.get(name).and_then(|group| group.primary.as_ref());
-    lease.filter(|lease| !lease.state.is_over()).map_or(Ok(()), |lease| Err(held(name, lease)))
+    state.groups.get(name).and_then(live).map_or(Ok(()), |lease| Err(held(name, lease)))
 }

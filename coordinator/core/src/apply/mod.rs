@@ -13,6 +13,7 @@ mod calendar;
 mod cluster;
 mod declared;
 mod execution;
+mod failover;
 mod history;
 mod identity;
 mod instance;

@@ -170,6 +170,7 @@ impl Command {
                 LeaseCommand::Confirm { .. } => "lease.confirm",
                 LeaseCommand::Release { .. } => "lease.release",
                 LeaseCommand::Expire { .. } => "lease.expire",
+                LeaseCommand::Acknowledge { .. } => "lease.acknowledge",
             },
         }
     }

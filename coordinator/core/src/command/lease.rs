@@ -50,4 +50,9 @@ pub enum LeaseCommand {
         /// How long ago the proposer began to answer renewals, by its monotonic clock.
         leads_for: DurationMs,
     },
+    /// Somebody has looked at the last failover of a group: the role may be moved again at once.
+    Acknowledge {
+        /// Which group.
+        group: GroupName,
+    },
 }

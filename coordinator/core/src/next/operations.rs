@@ -11,6 +11,7 @@ use quorate_model::{
     ProbeName, ProbeReading, Reason, Refusal, RiskClass, StepState, Timestamp,
 };
 
+use super::failover;
 use crate::apply::operation::{approval, settle};
 use crate::apply::step::{ahead_of, begins, guard, in_order};
 use crate::command::{Command, OperationCommand, StepCommand};
@@ -93,7 +94,14 @@ fn one(
                 // One new step per operation and round: lanes are counted in the state, and the next round is near.
                 return;
             }
-            Err(refusal) => wanted = wanted.or_else(|| Some(condition_of(&refusal))),
+            Err(refusal) => {
+                if let Some(command) = failover::given_up(state, obs, operation, (index, step), &refusal, now)
+                {
+                    due.push(command);
+                    return;
+                }
+                wanted = wanted.or_else(|| Some(condition_of(&refusal)));
+            }
         }
     }
     match (wanted, operation.conditions.first()) {
@@ -252,7 +260,7 @@ fn begin(
 ) -> Result<Option<Command>, Refusal> {
     let id = operation.id.clone();
     let Some(action) = &step.action else {
-        return Ok(Some(Command::Step(StepCommand::OpenGate { operation: id, step: index })));
+        return failover::open(state, obs, operation, (index, step), now).map(Some);
     };
     if let Some(refusal) = guard(state, operation, step, evidence, now) {
         return Err(refusal);
@@ -277,6 +285,9 @@ fn evidence_of(
 ) -> Vec<InstanceReading> {
     let Some(service) = step.action.as_ref().and_then(|a| a.service()) else { return Vec::new() };
     let instance = InstanceId { node: step.node.clone(), service: service.clone() };
+    if let Some(readings) = failover::evidence(state, obs, operation, step) {
+        return readings;
+    }
     let asks = step.disruptive || ahead_of(operation, step).is_some();
     let mut readings = if asks { readings_of(state, obs, &instance) } else { Vec::new() };
     let Some(found) = obs.instances.get(&instance) else { return readings };
@@ -312,6 +323,10 @@ fn readings_of(state: &State, obs: &Observations, instance: &InstanceId) -> Vec<
 /// What a gate rests on beside its own readings: how its groups stand, or whom their members list.
 fn gate_evidence(state: &State, obs: &Observations, spec: &GateSpec) -> Vec<InstanceReading> {
     let mut readings = if spec.margin { readings_of(state, obs, &spec.instance) } else { Vec::new() };
+    let leased = spec.lease.as_ref().and_then(|gate| state.groups.get(&gate.group));
+    if let Some(group) = leased {
+        return obs.of_voters(group);
+    }
     let asked = spec.membership.as_ref().and_then(|gate| state.groups.get(&gate.group));
     let Some(group) = asked else { return readings };
     for node in &group.spec.voters {

@@ -7,6 +7,7 @@ mod actions;
 mod copies;
 mod draft;
 mod estimate;
+mod failover;
 mod handover;
 mod maintenance;
 mod membership;
@@ -40,6 +41,7 @@ pub use crate::state::plan::{
     PlanWave, QuorumLine, Resource, Touch, Verb,
 };
 use draft::Draft;
+pub use failover::due as failovers_due;
 use targets::{Job, Target};
 
 /// Instances worked on at once by default, where nothing is disturbed.
@@ -67,6 +69,9 @@ pub fn plan(
     check_advance(request)?;
     if let Goal::Membership { group, .. } = &request.goal {
         return membership::plan(state, obs, request, group, now, mint);
+    }
+    if let Goal::Failover { group, .. } = &request.goal {
+        return failover::plan(state, obs, request, group, now, mint);
     }
     secrets::check(request)?;
     copies::check(request)?;
@@ -115,6 +120,7 @@ fn check_advance(request: &PlanRequest) -> Result<(), Refusal> {
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
+        | Goal::Failover { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => {
             if request.waves.is_default() && request.on_failure.is_default() && request.migration.is_default()

@@ -46,6 +46,9 @@ pub(super) const fn is_led(kind: StepKind) -> bool {
         | StepKind::Handover
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Promote
+        | StepKind::Switch
+        | StepKind::Rejoin
         | StepKind::Gate => false,
     }
 }
@@ -67,6 +70,7 @@ const fn goes_back(goal: &Goal) -> bool {
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
+        | Goal::Failover { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => false,
     }

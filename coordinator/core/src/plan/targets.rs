@@ -82,8 +82,8 @@ pub(super) fn of(
                 copies: BTreeMap::new(),
             })
         }
-        Goal::Membership { .. } => {
-            Err(Refusal::new(Reason::Internal, "a change of members is planned on its own"))
+        Goal::Membership { .. } | Goal::Failover { .. } => {
+            Err(Refusal::new(Reason::Internal, "it is planned on its own"))
         }
         Goal::Verify { backups } => verify(state, backups),
         Goal::Host { nodes, verb } => host(state, nodes, *verb),

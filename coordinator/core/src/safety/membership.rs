@@ -91,6 +91,7 @@ pub fn of(operation: &Operation) -> Option<(&quorate_model::GroupName, Change<'_
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Verify { .. }
+        | Goal::Failover { .. }
         | Goal::Host { .. } => None,
     }
 }

@@ -44,7 +44,7 @@ pub use dedupe::Dedupe;
 pub use execution::{Execution, Grant, Obligation};
 pub use identity::{Identity, Token, TokenPurpose, User};
 pub use instance::{Instance, Instances};
-pub use lease::PrimaryLease;
+pub use lease::{FailoverRecord, PrimaryLease};
 pub use node::{Cordon, Cordoned, Node, Nodes};
 pub use operation::{Condition, Operation, Step, Wave};
 pub use plan::{Plan, PlanRequest};

@@ -31,6 +31,7 @@ fn a_gate_counts_only_passes_that_are_newer_than_its_step() {
         hold: DurationMs::ZERO,
         margin: false,
         membership: None,
+        lease: None,
     };
     let since = START;
     // A reading of a probe after some passes, so many milliseconds after the step.

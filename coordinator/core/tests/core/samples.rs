@@ -3,6 +3,7 @@
 mod alarms;
 mod approvals;
 mod calendar;
+mod leases;
 mod membership;
 mod rollouts;
 mod rotation;
@@ -148,7 +149,7 @@ impl Log {
 
     /// Opens a gate and passes it.
     fn pass(&mut self, id: &OperationId, step: u32) {
-        self.step(StepCommand::OpenGate { operation: id.clone(), step });
+        self.step(StepCommand::OpenGate { operation: id.clone(), step, evidence: vec![] });
         let readings = self.probed(id, usize::try_from(step).unwrap(), true);
         let evidence = self.readings();
         self.step(StepCommand::PassGate { operation: id.clone(), step, readings, evidence });
@@ -197,6 +198,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     membership::left(&mut log);
     rest(&mut log);
     artifacts(&mut log);
+    leases::leased(&mut log);
     alone(&mut log);
     log.entries
 }
@@ -401,7 +403,7 @@ fn rollout(log: &mut Log) {
     log.report("x-1", 1, ExecutionState::Succeeded);
     let (node4, state) = (node("node4"), ObligationState::Discharged);
     log.user(Command::Obligation(ObligationCommand::Close { id: owed, node: node4.clone(), state }));
-    log.step(StepCommand::OpenGate { operation: id.clone(), step: 1 });
+    log.step(StepCommand::OpenGate { operation: id.clone(), step: 1, evidence: vec![] });
     let spec = log.state.operations[&id].steps[1].gate.clone().unwrap();
     let later = log.now().plus(DurationMs::from_secs(60));
     let reading = |probe: &quorate_core::plan::GateProbe, from: &str| ProbeReading {

@@ -6,7 +6,9 @@ use quorate_common::wire::enums::{write_operation_kind, write_step_kind};
 use quorate_common::wire::time::{write_duration, write_timestamp};
 use quorate_core::safety::gate::words;
 use quorate_core::state::Plan;
-use quorate_core::state::plan::{GateProbe, GateSpec, MembershipGate, PlanStep, PlanWave, QuorumLine};
+use quorate_core::state::plan::{
+    GateProbe, GateSpec, LeaseGate, LeaseWants, MembershipGate, PlanStep, PlanWave, QuorumLine,
+};
 use quorate_model::StepKind;
 use quorate_proto::v1;
 
@@ -39,6 +41,9 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         | StepKind::Handover
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Promote
+        | StepKind::Switch
+        | StepKind::Rejoin
         | StepKind::Confirm
         // Of a member that is changed already.
         | StepKind::Retire
@@ -132,9 +137,19 @@ fn step(wave: u32, index: u32, step: &PlanStep) -> v1::Step {
     }
 }
 
+/// What a gate asks of the lease of a primary.
+fn lease_gate(gate: &LeaseGate) -> String {
+    let LeaseGate { group, wants } = gate;
+    match wants {
+        LeaseWants::Over { holder, .. } => format!("{holder} holds the primary role of {group} no more"),
+        LeaseWants::Reached { node } => format!("{node} has all that is known of the old primary"),
+        LeaseWants::Held { node } => format!("{node} holds the primary role of {group}"),
+    }
+}
+
 /// What a gate asks for, one line.
 fn gate(gate: &GateSpec) -> String {
-    let GateSpec { instance: _, soak, probes, caught_up, hold, margin, membership } = gate;
+    let GateSpec { instance: _, soak, probes, caught_up, hold, margin, membership, lease } = gate;
     let mut parts = Vec::new();
     if !hold.is_zero() {
         parts.push(format!("healthy for {hold}"));
@@ -161,6 +176,7 @@ fn gate(gate: &GateSpec) -> String {
             parts.push(format!("then the voters of {group} are changed"));
         }
     }
+    parts.extend(lease.as_ref().map(lease_gate));
     parts.join("; ")
 }
 
@@ -210,6 +226,7 @@ mod tests {
             hold: DurationMs::ZERO,
             margin: true,
             membership: None,
+            lease: None,
         };
         let wanted =
             "up 1s without a restart; health 3x, a peer agrees; soak 3x; caught up; the group at its margin";
