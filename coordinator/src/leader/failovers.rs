@@ -6,11 +6,10 @@
 use std::collections::BTreeMap;
 
 use quorate_core::command::OperationCommand;
-use quorate_core::plan::plan;
-use quorate_core::safety::failover::{Suspicion, suspicion};
+use quorate_core::plan::{failover, plan};
 use quorate_core::state::plan::Goal;
-use quorate_core::{Command, Observations, PlanRequest, State};
-use quorate_model::{GroupName, OperationId, Principal, Timestamp, minted};
+use quorate_core::{Command, Observations, State};
+use quorate_model::{GroupName, OperationId, Timestamp, minted};
 
 /// Most moves begun in one round: a whole zone may be lost at once, and what else is due must get through.
 const AT_ONCE: usize = 16;
@@ -32,22 +31,16 @@ impl Moves {
     ) -> Vec<Command> {
         self.refused.retain(|name, _| state.groups.contains_key(name));
         let mut due = Vec::new();
-        for group in state.groups.values().filter(|group| group.spec.failover.is_some()) {
-            if due.len() >= AT_ONCE {
-                break;
-            }
-            let Suspicion::Confirmed { why } = suspicion(state, obs, group, now) else { continue };
-            let name = &group.spec.name;
-            let goal = Goal::Failover { group: name.clone(), to: None, planned: false };
-            let request = PlanRequest { reason: why, ..PlanRequest::new(goal, Principal::System) };
+        for request in failover::due(state, obs, now).into_iter().take(AT_ONCE) {
+            let Goal::Failover { group, .. } = &request.goal else { continue };
             match plan(state, obs, &request, now, mint) {
                 Ok(plan) => {
-                    self.refused.remove(name);
+                    self.refused.remove(group);
                     let Ok(id) = OperationId::new(minted("r", mint())) else { continue };
-                    tracing::warn!(group = %name, operation = %id, why = request.reason, "the primary is lost: its role is moved");
+                    tracing::warn!(%group, operation = %id, why = request.reason, "the primary is lost: its role is moved");
                     due.push(Command::Operation(Box::new(OperationCommand::Start { id, plan })));
                 }
-                Err(refusal) => self.tell(name, refusal.what()),
+                Err(refusal) => self.tell(group, refusal.what()),
             }
         }
         due
@@ -55,7 +48,7 @@ impl Moves {
 
     fn tell(&mut self, name: &GroupName, why: String) {
         if self.refused.get(name) != Some(&why) {
-            tracing::error!(group = %name, why, "the primary is lost, and nobody can take over");
+            tracing::error!(group = %name, why, "the primary is lost, and nobody can take over now");
             self.refused.insert(name.clone(), why);
         }
     }

@@ -112,7 +112,11 @@ mod tests {
         assert_eq!(lead.close(&group(), Epoch(1), TTL, DurationMs(90_000)), None);
         assert_eq!(lead.close(&group(), Epoch(1), TTL, DurationMs(94_999)), None);
         assert!(lead.close(&group(), Epoch(1), TTL, DurationMs(95_000)).is_some());
-        assert_eq!(lead.close(&group(), Epoch(2), TTL, DurationMs(95_001)), None, "it was handed out just now");
+        assert_eq!(
+            lead.close(&group(), Epoch(2), TTL, DurationMs(95_001)),
+            None,
+            "it was handed out just now"
+        );
     }
 
     #[test]

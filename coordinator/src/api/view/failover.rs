@@ -4,7 +4,7 @@ use quorate_common::wire::enums::{write_failover_state, write_instance_role, wri
 use quorate_common::wire::time::{write_duration, write_timestamp};
 use quorate_core::safety::Evidence;
 use quorate_core::safety::availability::member;
-use quorate_core::safety::failover::{Suspicion, hold_down_until, suspicion};
+use quorate_core::safety::failover::{Suspicion, held_down_until, lost};
 use quorate_core::state::{FailoverRecord, Group, PrimaryLease};
 use quorate_core::{Observations, State};
 use quorate_model::{InstanceId, NodeName, Timestamp};
@@ -27,7 +27,7 @@ pub(crate) fn failover(state: &State, obs: &Observations, group: &Group, now: Ti
             position_age: position.map(|(_, at)| write_duration(now.since(at))),
         }
     };
-    let (word, why) = match suspicion(state, obs, group, now) {
+    let (word, why) = match lost(state, obs, group, now) {
         Suspicion::None => (v1::FailoverSuspicion::None, String::new()),
         Suspicion::Suspected { why } => (v1::FailoverSuspicion::Suspected, why),
         Suspicion::Confirmed { why } => (v1::FailoverSuspicion::Confirmed, why),
@@ -39,7 +39,7 @@ pub(crate) fn failover(state: &State, obs: &Observations, group: &Group, now: Ti
         suspicion: word as i32,
         why,
         automatic: spec.failover.as_ref().is_some_and(|declared| declared.automatic),
-        hold_down_until: hold_down_until(group, now).and_then(write_timestamp),
+        hold_down_until: held_down_until(state, group).filter(|until| now < *until).and_then(write_timestamp),
         members: spec.voters.iter().map(one).collect(),
         history: group.failovers.iter().rev().map(record).collect(),
     }
@@ -70,7 +70,7 @@ fn record(record: &FailoverRecord) -> v1::FailoverRecord {
     let stamp = |at: Option<Timestamp>| at.and_then(write_timestamp);
     v1::FailoverRecord {
         operation: record.operation.as_str().to_owned(),
-        from: record.from.as_ref().map(|node| node.as_str().to_owned()).unwrap_or_default(),
+        from: record.from.as_str().to_owned(),
         to: record.to.as_str().to_owned(),
         epoch: record.epoch.map_or(0, |epoch| epoch.0),
         planned: record.planned,
