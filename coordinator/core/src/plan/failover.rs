@@ -18,6 +18,7 @@ use quorate_model::{
 use super::draft::Draft;
 use super::targets::{Job, Target};
 use super::{actions, finish, is_disruptive, windows};
+use crate::desired::peer_of;
 use crate::observations::Observations;
 use crate::safety::failover::{
     Move, Suspicion, behind, fresh_position, instance, last_position, moving, serves_not, suspicion, too_far,
@@ -324,7 +325,13 @@ impl Draw<'_> {
             .ok_or_else(|| Refusal::new(Reason::Internal, "a start without a gate"))?;
         let note =
             if *node == self.last.node { format!("{node} is a standby") } else { format!("{node} leads") };
-        let gate = step.gate.map(|gate| GateSpec { lease: Some(lease), ..gate });
+        // The host of a primary that is lost is no witness to wait for.
+        let witness =
+            peer_of(self.state, node).is_some_and(|peer| self.asked.planned || *peer != self.last.node);
+        let gate = step.gate.map(|mut gate| {
+            gate.probes.iter_mut().for_each(|probe| probe.from_peer &= witness);
+            GateSpec { lease: Some(lease), ..gate }
+        });
         Ok(PlanStep { gate, note, deadline: self.spec.timeout.max(step.deadline), ..step })
     }
 

@@ -307,6 +307,7 @@ impl Fleet {
                 self.results.insert(id, ExecutionState::Unknown);
                 continue;
             }
+            let refused = !self.may_promote(name, &id, &action);
             let (kind, mischief) = (action.kind(), &self.mischief);
             let hook = matches!(kind, ActionKind::ExecRun | ActionKind::SecretConfirm);
             let writes = matches!(
@@ -316,20 +317,13 @@ impl Fleet {
                     | ActionKind::SecretStage
                     | ActionKind::BackupCreate
             );
-            if hook && mischief.broken.contains(name) || writes && mischief.full.contains(name) {
+            if hook && mischief.broken.contains(name) || writes && mischief.full.contains(name) || refused {
                 self.results.insert(id, ExecutionState::Failed);
                 continue;
             }
             if action.kind() == ActionKind::HostPreflight && self.mischief.unready.contains(name) {
                 self.results.insert(id, ExecutionState::Rejected);
                 continue;
-            }
-            if let ActionSpec::RolePromote { group, .. } = &action {
-                let epoch = self.world.state.executions[&id].epoch;
-                if !self.promotes(name, group, epoch) {
-                    self.results.insert(id, ExecutionState::Failed);
-                    continue;
-                }
             }
             self.results.insert(id, ExecutionState::Succeeded);
             crate::hooks::hand_over(self, name, &action);

@@ -7,8 +7,8 @@ use quorate_core::observations::LeaseSilence;
 use quorate_core::plan::{failovers_due, plan};
 use quorate_core::{Answer, desired};
 use quorate_model::{
-    Epoch, GroupName, HeldLease, InstanceId, InstanceRole, LeaseState, LeaseTimes, NodeName, OperationId,
-    Principal, Timestamp,
+    ActionSpec, Epoch, ExecutionId, GroupName, HeldLease, InstanceId, InstanceRole, LeaseState, LeaseTimes,
+    NodeName, OperationId, Principal, Timestamp,
 };
 
 use super::Fleet;
@@ -74,6 +74,11 @@ impl Fleet {
         }
         let leading: Vec<&NodeName> = self.leases.primaries.iter().filter(|node| self.is_up(node)).collect();
         assert!(leading.len() <= 1, "two primaries: {leading:?}");
+        for record in self.world.state.groups.values().flat_map(|group| &group.failovers) {
+            let open =
+                self.world.state.operations.get(&record.operation).is_some_and(|o| !o.state.is_terminal());
+            assert!(open || record.ended_at.is_some(), "{} is over, its record is not", record.operation);
+        }
         self.ship(leading.first().map(|node| (*node).clone()));
         self.silences();
     }
@@ -155,8 +160,10 @@ impl Fleet {
         self.world.obs.leases = self.world.state.groups.values().filter_map(silence).collect();
     }
 
-    /// Whether a host's lease of this epoch lives.
-    pub(super) fn promotes(&mut self, name: &NodeName, group: &GroupName, epoch: Epoch) -> bool {
+    /// Whether a host does what it is told: nobody is promoted but under a lease of that very epoch, while it lives.
+    pub(super) fn may_promote(&mut self, name: &NodeName, id: &ExecutionId, action: &ActionSpec) -> bool {
+        let ActionSpec::RolePromote { group, .. } = action else { return true };
+        let epoch = self.world.state.executions[id].epoch;
         let kept = self.leases.kept.get(&(name.clone(), group.clone()));
         let lives = kept.is_some_and(|kept| {
             let end = kept.sent.map(|sent| sent.plus(LeaseTimes::of(kept.lease.ttl).demote_after));
