@@ -199,8 +199,14 @@ pub(crate) fn case(stands: &[Stand], policy: &QuorumPolicy, spare: u32) -> Case 
         membership: None,
         failover: None,
     };
-    let declared =
-        Group { spec: declared, created_at: START, revision: Revision(1), alarm: None, pending: None, primary: None };
+    let declared = Group {
+        spec: declared,
+        created_at: START,
+        revision: Revision(1),
+        alarm: None,
+        pending: None,
+        primary: None,
+    };
     state.groups.insert(group("ledger"), declared);
     Case { state, readings, names, now }
 }
