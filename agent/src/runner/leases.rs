@@ -196,9 +196,8 @@ impl Leases {
         let HeldLease { group, service, epoch, ttl, recalled: _ } = lease;
         let policy = &self.settings.current().policy;
         policy.allows_driver(service, &driver).map_err(|text| (Reason::PolicyDenied, text))?;
-        if let Some(why) = self.journal.why_lost() {
-            return Err((Reason::JournalLost, why.to_owned()));
-        }
+        // Also where the journal is lost and this one ends with the process: what leads here may lead already, and kept to for as
+        // long as this helper lives is better than not at all.
         let mut known = self.known();
         if known.len() >= LEASES_MAX && !known.contains_key(group) {
             return Err((Reason::LimitReached, format!("leases of {LEASES_MAX} groups are known here")));
