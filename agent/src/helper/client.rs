@@ -38,7 +38,8 @@ pub async fn may_lead(socket: &Path, service: ServiceName) -> Result<(), String>
             | Answer::Probe(_)
             | Answer::Notice(_)
             | Answer::CaughtUp
-            | Answer::Lease(_)),
+            | Answer::Lease(_)
+            | Answer::Leases(_)),
         )) => Err(format!("{other:?} is no answer to this")),
         Ok(Err(error)) => Err(format!("the helper can not be asked: {}", super::error_text(&error))),
         Err(_) => Err(format!("the helper did not answer within {LEAD_TIMEOUT:?}")),
@@ -161,6 +162,7 @@ impl Listener {
             | Answer::Done
             | Answer::Probe(_)
             | Answer::Lease(_)
+            | Answer::Leases(_)
             | Answer::Refused { .. }) => Err(FrameError::Malformed(format!("{other:?} is no notice"))),
         }
     }

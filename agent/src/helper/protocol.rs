@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::runner::leases::{LeaseOrder, LeaseStanding};
+use crate::runner::leases::{LeaseKnown, LeaseOrder, LeaseStanding};
 use crate::runner::{Incoming, Notice, Status};
 
 /// Version spoken here.
@@ -43,6 +43,8 @@ pub enum Request {
     },
     /// Take this lease up, or learn what was answered to a renewal of it.
     Lease(Box<LeaseOrder>),
+    /// Which leases are known and not released.
+    Leases,
     /// Whether the instance of a service may lead now: refused, when it may not or nobody knows.
     MayLead {
         /// Which service.
@@ -92,6 +94,8 @@ pub enum Answer {
     CaughtUp,
     /// How a lease stands, durably.
     Lease(LeaseStanding),
+    /// Leases that are not released.
+    Leases(Vec<LeaseKnown>),
 }
 
 /// Why a frame can not be read or written.

@@ -131,6 +131,7 @@ impl Server {
                     Err((reason, message)) => Answer::Refused { reason, message },
                 };
             }
+            Request::Leases => return Answer::Leases(self.runner.leases()),
             Request::MayLead { service } => {
                 let allowed = self.settings.current().policy.allows_service(&service);
                 return match allowed.and_then(|()| self.runner.may_lead(&service)) {

@@ -81,6 +81,17 @@ pub enum LeaseStanding {
     Released(String),
 }
 
+/// A lease that is known here, for a network half that has forgotten it, or never knew: its host may have been booted since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseKnown {
+    /// Which.
+    pub lease: HeldLease,
+    /// What runs the service.
+    pub driver: Driver,
+    /// How it stands.
+    pub standing: LeaseStanding,
+}
+
 /// Tells the time since boot.
 pub(super) type BootClock = Arc<dyn Fn() -> DurationMs + Send + Sync>;
 
@@ -227,6 +238,17 @@ impl Leases {
             known.durable |= known.leased.lease.epoch == leased.lease.epoch;
         }
         Ok(())
+    }
+
+    /// All that are not released.
+    pub(super) fn all(&self) -> Vec<LeaseKnown> {
+        let known = self.known();
+        let all = known.iter().map(|(group, Known { leased, .. })| {
+            let Leased { service, driver, lease: Machine { epoch, ttl, .. }, .. } = leased.clone();
+            let lease = HeldLease { group: group.clone(), service, epoch, ttl, recalled: false };
+            LeaseKnown { lease, driver, standing: standing(&leased.lease) }
+        });
+        all.filter(|known| !matches!(known.standing, LeaseStanding::Released(_))).collect()
     }
 
     /// Whether the instance of this service may lead now.

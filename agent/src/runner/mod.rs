@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 use self::engine::{Command, Engine};
 pub use self::hooks::{Hooks, end_leftovers};
 use self::journal::{Journal, JournalError};
-use self::leases::{LeaseOrder, LeaseStanding, Leases};
+use self::leases::{LeaseKnown, LeaseOrder, LeaseStanding, Leases};
 use self::obligations::Book;
 pub use self::settings::Settings;
 use self::undo::Undoer;
@@ -254,6 +254,12 @@ impl Runner {
     /// Why it is not taken up.
     pub async fn lease(&self, order: LeaseOrder) -> Result<LeaseStanding, (Reason, String)> {
         self.leases.order(order).await
+    }
+
+    /// Leases that are known here and not released.
+    #[must_use]
+    pub fn leases(&self) -> Vec<LeaseKnown> {
+        self.leases.all()
     }
 
     /// Whether the instance of a service may lead now.

@@ -17,7 +17,7 @@ use quorate_model::{
 use super::hub::Hub;
 use crate::helper::protocol::{Answer, FrameError, Request};
 use crate::helper::{Client, Way};
-use crate::runner::leases::{LeaseOrder, LeaseStanding, LeaseWord};
+use crate::runner::leases::{LeaseKnown, LeaseOrder, LeaseStanding, LeaseWord};
 
 /// Renewals of one lease whose answer is awaited; four are under way when the first is overdue.
 const AWAITED_MAX: usize = 16;
@@ -71,21 +71,25 @@ impl Renewals {
                 // An older one is work that lags behind.
                 Some(known) => known.wanted = true,
                 None => {
-                    let renewing = Renewing {
-                        lease: lease.clone(),
-                        driver,
-                        wanted: true,
-                        standing: None,
-                        awaited: VecDeque::new(),
-                        sent: None,
-                        heard: now,
-                        word: None,
-                    };
-                    self.leases.insert(lease.group.clone(), renewing);
+                    self.leases.insert(lease.group.clone(), Renewing::new(lease.clone(), driver, now));
                 }
             }
         }
         self.leases.retain(|_, renewing| renewing.wanted || renewing.is_kept());
+    }
+
+    /// What the helper knows and has not given back. Whatever the newest work holds, it is renewed: the answer tells what became of it
+    /// while this process was not there.
+    fn found(&mut self, known: Vec<LeaseKnown>, now: DurationMs) {
+        for LeaseKnown { lease, driver, standing } in known {
+            if self.leases.get(&lease.group).is_some_and(|known| known.lease.epoch >= lease.epoch) {
+                continue;
+            }
+            let group = lease.group.clone();
+            let mut renewing = Renewing::new(lease, driver, now);
+            (renewing.wanted, renewing.standing) = (false, Some(standing));
+            self.leases.insert(group, renewing);
+        }
     }
 
     /// A new session: it is asked at once, and has its own time to answer.
@@ -193,6 +197,11 @@ impl Renewals {
 }
 
 impl Renewing {
+    fn new(lease: HeldLease, driver: Driver, now: DurationMs) -> Self {
+        let (standing, sent, word) = (None, None, None);
+        Self { lease, driver, wanted: true, standing, awaited: VecDeque::new(), sent, heard: now, word }
+    }
+
     fn every(&self) -> DurationMs {
         LeaseTimes::of(self.lease.ttl).renew_every
     }
@@ -220,15 +229,21 @@ impl Renewing {
 pub(super) async fn run(hub: Arc<Hub>, way: Way, shutdown: Shutdown) -> Result<(), BoxError> {
     let mut client = None;
     let mut told = String::new();
+    let mut asked = false;
     loop {
         let orders = hub.renewals(|renewals| renewals.orders());
-        if !orders.is_empty() {
+        let idle = asked && orders.is_empty();
+        if !idle {
+            let some = !orders.is_empty();
             match tell(&hub, &way, &mut client, orders).await {
-                Ok(()) => told.clear(),
+                Ok(()) => {
+                    asked = true;
+                    told.clear();
+                }
                 Err(error) => {
                     client = None;
                     let error = crate::helper::error_text(&error);
-                    if error != told {
+                    if some && error != told {
                         tracing::error!(error, "the helper is not told of the leases of this node");
                     }
                     told = error;
@@ -238,7 +253,7 @@ pub(super) async fn run(hub: Arc<Hub>, way: Way, shutdown: Shutdown) -> Result<(
         let woken = async {
             tokio::select! {
                 () = hub.orders.notified() => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(LOOK), if !idle => {}
             }
         };
         if shutdown.run_until(woken).await.is_none() {
@@ -253,11 +268,19 @@ async fn tell(
     client: &mut Option<Client>,
     orders: Vec<LeaseOrder>,
 ) -> Result<(), FrameError> {
+    let mut news = false;
     let mut open = match client.take() {
         Some(open) => open,
-        None => way.connect().await?,
+        None => {
+            let mut open = way.connect().await?;
+            let Answer::Leases(known) = open.ask_within(&Request::Leases, PATIENCE).await? else {
+                return Err(FrameError::Malformed("it does not say which leases it knows".to_owned()));
+            };
+            news |= !known.is_empty();
+            hub.renewals(|renewals| renewals.found(known, super::now()));
+            open
+        }
     };
-    let mut news = false;
     for order in orders {
         let answer = open.ask_within(&Request::Lease(Box::new(order.clone())), PATIENCE).await?;
         let standing = match answer {
@@ -270,6 +293,7 @@ async fn tell(
             | Answer::Done
             | Answer::Probe(_)
             | Answer::Notice(_)
+            | Answer::Leases(_)
             | Answer::CaughtUp) => {
                 return Err(FrameError::Malformed(format!("{other:?} is no answer to this")));
             }
@@ -382,6 +406,28 @@ mod tests {
         renewals.take_work(&work(8, false), at(5_300));
         assert_eq!(renewals.orders()[0].lease.epoch, Epoch(8), "the next one takes its place");
         assert!(renewals.due(at(9_000), || 5).is_empty(), "and has to be written down first");
+    }
+
+    #[test]
+    fn what_only_the_helper_knows_is_renewed_too_so_that_somebody_says_what_became_of_it() {
+        let mut renewals = Renewals::default();
+        let HeldLease { group: of, .. } = work(7, false).leases[0].clone();
+        let known = |epoch| LeaseKnown {
+            lease: work(epoch, false).leases[0].clone(),
+            driver: Driver::Systemd { unit: "pg.service".to_owned() },
+            standing: LeaseStanding::Kept,
+        };
+        renewals.found(vec![known(7)], at(0));
+        renewals.take_work(&NodeWork::default(), at(1));
+        assert_eq!(renewals.due(at(2), || 1)[0].group, of);
+        assert!(renewals.answered(&answer(1, false), at(3)));
+        let order = renewals.orders()[0].clone();
+        assert_eq!(order.answer, Some(LeaseWord::Lost));
+        renewals.stands(&order, Some(LeaseStanding::Released("stopped".to_owned())), at(4));
+        assert_eq!(renewals.orders(), []);
+        renewals.take_work(&work(8, false), at(5));
+        renewals.found(vec![known(7)], at(6));
+        assert_eq!(renewals.orders()[0].lease.epoch, Epoch(8), "the newer one stays");
     }
 
     #[test]

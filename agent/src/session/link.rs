@@ -126,7 +126,8 @@ fn done(answer: Answer) -> Result<(), FrameError> {
         | Answer::Probe(_)
         | Answer::Notice(_)
         | Answer::CaughtUp
-        | Answer::Lease(_)) => Err(FrameError::Malformed(format!("{other:?} is no answer to this"))),
+        | Answer::Lease(_)
+        | Answer::Leases(_)) => Err(FrameError::Malformed(format!("{other:?} is no answer to this"))),
     }
 }
 

@@ -51,7 +51,8 @@ impl RemoteHost {
             | Answer::Done
             | Answer::Notice(_)
             | Answer::CaughtUp
-            | Answer::Lease(_)) => Err(failed(format!("{other:?} is no answer to this"))),
+            | Answer::Lease(_)
+            | Answer::Leases(_)) => Err(failed(format!("{other:?} is no answer to this"))),
         }
     }
 }

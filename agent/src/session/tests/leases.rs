@@ -25,7 +25,12 @@ fn helper(orders: &Orders) -> Way {
         let orders = Arc::clone(&orders);
         let (near, mut far) = tokio::io::duplex(64 * 1024);
         tokio::spawn(async move {
-            while let Ok(Request::Lease(order)) = protocol::read::<Request>(&mut far).await {
+            while let Ok(request) = protocol::read::<Request>(&mut far).await {
+                let Request::Lease(order) = request else {
+                    assert_eq!(request, Request::Leases);
+                    protocol::write(&mut far, &Answer::Leases(Vec::new())).await.unwrap();
+                    continue;
+                };
                 let standing = if order.lease.recalled {
                     LeaseStanding::Released("stopped".to_owned())
                 } else {
@@ -93,7 +98,8 @@ async fn it_is_renewed_and_a_coordinator_that_does_not_answer_is_left() {
     let LeaseRenewal { group, epoch, nonce, hold, .. } = renewal(&mut seen).await;
     assert_eq!((group.as_str(), epoch, hold), ("db", Epoch(7), LeaseHold::Held));
     assert!(!orders.lock().unwrap().is_empty(), "the helper was told first");
-    seen.tell(&ToAgent::Lease(LeaseAnswer { group: group.clone(), epoch, nonce: nonce ^ 1, granted: true })).await;
+    seen.tell(&ToAgent::Lease(LeaseAnswer { group: group.clone(), epoch, nonce: nonce ^ 1, granted: true }))
+        .await;
     seen.tell(&ToAgent::Lease(LeaseAnswer { group, epoch, nonce, granted: true })).await;
     let after = crate::session::now();
     let granted = || {
@@ -110,7 +116,10 @@ async fn it_is_renewed_and_a_coordinator_that_does_not_answer_is_left() {
             match said {
                 FromAgent::Heartbeat(_) => {
                     let time = crate::host::clock::now();
-                    let _ = seen.answer.send(Ok(super::write_to_agent(&ToAgent::HeartbeatAck { sequence, time }))).await;
+                    let _ = seen
+                        .answer
+                        .send(Ok(super::write_to_agent(&ToAgent::HeartbeatAck { sequence, time })))
+                        .await;
                 }
                 FromAgent::Lease(_) => asked += 1,
                 _ => {}
