@@ -108,7 +108,10 @@ impl Machine {
             Phase::Live { .. } if !same_boot => Phase::TakenUp { void: true },
             // The graceful time of another boot is long over.
             Phase::Stopping { why, .. } if !same_boot => Phase::Stopping { kill_at: DurationMs::ZERO, why },
-            known => known,
+            same @ (Phase::TakenUp { .. }
+            | Phase::Live { .. }
+            | Phase::Stopping { .. }
+            | Phase::Released { .. }) => same,
         };
         Self { phase, ..self }
     }

@@ -258,4 +258,8 @@ fn a_lease_is_written_as_ever() {
     assert_eq!(super::super::journal::decode::<Leased>("l/db", &bytes).unwrap(), leased);
 }
 
-const LEASED_1: &str = "";
+const LEASED_1: &str = concat!(
+    "0185a773657276696365a27067a664726976657281a770726f6365737381a46e616d65a27067a7626f6f745f6964a462",
+    "6f6f74a56c6561736583a565706f636807a374746ccd3a98a5706861736581a853746f7070696e6782a76b696c6c5f61",
+    "7409a3776879a8526563616c6c6564a2617401",
+);
