@@ -18,6 +18,7 @@ pub(crate) mod maintenance;
 mod ports;
 mod preflight;
 mod release;
+mod role;
 mod rotate;
 mod secret;
 mod service;
@@ -27,12 +28,13 @@ pub(crate) mod traffic;
 
 use self::release::exec::Goal;
 pub use context::{
-    ActionContext, Clock, FactsSource, HookReport, HookRunner, Kept, Leaving, Limits, ObligationKeeper,
-    Programs, Progress, ServiceDriver, ServiceHandle, Services, Silencing, Stopped, Told, Undo,
+    ActionContext, Clock, FactsSource, HookReport, HookRunner, Kept, LeaseKeeper, LeaseNow, Leaving, Limits,
+    ObligationKeeper, Programs, Progress, ServiceDriver, ServiceHandle, Services, Silencing, Stopped, Told,
+    Undo,
 };
 pub use error::{ActionError, PortError};
 pub(crate) use ports::host_driver;
-pub use ports::{HostClock, HostFacts, HostPrograms, HostServices};
+pub use ports::{HostClock, HostFacts, HostPrograms, HostServices, NoLeases};
 pub(crate) use preflight::{REACHED, Reached};
 use quorate_model::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
 pub use traffic::Balancers;
@@ -233,10 +235,12 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
             traffic::exec::restore(context, service, traffic).await
         }
         ActionSpec::ExecRun { service, hook, once: _, release, targets } => {
-            let told = Told { release: release.as_ref(), targets };
+            let told = Told { release: release.as_ref(), targets, until: None };
             hook::exec::run(context, service, hook, told).await
         }
-        ActionSpec::RolePromote { .. } => Err(ActionError::Unsupported(spec.kind())),
+        ActionSpec::RolePromote { service, group, hook } => {
+            role::exec::promote(context, service, group, hook).await
+        }
         ActionSpec::MaintenanceEnter { service, maintenance, exit_within, reason } => {
             maintenance::enter(context, service, maintenance, *exit_within, reason).await
         }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quorate_common::task::Shutdown;
+use quorate_common::task::{Entropy, Shutdown};
 use quorate_common::tls::{Address, ChannelLimits, ClientTls, LiveTls, channel};
 use quorate_common::wire::agent::{FromAgent, ToAgent, read_to_agent, write_from_agent};
 use quorate_model::DurationMs;
@@ -80,22 +80,35 @@ pub(super) struct Ended {
     pub(super) welcomed: bool,
     /// Call the same one at once: Hello has changed.
     pub(super) same_again: bool,
+    /// Call another one at once: something leads here whose lease this one does not renew.
+    pub(super) another_at_once: bool,
     /// The coordinator said when to come back.
     pub(super) retry_after: Option<Duration>,
 }
 
 impl Ended {
     fn new(reason: impl Into<String>, welcomed: bool) -> Self {
-        Self { reason: reason.into(), welcomed, same_again: false, retry_after: None }
+        let (same_again, another_at_once) = (false, false);
+        Self { reason: reason.into(), welcomed, same_again, another_at_once, retry_after: None }
     }
 }
 
 /// Calls a coordinator and talks until one side ends it.
 pub(super) async fn session(context: &Arc<Context>, address: &Address, shutdown: &Shutdown) -> Ended {
+    let hurry = context.hub.renewals(|renewals| renewals.hurry());
     let work = async {
-        match connect(context, address).await {
+        let connected = match hurry {
+            // A coordinator that can not be reached must not cost what leads here its lease.
+            Some(limit) => {
+                tokio::time::timeout(limit, connect(context, address)).await.unwrap_or_else(|_| {
+                    Err(format!("no Welcome within {limit:?}, and a lease is to be renewed"))
+                })
+            }
+            None => connect(context, address).await,
+        };
+        match connected {
             Ok((talk, inbound)) => talk.run(inbound).await,
-            Err(reason) => Ended::new(reason, false),
+            Err(reason) => Ended { another_at_once: hurry.is_some(), ..Ended::new(reason, false) },
         }
     };
     // Boxed: the future of a session is large, and there is one.
@@ -113,7 +126,8 @@ async fn connect(
     let (sender, receiver) = mpsc::channel(OUTGOING_MAX);
     let teller = Teller::new(Arc::clone(context));
     let (hello, greeted) = teller.hello();
-    let mut talk = Talk { context: Arc::clone(context), teller, sender, sequence: 0, greeted };
+    let (context, entropy) = (Arc::clone(context), Entropy::from_os());
+    let mut talk = Talk { context: Arc::clone(&context), entropy, teller, sender, sequence: 0, greeted };
     talk.send(&hello).await?;
     let greeting = async {
         let response = client.session(ReceiverStream::new(receiver)).await;
@@ -150,8 +164,25 @@ fn every(span: Duration) -> tokio::time::Interval {
     interval
 }
 
+/// Until there may be something to say of a lease.
+async fn until_lease(hub: &Hub) {
+    let wait = hub.renewals(|renewals| renewals.next()).map(|at| at.minus(super::now()));
+    let due = async {
+        match wait {
+            Some(wait) => tokio::time::sleep(Duration::from_millis(wait.0)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = hub.leases.notified() => {}
+        () = due => {}
+    }
+}
+
 struct Talk {
     context: Arc<Context>,
+    /// Numbers for renewals.
+    entropy: Entropy,
     teller: Teller,
     sender: mpsc::Sender<SessionRequest>,
     sequence: u64,
@@ -182,6 +213,7 @@ impl Talk {
     async fn talk(&mut self, mut inbound: Streaming<SessionResponse>) -> Result<Ended, String> {
         let hub = Arc::clone(&self.context.hub);
         hub.outbox(super::outbox::Outbox::session_began);
+        hub.renewals(|renewals| renewals.session_began(super::now()));
         let Welcome { heartbeat_interval, silence_limit, metrics_interval, .. } = self.teller.terms().clone();
         let silence = bounded(silence_limit).max(bounded(heartbeat_interval) * 2);
         let mut beat = every(bounded(heartbeat_interval));
@@ -217,6 +249,11 @@ impl Talk {
                     self.instances().await?;
                     // A unit that came or went changes what its metrics say.
                     metrics.reset_immediately();
+                }
+                () = until_lease(&hub) => {
+                    if let Some(ended) = self.leases().await? {
+                        return Ok(ended);
+                    }
                 }
                 () = hub.reports.notified() => self.reports().await?,
                 _ = resend.tick() => self.reports().await?,
@@ -271,12 +308,33 @@ impl Talk {
                     hub.confirm(confirmed);
                 }
             }
-            ToAgent::Lease(_) => {}
+            ToAgent::Lease(answer) => {
+                let hub = &self.context.hub;
+                if hub.renewals(|renewals| renewals.answered(&answer, super::now())) {
+                    hub.orders.notify_one();
+                }
+            }
             ToAgent::Close { reason, message, retry_after } => {
                 let mut ended = Ended::new(format!("{reason}: {message}"), true);
                 ended.retry_after = Some(Duration::from_millis(retry_after.0));
                 return Ok(Some(ended));
             }
+        }
+        Ok(None)
+    }
+
+    /// Renews what is due; ends when this coordinator does not answer for what leads here.
+    async fn leases(&mut self) -> Result<Option<Ended>, String> {
+        let hub = Arc::clone(&self.context.hub);
+        let now = super::now();
+        if let Some(group) = hub.renewals(|renewals| renewals.overdue(now).cloned()) {
+            let ended = Ended::new(format!("it does not renew the lease of {group}"), true);
+            return Ok(Some(Ended { another_at_once: true, ..ended }));
+        }
+        // The time counts from before it is queued.
+        let entropy = &mut self.entropy;
+        for renewal in hub.renewals(|renewals| renewals.due(now, || entropy.next_u64())) {
+            self.send(&FromAgent::Lease(renewal)).await?;
         }
         Ok(None)
     }
