@@ -265,6 +265,7 @@ fn probes(has_peers: bool) -> Vec<ProbeSpec> {
                 lag: "lag".to_owned(),
                 max_lag: MAX_LAG,
                 position: String::new(),
+                argv: Vec::new(),
             }),
         ),
         probe("soak", false, probe_spec::Kind::UnitSoak(UnitSoakProbe { min_up: duration(1_000) })),
