@@ -15,3 +15,4 @@ pub mod proxy;
 pub mod wait;
 pub mod workspace;
 pub mod world;
+pub mod writer;
