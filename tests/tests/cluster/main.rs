@@ -29,6 +29,7 @@ mod identity;
 mod kills;
 mod maintenance;
 mod members;
+mod pair;
 mod planning;
 mod postgresql;
 mod procedures;
@@ -52,6 +53,10 @@ const TESTS: &[Test] = &[
     ("files::diffed_applied_and_refused", files::diffed_applied_and_refused),
     ("restart::rolling_restart_keeps_two_of_three", restart::rolling_restart_keeps_two_of_three),
     ("restart::leader_killed_at_a_random_moment", restart::leader_killed_at_a_random_moment),
+    (
+        "pair::the_writer_finds_nothing_where_one_follows_the_other_and_two_at_once",
+        pair::the_writer_finds_nothing_where_one_follows_the_other_and_two_at_once,
+    ),
     (
         "postgresql::a_killed_primary_is_rewound_and_what_only_it_had_is_kept",
         postgresql::a_killed_primary_is_rewound_and_what_only_it_had_is_kept,

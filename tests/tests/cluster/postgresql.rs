@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use quorate_tests::cluster::{Answer, Fleet, wait_gone};
+use quorate_tests::cluster::{Answer, Fleet};
 use quorate_tests::wait::{wait_for, wait_until};
 use quorate_tests::workspace::root;
 use rustix::process::{Pid, Signal, kill_process};
@@ -91,14 +91,14 @@ impl Two {
         assert!(started.success(), "{log}");
     }
 
-    /// The whole of it: `kill -9` of the one that would end the others, and then nobody is left.
+    /// `kill -9` of the postmaster: the others end with it. Gone is whom somebody has waited for, too.
     fn kill(&self, n: usize) {
-        let file = self.path(&format!("data{n}/postmaster.pid"));
-        let text = std::fs::read_to_string(file).expect("it runs");
+        let data = self.path(&format!("data{n}"));
+        let text = std::fs::read_to_string(data.join("postmaster.pid")).expect("it runs");
         let pid = text.lines().next().and_then(|line| line.parse().ok()).and_then(Pid::from_raw);
-        let pid = pid.expect("a process");
-        kill_process(pid, Signal::KILL).expect("it runs");
-        wait_gone(pid);
+        kill_process(pid.expect("a process"), Signal::KILL).expect("it runs");
+        let data = data.display().to_string();
+        wait_until("its end", LIMIT, || self.run("pg_ctl", &["status", "-D", &data]).code != 0);
     }
 
     fn stop(&self, n: usize) {
