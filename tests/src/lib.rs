@@ -16,3 +16,4 @@ pub mod proxy;
 pub mod wait;
 pub mod workspace;
 pub mod world;
+pub mod writer;

@@ -161,14 +161,15 @@ impl Teller {
         let driver = work.instances.iter().find(|i| own && i.service == *service).map(|i| i.driver.clone());
         let settings = self.context.settings.current();
         let allowed = match &probe.probe.kind {
-            ProbeKind::Exec { argv } => own && settings.policy.allows_probe(argv).is_ok(),
+            ProbeKind::Exec { argv } | ProbeKind::Membership { argv, .. } => {
+                own && settings.policy.allows_probe(argv).is_ok()
+            }
             ProbeKind::Certificate(wanted) => {
                 wanted.file.is_empty() || (own && settings.policy.allows_path(wanted.file.as_ref()).is_ok())
             }
             ProbeKind::Http { .. }
             | ProbeKind::Tcp { .. }
             | ProbeKind::UnitSoak { .. }
-            | ProbeKind::Membership { .. }
             | ProbeKind::Metric(_)
             | ProbeKind::Alerts(_)
             | ProbeKind::Expression { .. } => false,

@@ -228,6 +228,7 @@ pub(crate) fn spec(name: &str) -> ServiceSpec {
     };
     let membership = ProbeKind::Membership {
         url: "http://${node}:${port}/cluster/nodes".into(),
+        argv: vec![],
         paths: MembershipPaths {
             members: "nodes".into(),
             key: "id".into(),
