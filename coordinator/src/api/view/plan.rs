@@ -14,6 +14,42 @@ use quorate_proto::v1;
 
 use crate::api::work::write_work;
 
+/// What stands around an action is no change of its own, and a host that is only given an artifact is not changed by that.
+const fn stands_around(kind: StepKind, backup_first: bool) -> bool {
+    match kind {
+        StepKind::Gate
+        | StepKind::Stage
+        | StepKind::Drain
+        | StepKind::Restore
+        | StepKind::Preflight
+        | StepKind::Handover
+        | StepKind::Join
+        | StepKind::Leave
+        | StepKind::Switch
+        | StepKind::Rejoin
+        | StepKind::Confirm
+        // Of a member that is changed already.
+        | StepKind::Retire
+        | StepKind::EnterMaintenance
+        | StepKind::ExitMaintenance
+        | StepKind::RunOnce => true,
+        StepKind::Backup => backup_first,
+        StepKind::Status
+        | StepKind::Promote
+        | StepKind::Start
+        | StepKind::Stop
+        | StepKind::Restart
+        | StepKind::Reload
+        | StepKind::Verify
+        | StepKind::Rotate
+        | StepKind::Facts
+        | StepKind::Diagnose
+        | StepKind::Activate
+        | StepKind::Revert
+        | StepKind::Hook => false,
+    }
+}
+
 /// A plan as stored.
 pub(crate) fn plan(plan: &Plan) -> v1::Plan {
     let Plan {
@@ -31,39 +67,7 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         summary,
         estimate,
     } = plan;
-    // What stands around an action is no change of its own, and a host that is only given an artifact is not changed by that.
-    let around = |kind| match kind {
-        StepKind::Gate
-        | StepKind::Stage
-        | StepKind::Drain
-        | StepKind::Restore
-        | StepKind::Preflight
-        | StepKind::Handover
-        | StepKind::Join
-        | StepKind::Leave
-        | StepKind::Promote
-        | StepKind::Switch
-        | StepKind::Rejoin
-        | StepKind::Confirm
-        // Of a member that is changed already.
-        | StepKind::Retire
-        | StepKind::EnterMaintenance
-        | StepKind::ExitMaintenance
-        | StepKind::RunOnce => true,
-        StepKind::Backup => request.backup_first,
-        StepKind::Status
-        | StepKind::Start
-        | StepKind::Stop
-        | StepKind::Restart
-        | StepKind::Reload
-        | StepKind::Verify
-        | StepKind::Rotate
-        | StepKind::Facts
-        | StepKind::Diagnose
-        | StepKind::Activate
-        | StepKind::Revert
-        | StepKind::Hook => false,
-    };
+    let around = |kind| stands_around(kind, request.backup_first);
     let actions = waves.iter().flat_map(|w| &w.steps).filter(|s| !around(s.kind));
     let mut notes = warnings.clone();
     notes.push(summary.clone());
