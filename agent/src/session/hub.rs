@@ -132,6 +132,13 @@ impl Hub {
         change(&mut self.inner().outbox)
     }
 
+    /// A new session knows nothing of what an earlier one was sent.
+    pub(super) fn session_began(&self) {
+        let mut inner = self.inner();
+        inner.outbox.session_began();
+        inner.renewals.session_began(DurationMs(clock::uptime_ms()));
+    }
+
     /// Works on the leases.
     pub(super) fn renewals<T>(&self, change: impl FnOnce(&mut Renewals) -> T) -> T {
         change(&mut self.inner().renewals)

@@ -212,14 +212,12 @@ impl Talk {
 
     async fn talk(&mut self, mut inbound: Streaming<SessionResponse>) -> Result<Ended, String> {
         let hub = Arc::clone(&self.context.hub);
-        hub.outbox(super::outbox::Outbox::session_began);
-        hub.renewals(|renewals| renewals.session_began(super::now()));
+        hub.session_began();
         let Welcome { heartbeat_interval, silence_limit, metrics_interval, .. } = self.teller.terms().clone();
         let silence = bounded(silence_limit).max(bounded(heartbeat_interval) * 2);
         let mut beat = every(bounded(heartbeat_interval));
         let mut metrics = every(bounded(metrics_interval));
-        let mut resend = every(RESEND_LOOK);
-        let mut facts = every(FACTS_LOOK);
+        let (mut resend, mut facts) = (every(RESEND_LOOK), every(FACTS_LOOK));
         let mut readings = self.context.scheduler.changes();
         readings.mark_changed();
         let mut gathered: Option<Instant> = None;
@@ -275,8 +273,7 @@ impl Talk {
                     }
                 }
                 Ok(()) = helper.changed() => {
-                    let state = helper.borrow_and_update().clone();
-                    if let Some(ended) = self.helper_changed(&state) {
+                    if let Some(ended) = self.helper_changed(&helper.borrow_and_update()) {
                         return Ok(ended);
                     }
                 }
