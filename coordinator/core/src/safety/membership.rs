@@ -8,6 +8,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use quorate_model::observe::LISTED_MAX;
 use quorate_model::{
     InstanceId, InstanceRole, MembershipVerb, NodeName, ProbeKind, ProbeReading, QuorumPolicy, Reason,
     Refusal, StepKind, Timestamp,
@@ -168,6 +169,10 @@ pub fn refuses(
         return Some(Refusal::new(Reason::PrimaryLease, what));
     }
     let seen = numbers(state, group, change, evidence, now);
+    if usize::try_from(seen.after).is_ok_and(|after| after > LISTED_MAX) {
+        let what = format!("{name} would have {} voters; a membership probe tells {LISTED_MAX}", seen.after);
+        return Some(Refusal::new(Reason::LimitReached, what));
+    }
     let may = match change.verb {
         MembershipVerb::Add => seen.may_join(),
         MembershipVerb::Remove => seen.may_leave(),
