@@ -303,12 +303,12 @@ impl BringUp<'_> {
         if fleet.instances.is_empty() {
             return Ok(());
         }
-        until("the sample group is declared", self.deadline, || {
+        let declared = until("the sample group is declared", self.deadline, || {
             api.apply(sample::service(self.layout, fleet), sample::group(fleet))
         })
         .await?;
         let started = until("the instances are started", self.deadline, || {
-            api.start(sample::start_all(fleet), "first start of the local fleet")
+            api.start(sample::start_all(&declared.voters), "first start of the local fleet")
         })
         .await?;
         until("the start of the instances ends", self.deadline, || async {
@@ -332,7 +332,7 @@ impl BringUp<'_> {
             Ok(())
         })
         .await?;
-        say(&format!("group {LEDGER}: {} of {} serve", fleet.instances.len(), fleet.instances.len()));
+        say(&format!("group {LEDGER}: {} of {} serve", declared.voters.len(), declared.voters.len()));
         Ok(())
     }
 
