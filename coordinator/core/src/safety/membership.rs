@@ -301,7 +301,7 @@ fn told<'a>(
 }
 
 /// What names an instance in the lists of its group.
-fn key(state: &State, group: &Group, node: &NodeName) -> Option<String> {
+pub(crate) fn key(state: &State, group: &Group, node: &NodeName) -> Option<String> {
     let spec = &state.services.get(&group.spec.service)?.spec;
     spec.probes.iter().find_map(|probe| match &probe.kind {
         ProbeKind::Membership { paths, .. } => Some(expand::text(&paths.this, spec, node)),
