@@ -167,9 +167,19 @@ async fn show(ctx: &Ctx, name: String) -> Outcome {
         }
         let raised = quorum::alarm_line(&group.name, &alarm).map(|line| format!("\n\n{line}"));
         let table = group_table(std::slice::from_ref(&group));
-        format!("{table}{}\n\n{}", raised.unwrap_or_default(), columns.finish("No members."))
+        let members = columns.finish("No members.");
+        format!("{table}{}{}\n\n{members}", raised.unwrap_or_default(), pending(&group.pending_voters))
     })?;
     Ok(exit::DONE)
+}
+
+/// Whom the application may have for its voters already, while nobody has seen which set counts.
+fn pending(voters: &[String]) -> String {
+    if voters.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = voters.iter().map(|node| safe(node)).collect();
+    format!("\n\nNot seen yet: voters {}; the larger requirement of both counts", names.join(", "))
 }
 
 /// Since how long a voter is missing, where that is recorded.

@@ -17,6 +17,7 @@ use quorate_proto::v1::{
     ListMembersRequest, ListNodesRequest, Member, Node, Operation, ServiceSpec, TokenPurpose, WorkSpec,
     create_operation_request,
 };
+use tonic::Code;
 use tonic::transport::Channel;
 
 use super::config::CliContext;
@@ -98,23 +99,38 @@ impl Api {
             .members)
     }
 
-    pub(super) async fn apply(&self, service: ServiceSpec, group: GroupSpec) -> anyhow::Result<()> {
+    /// Declares a service and its group, and tells the group as it stands. Voters that are declared already stay as they are: a change
+    /// of members has made them so, in the application too.
+    pub(super) async fn apply(&self, service: ServiceSpec, group: GroupSpec) -> anyhow::Result<GroupSpec> {
         let mut client = GroupServiceClient::new(self.channel.clone());
         let frame = || Some(options("sample service of the local fleet"));
         client
             .apply_service(ApplyServiceRequest { spec: Some(service), options: frame() })
             .await
             .map_err(said)?;
-        let group = ApplyGroupRequest { spec: Some(group), options: frame(), with_service: None };
-        client.apply_group(group).await.map_err(said)?;
-        Ok(())
+        let known = match client.get_group(asked(&group.name)).await {
+            Ok(answer) => answer.into_inner().group.and_then(|group| group.spec),
+            Err(status) if status.code() == Code::NotFound => None,
+            Err(status) => return Err(said(status)),
+        };
+        let group = match &known {
+            Some(known) => {
+                GroupSpec { voters: known.voters.clone(), learners: known.learners.clone(), ..group }
+            }
+            None => group,
+        };
+        // While a change of members is open nobody declares the group; where nothing is new nobody needs to.
+        if known.as_ref() != Some(&group) {
+            let request =
+                ApplyGroupRequest { spec: Some(group.clone()), options: frame(), with_service: None };
+            client.apply_group(request).await.map_err(said)?;
+        }
+        Ok(group)
     }
 
     pub(super) async fn group(&self, name: &str) -> anyhow::Result<Group> {
-        let request =
-            GetGroupRequest { name: name.to_owned(), consistency: Consistency::Linearizable.into() };
         let answer = GroupServiceClient::new(self.channel.clone())
-            .get_group(request)
+            .get_group(asked(name))
             .await
             .map_err(said)?
             .into_inner();
@@ -141,6 +157,10 @@ impl Api {
             OperationServiceClient::new(self.channel.clone()).get_operation(request).await.map_err(said)?;
         answer.into_inner().operation.context("the coordinator gave no operation")
     }
+}
+
+fn asked(name: &str) -> GetGroupRequest {
+    GetGroupRequest { name: name.to_owned(), consistency: Consistency::Linearizable.into() }
 }
 
 /// A refusal in words for a person, not as gRPC prints it.

@@ -308,11 +308,11 @@ impl BringUp<'_> {
         if fleet.instances.is_empty() {
             return Ok(());
         }
-        until("the sample group is declared", self.deadline, || {
+        let declared = until("the sample group is declared", self.deadline, || {
             api.apply(sample::service(self.layout, fleet), sample::group(fleet))
         })
         .await?;
-        self.start(api, || sample::start_all(fleet)).await?;
+        self.start(api, || sample::start_all(&declared.voters)).await?;
         until("the group is HEALTHY", self.deadline, || async {
             let group = api.group(LEDGER).await?;
             // Of one or two voters none can be spared: all of them up is as healthy as such a group gets.
@@ -323,7 +323,7 @@ impl BringUp<'_> {
             Ok(())
         })
         .await?;
-        say(&format!("group {LEDGER}: {} of {} serve", fleet.instances.len(), fleet.instances.len()));
+        say(&format!("group {LEDGER}: {} of {} serve", declared.voters.len(), declared.voters.len()));
         Ok(())
     }
 

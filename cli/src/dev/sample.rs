@@ -167,10 +167,6 @@ fn voters(fleet: &Fleet) -> Vec<String> {
     fleet.instances.iter().map(|instance| instance.node.clone()).collect()
 }
 
-fn selector(fleet: &Fleet) -> Option<Selector> {
-    Some(Selector { names: voters(fleet), ..Default::default() })
-}
-
 /// The Service: three probes, backup under a pause, log rotation, releases of one executable.
 pub(super) fn service(layout: &Layout, fleet: &Fleet) -> ServiceSpec {
     let vars = fleet.placed().map(|instance| {
@@ -288,13 +284,13 @@ pub(super) fn group(fleet: &Fleet) -> GroupSpec {
     }
 }
 
-/// Starts every instance at once: none serves yet, so none can be missed.
-pub(super) fn start_all(fleet: &Fleet) -> WorkSpec {
+/// Starts every voter at once: none serves yet, so none can be missed.
+pub(super) fn start_all(voters: &[String]) -> WorkSpec {
     let run = RunSpec {
-        selector: selector(fleet),
+        selector: Some(Selector { names: voters.to_vec(), ..Default::default() }),
         action: "service.start".to_owned(),
         service: LEDGER.to_owned(),
-        parallelism: u32::try_from(fleet.instances.len()).unwrap_or(1),
+        parallelism: u32::try_from(voters.len()).unwrap_or(1),
         gate_timeout: None,
     };
     WorkSpec { kind: Some(work_spec::Kind::Run(run)), max_failures: 0 }

@@ -52,6 +52,16 @@ impl Tally {
         assert!(self.looks >= 20 && self.slow < self.looks, "too few looks to tell: {self:?}");
         assert_eq!(self.fewest, Some(2), "nobody was ever away, so nothing was restarted: {self:?}");
     }
+
+    /// More than that: all three at each look.
+    ///
+    /// # Panics
+    /// When one was away.
+    #[track_caller]
+    pub fn assert_untouched(&self) {
+        assert!(self.looks >= 20 && self.slow < self.looks, "too few looks to tell: {self:?}");
+        assert_eq!(self.fewest, Some(3), "one of them was away: {self:?}");
+    }
 }
 
 /// Runs in a thread until it is asked for its tally or dropped.

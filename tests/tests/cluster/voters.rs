@@ -93,7 +93,7 @@ pub(crate) fn x17_a_member_leaves_only_where_the_rest_can_go_on(_: &Fleet) {
     assert_eq!(steps(&left, "STOP").len(), 1, "{left:#}");
     agreed(&fleet, &three);
     writer.end();
-    poll.end().assert_quorum();
+    poll.end().assert_untouched();
     assert_eq!(fleet.starts(), starts, "those that stay are never touched");
 
     // From three to two only by who says that no failure needs to be survived.
@@ -103,4 +103,18 @@ pub(crate) fn x17_a_member_leaves_only_where_the_rest_can_go_on(_: &Fleet) {
     agreed(&fleet, &["node1", "node2"]);
     let last = fleet.quorate(&["group", "remove", "ledger", "node2", "--dry-run"]).expect(3);
     assert!(last.stderr.contains("QUORUM_MARGIN"), "{last:?}");
+    comes_up_again(&fleet, &["node1", "node2"], "node3");
+}
+
+/// Stopped and started anew: the members are those of the last change, and who has left is not started.
+fn comes_up_again(fleet: &Fleet, members: &[&str], left: &str) {
+    let starts = fleet.starts();
+    let down = fleet.stop();
+    assert_eq!(down.code, 0, "{down:?}");
+    let up = fleet.dev(&["--detach"]);
+    assert_eq!(up.code, 0, "{up:?}");
+    agreed(fleet, members);
+    let again = fleet.starts();
+    assert_eq!(again[left], starts[left], "{left} has left: {again:?}");
+    assert!(members.iter().all(|node| again[*node] > starts[*node]), "{again:?}");
 }

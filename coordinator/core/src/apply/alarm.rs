@@ -11,7 +11,7 @@ use quorate_model::{AlarmLevel, InstanceId, MissingVoter, Reason, Refusal};
 use super::{Context, Effect, validate};
 use crate::command::AlarmCommand;
 use crate::safety::alarm::recorded_since;
-use crate::safety::quorum::required;
+use crate::safety::availability::needed;
 use crate::state::declared::RaisedAlarm;
 use crate::state::{Group, State};
 
@@ -51,7 +51,7 @@ pub(super) fn apply(
 /// `1 of 3 up, needs 2; node2 stopped since 2026-11-25T10:00:00Z, node3 unknown`.
 fn told(state: &State, group: &Group, available: u32, missing: &[MissingVoter]) -> String {
     let voters = u32::try_from(group.spec.voters.len()).unwrap_or(u32::MAX);
-    let mut text = format!("{available} of {voters} up, needs {}", required(&group.spec.policy, voters));
+    let mut text = format!("{available} of {voters} up, needs {}", needed(group));
     // The transition that raised it was seen in the same round, and is recorded by now.
     let recorded = |voter: &MissingVoter| {
         let id = InstanceId { node: voter.node.clone(), service: group.spec.service.clone() };

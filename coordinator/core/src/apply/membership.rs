@@ -1,15 +1,18 @@
 //! Changes of members: one at a time in a group, and the declared voters moved only by a gate that has seen them so.
 //!
 //! From the entry that tells the application until that gate has passed the group carries what its voters are to become, and
-//! everybody prices it with the larger requirement of the two.
+//! everybody prices it with the larger requirement of the two. Must never: forget it while nobody has seen which set counts.
 
 use alloc::format;
 
-use quorate_model::{ActionSpec, GroupName, MembershipVerb, OperationId, Reason, Refusal, StepKind};
+use quorate_model::{
+    ActionSpec, ExecutionState, GroupName, MembershipVerb, OperationId, Reason, Refusal, StepKind, StepState,
+};
 
 use super::{Context, validate};
 use crate::safety::membership::{is_told, of, voters_after};
 use crate::state::declared::PendingVoters;
+use crate::state::operation::{Operation, Step};
 use crate::state::plan::{Goal, MembershipGate, Plan, PlanStep};
 use crate::state::{Execution, State};
 
@@ -51,9 +54,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
 
 /// Refuses what would move the voters of a group while an operation does.
 pub(super) fn unchanging(state: &State, name: &GroupName) -> Result<(), Refusal> {
-    let busy = |o: &&crate::state::Operation| {
-        !o.state.is_terminal() && of(o).is_some_and(|(group, _)| group == name)
-    };
+    let busy = |o: &&Operation| !o.state.is_terminal() && of(o).is_some_and(|(group, _)| group == name);
     match state.operations.values().find(busy) {
         Some(operation) => Err(Refusal::new(
             Reason::Conflict,
@@ -90,11 +91,37 @@ pub(super) fn moved(state: &mut State, context: &Context<'_>, gate: &MembershipG
     group.revision = context.revision;
 }
 
-/// An operation has ended: nothing of it is pending any more.
+/// An operation has ended: nothing of it is pending any more, unless the application was told and nobody has seen it taken back.
+/// Then either set may count, until another change of its members is seen or its declaration is changed: the same declaration, told
+/// again, shows nothing.
 pub(super) fn settled(state: &mut State, id: &OperationId) {
+    let Some(operation) = state.operations.get(id) else { return };
+    if is_open(state, operation) {
+        return;
+    }
     for group in state.groups.values_mut() {
         if group.pending.as_ref().is_some_and(|pending| pending.operation == *id) {
             group.pending = None;
         }
     }
+}
+
+/// Whether the application may have made of a change what nobody has seen. One that its agent refused was never told to it.
+fn is_open(state: &State, operation: &Operation) -> bool {
+    let from = operation.rollback_from;
+    let rejected = |step: &Step| {
+        let execution = step.execution.as_ref().and_then(|id| state.executions.get(id));
+        execution.is_some_and(|execution| execution.state == ExecutionState::Rejected)
+    };
+    let forward = |step: &&Step| from.is_none_or(|from| step.wave < from);
+    let told = operation
+        .steps
+        .iter()
+        .filter(forward)
+        .any(|step| is_told(step.kind) && step.started_at.is_some() && !rejected(step));
+    let back = operation.steps.iter().filter(|step| from.is_some_and(|from| step.wave >= from)).any(|step| {
+        let asks = step.gate.as_ref().is_some_and(|gate| gate.membership.is_some());
+        asks && step.state == StepState::Succeeded
+    });
+    told && !operation.has_moved() && !back
 }

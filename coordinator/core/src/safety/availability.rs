@@ -208,6 +208,16 @@ pub fn is_ours(state: &State, instance: &InstanceId) -> bool {
         || state.all_open_executions().any(|e| is_disturbing(e) && e.instance.as_ref() == Some(instance))
 }
 
+/// How many voters of a group must be available. While they change, nobody can tell by which set the application counts: the larger
+/// requirement of the two is asked for.
+#[must_use]
+pub fn needed(group: &Group) -> u32 {
+    let of =
+        |voters: &[NodeName]| required(&group.spec.policy, u32::try_from(voters.len()).unwrap_or(u32::MAX));
+    let now = of(&group.spec.voters);
+    group.pending.as_ref().map_or(now, |pending| now.max(of(&pending.voters)))
+}
+
 /// Every declared voter of a group, available or out, and the count.
 #[must_use]
 pub fn availability(state: &State, group: &Group, evidence: &Evidence<'_>, now: Timestamp) -> Availability {
@@ -220,17 +230,8 @@ pub fn availability(state: &State, group: &Group, evidence: &Evidence<'_>, now: 
             member(state, &id, evidence, now)
         })
         .collect();
-    let count = u32::try_from(voters.len()).unwrap_or(u32::MAX);
     let up = u32::try_from(voters.iter().filter(|v| v.is_available()).count()).unwrap_or(u32::MAX);
-    // While its voters change, nobody can tell by which set the application counts.
-    let pending = group.pending.as_ref().map_or(0, |pending| pending.voters.len());
-    let larger = required(&group.spec.policy, u32::try_from(pending).unwrap_or(u32::MAX));
-    Availability {
-        required: required(&group.spec.policy, count).max(if pending > 0 { larger } else { 0 }),
-        spare_wanted: group.spec.spare_wanted,
-        up,
-        voters,
-    }
+    Availability { required: needed(group), spare_wanted: group.spec.spare_wanted, up, voters }
 }
 
 /// One instance, judged as a voter.

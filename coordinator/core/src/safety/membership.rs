@@ -8,6 +8,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use quorate_model::observe::LISTED_MAX;
 use quorate_model::{
     InstanceId, InstanceRole, MembershipVerb, NodeName, ProbeKind, ProbeReading, QuorumPolicy, Reason,
     Refusal, StepKind, Timestamp,
@@ -169,6 +170,10 @@ pub fn refuses(
         return Some(Refusal::new(Reason::PrimaryLease, what));
     }
     let seen = numbers(state, group, change, evidence, now);
+    if usize::try_from(seen.after).is_ok_and(|after| after > LISTED_MAX) {
+        let what = format!("{name} would have {} voters; a membership probe tells {LISTED_MAX}", seen.after);
+        return Some(Refusal::new(Reason::LimitReached, what));
+    }
     let may = match change.verb {
         MembershipVerb::Add => seen.may_join(),
         MembershipVerb::Remove => seen.may_leave(),
@@ -297,7 +302,7 @@ fn told<'a>(
 }
 
 /// What names an instance in the lists of its group.
-fn key(state: &State, group: &Group, node: &NodeName) -> Option<String> {
+pub(crate) fn key(state: &State, group: &Group, node: &NodeName) -> Option<String> {
     let spec = &state.services.get(&group.spec.service)?.spec;
     spec.probes.iter().find_map(|probe| match &probe.kind {
         ProbeKind::Membership { paths, .. } => Some(expand::text(&paths.this, spec, node)),

@@ -11,6 +11,7 @@ mod frozen;
 mod gates;
 mod hooks;
 mod leases;
+mod liveness;
 mod members;
 mod samples;
 mod schedules;

@@ -83,6 +83,7 @@ pub(crate) fn group(state: &State, obs: &Observations, group: &Group, now: Times
     };
     let voters = spec.voters.iter().map(|node| one(node, true));
     let learners = spec.learners.iter().map(|node| one(node, false));
+    let pending = group.pending.iter().flat_map(|pending| &pending.voters);
     v1::Group {
         name: spec.name.as_str().to_owned(),
         state: write_group_state(stand.state()) as i32,
@@ -96,6 +97,7 @@ pub(crate) fn group(state: &State, obs: &Observations, group: &Group, now: Times
         spec: Some(write_group(spec)),
         revision: group.revision.0,
         alarm: Some(alarm_of(state, group, &evidence, now)),
+        pending_voters: pending.map(|node| node.as_str().to_owned()).collect(),
     }
 }
 

@@ -53,8 +53,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "only-live-members-priced",
         file: "coordinator/core/src/safety/availability.rs",
-        find: "required: required(&group.spec.policy, count),",
-        put: "required: required(&group.spec.policy, up.min(count)),",
+        find: "required: needed(group),",
+        put: "required: required(&group.spec.policy, up),",
         tests: CORE,
     },
     Mutant {

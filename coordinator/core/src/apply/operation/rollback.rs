@@ -71,14 +71,14 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
 }
 
 /// The steps that are to be taken back, in the order of that. One that its agent refused before doing anything is not, nor one
-/// whose node is gone.
+/// whose node is gone; but what an application was told is taken back by another member.
 pub(super) fn owed(state: &State, operation: &Operation) -> Vec<u32> {
     let state_of = |step: &Step| Some(state.executions.get(step.execution.as_ref()?)?.state);
     let mut owed: Vec<(bool, Reverse<_>, u32)> = operation
         .indexed()
         .filter(|(_, s)| s.undo.is_some() && s.started_at.is_some())
         .filter(|(_, s)| state_of(s) != Some(ExecutionState::Rejected))
-        .filter(|(_, s)| state.nodes.present(&s.node).is_some())
+        .filter(|(_, s)| state.nodes.present(&s.node).is_some() || is_told(s.kind))
         .map(|(index, s)| {
             let slow =
                 state_of(s) == Some(ExecutionState::Unknown) || fence::reachable(state, &s.node).is_some();
