@@ -43,6 +43,8 @@ struct Renewing {
     heard: DurationMs,
     /// The newest word that the helper does not have yet.
     word: Option<LeaseWord>,
+    /// The helper has written down that a renewal was answered.
+    answered: bool,
 }
 
 /// What is renewed, and when. Pure: time and random numbers come in.
@@ -118,7 +120,8 @@ impl Renewals {
             renewing.awaited.push_back((nonce, now));
             renewing.sent = Some(now);
             let HeldLease { group, epoch, .. } = renewing.lease.clone();
-            due.push(LeaseRenewal { group, epoch, nonce, hold, message });
+            let answered = renewing.answered;
+            due.push(LeaseRenewal { group, epoch, nonce, hold, answered, message });
         }
         due
     }
@@ -186,6 +189,8 @@ impl Renewals {
         if standing.is_some() && renewing.word == order.answer {
             renewing.word = None;
         }
+        // Only now does the host stop by itself what leads: what was adopted is not held for certain before.
+        renewing.answered |= standing.is_some() && matches!(order.answer, Some(LeaseWord::Granted { .. }));
         let changed = renewing.standing != standing;
         if changed {
             // What is new is said at once, and from then on an answer is waited for.
@@ -199,7 +204,8 @@ impl Renewals {
 impl Renewing {
     fn new(lease: HeldLease, driver: Driver, now: DurationMs) -> Self {
         let (standing, sent, word) = (None, None, None);
-        Self { lease, driver, wanted: true, standing, awaited: VecDeque::new(), sent, heard: now, word }
+        let awaited = VecDeque::new();
+        Self { lease, driver, wanted: true, standing, awaited, sent, heard: now, word, answered: false }
     }
 
     fn every(&self) -> DurationMs {

@@ -169,6 +169,8 @@ pub struct LeaseRenewal {
     pub nonce: u64,
     /// What is said.
     pub hold: LeaseHold,
+    /// Its host has the answer to an earlier one on disk: from then on it stops by itself what leads.
+    pub answered: bool,
     /// How it was released, one line.
     pub message: String,
 }

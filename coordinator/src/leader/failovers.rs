@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use quorate_core::command::OperationCommand;
-use quorate_core::plan::{failover, plan};
+use quorate_core::plan::{failovers_due, plan};
 use quorate_core::state::plan::Goal;
 use quorate_core::{Command, Observations, State};
 use quorate_model::{GroupName, OperationId, Timestamp, minted};
@@ -31,16 +31,17 @@ impl Moves {
     ) -> Vec<Command> {
         self.refused.retain(|name, _| state.groups.contains_key(name));
         let mut due = Vec::new();
-        for request in failover::due(state, obs, now).into_iter().take(AT_ONCE) {
+        for request in failovers_due(state, obs, now).into_iter().take(AT_ONCE) {
             let Goal::Failover { group, .. } = &request.goal else { continue };
+            let group = group.clone();
             match plan(state, obs, &request, now, mint) {
                 Ok(plan) => {
-                    self.refused.remove(group);
+                    self.refused.remove(&group);
                     let Ok(id) = OperationId::new(minted("r", mint())) else { continue };
                     tracing::warn!(%group, operation = %id, why = request.reason, "the primary is lost: its role is moved");
                     due.push(Command::Operation(Box::new(OperationCommand::Start { id, plan })));
                 }
-                Err(refusal) => self.tell(group, refusal.what()),
+                Err(refusal) => self.tell(&group, refusal.what()),
             }
         }
         due

@@ -24,6 +24,8 @@ struct Question {
     node: NodeName,
     group: GroupName,
     epoch: Epoch,
+    /// Its host has an answer on disk.
+    answered: bool,
 }
 
 /// What became of a renewal.
@@ -49,7 +51,10 @@ enum Stand {
     /// Somebody else answers renewals.
     Deposed,
     Lost,
-    Requested,
+    /// Handed out. Who led already when it was does not stop by itself before it has an answer on disk: it is held from then on.
+    Requested {
+        adopted: bool,
+    },
     Held,
 }
 
@@ -61,8 +66,8 @@ impl Renewals {
     }
 
     /// What becomes of a renewal that came on a session of this node here.
-    pub async fn ask(&self, node: NodeName, group: GroupName, epoch: Epoch) -> Verdict {
-        let question = Question { node, group, epoch };
+    pub async fn ask(&self, node: NodeName, group: GroupName, epoch: Epoch, answered: bool) -> Verdict {
+        let question = Question { node, group, epoch, answered };
         if self.node.status().is_leader() {
             return self.answer(question).await;
         }
@@ -96,10 +101,11 @@ impl Renewals {
         answered.unwrap_or(Verdict::Unknown)
     }
 
-    async fn answered(&self, Question { node, group, epoch }: Question) -> Verdict {
+    async fn answered(&self, question: Question) -> Verdict {
+        let Question { node, group, epoch, answered } = question;
         let Some(number) = self.book.number() else { return Verdict::Unknown };
         let known = match self.stand(number, &node, &group, epoch) {
-            Stand::Requested | Stand::Held => true,
+            Stand::Requested { .. } | Stand::Held => true,
             Stand::Deposed | Stand::Lost => false,
         };
         // Written down first: whatever happens from here on, the lease counts as renewed now.
@@ -113,11 +119,13 @@ impl Renewals {
         }
         match self.stand(number, &node, &group, epoch) {
             // It was not written down.
-            Stand::Requested | Stand::Held if !known => Verdict::Unknown,
+            Stand::Requested { .. } | Stand::Held if !known => Verdict::Unknown,
             Stand::Deposed => Verdict::Unknown,
             Stand::Lost => Verdict::Lost,
             Stand::Held => Verdict::Granted,
-            Stand::Requested => self.confirm(group, epoch).await,
+            // The answer that it is to have on disk first.
+            Stand::Requested { adopted: true } if !answered => Verdict::Granted,
+            Stand::Requested { .. } => self.confirm(group, epoch).await,
         }
     }
 
@@ -127,10 +135,13 @@ impl Renewals {
                 return Stand::Deposed;
             }
             let lease = state.groups.get(group).and_then(|group| group.primary.as_ref());
-            match lease.filter(|lease| lease.node == *node && lease.epoch == epoch).map(|lease| lease.state) {
-                None | Some(LeaseState::Released | LeaseState::Expired) => Stand::Lost,
-                Some(LeaseState::Requested) => Stand::Requested,
-                Some(LeaseState::Held) => Stand::Held,
+            let Some(lease) = lease.filter(|lease| lease.node == *node && lease.epoch == epoch) else {
+                return Stand::Lost;
+            };
+            match lease.state {
+                LeaseState::Released | LeaseState::Expired => Stand::Lost,
+                LeaseState::Requested => Stand::Requested { adopted: lease.adopted },
+                LeaseState::Held => Stand::Held,
             }
         })
     }

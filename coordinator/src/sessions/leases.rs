@@ -53,10 +53,10 @@ impl Desk {
 
     /// The answer, if there is one.
     async fn answer(&self, node: &NodeName, renewal: LeaseRenewal) -> Option<LeaseAnswer> {
-        let LeaseRenewal { group, epoch, nonce, hold, message } = renewal;
+        let LeaseRenewal { group, epoch, nonce, hold, answered, message } = renewal;
         match hold {
             LeaseHold::Held => {
-                let granted = match self.renewals.ask(node.clone(), group.clone(), epoch).await {
+                let granted = match self.renewals.ask(node.clone(), group.clone(), epoch, answered).await {
                     Verdict::Granted => true,
                     Verdict::Lost => false,
                     Verdict::Unknown => return None,

@@ -55,7 +55,7 @@ pub fn write_held(lease: &HeldLease) -> proto::HeldLease {
 /// # Errors
 /// [`Invalid`] with the field.
 pub fn read_renewal(message: proto::LeaseRenewal) -> Result<LeaseRenewal, Invalid> {
-    let proto::LeaseRenewal { group, epoch, nonce, hold, message } = message;
+    let proto::LeaseRenewal { group, epoch, nonce, hold, message, answered } = message;
     let hold = match proto::LeaseHold::try_from(hold) {
         Ok(proto::LeaseHold::Held) => LeaseHold::Held,
         Ok(proto::LeaseHold::Released) => LeaseHold::Released,
@@ -68,6 +68,7 @@ pub fn read_renewal(message: proto::LeaseRenewal) -> Result<LeaseRenewal, Invali
         epoch: Epoch(epoch),
         nonce,
         hold,
+        answered,
         message: printable(&message, LINE_MAX_BYTES),
     })
 }
@@ -75,7 +76,7 @@ pub fn read_renewal(message: proto::LeaseRenewal) -> Result<LeaseRenewal, Invali
 /// As a message.
 #[must_use]
 pub fn write_renewal(renewal: &LeaseRenewal) -> proto::LeaseRenewal {
-    let LeaseRenewal { group, epoch, nonce, hold, message } = renewal;
+    let LeaseRenewal { group, epoch, nonce, hold, answered, message } = renewal;
     let hold = match hold {
         LeaseHold::Held => proto::LeaseHold::Held,
         LeaseHold::Released => proto::LeaseHold::Released,
@@ -86,6 +87,7 @@ pub fn write_renewal(renewal: &LeaseRenewal) -> proto::LeaseRenewal {
         nonce: *nonce,
         hold: hold as i32,
         message: message.clone(),
+        answered: *answered,
     }
 }
 

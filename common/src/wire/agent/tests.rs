@@ -279,6 +279,7 @@ fn said() -> Vec<FromAgent> {
             epoch: Epoch(7),
             nonce: u64::MAX,
             hold: LeaseHold::Released,
+            answered: true,
             message: "stopped".into(),
         }),
     ]
