@@ -192,7 +192,6 @@ fn work() -> NodeWork {
         }],
         cancels: vec![ExecutionId::new("x-9").unwrap()],
         discharges: vec![ObligationId::new("o-9").unwrap()],
-        leases: vec![],
         left_out: vec![ObligationId::new("o-8").unwrap()],
         extended: vec![(ObligationId::new("o-7").unwrap(), DurationMs(60_000))],
         confirmed: vec![ExecutionId::new("x-8").unwrap()],
