@@ -19,6 +19,10 @@ const SWITCHOVER_HELP: &str = "Examples:\n  quorate failover switchover db --dry
      standby. Refused where the standby is behind. With --lost the primary is given up: nobody is promoted\n\
      before it has stopped or its lease is over, and what it had not passed on is lost.";
 
+const REJOIN_HELP: &str = "Examples:\n  quorate failover rejoin db node1 --dry-run\n  quorate failover rejoin db node1 --wait --yes\n\nThe hook of \
+     the group makes it a standby of the primary, then its unit is started and seen to follow. What it had\nthat the \
+     primary never got is gone then. Nothing else starts it: as it is it would lead again, beside the primary.";
+
 /// The primary role of a group: who holds it, and how it is moved
 #[derive(Subcommand, Clone, Debug)]
 pub enum FailoverCommand {
@@ -43,6 +47,18 @@ pub enum FailoverCommand {
         /// The primary is lost: do not wait until the standby has all of it
         #[arg(long)]
         lost: bool,
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Makes a standby of a former primary, and starts it
+    #[command(after_help = REJOIN_HELP)]
+    Rejoin {
+        /// The group
+        group: String,
+        /// The node that led before
+        node: String,
         #[command(flatten)]
         change: Change,
         #[command(flatten)]
@@ -88,6 +104,14 @@ pub async fn run(ctx: &Ctx, command: FailoverCommand) -> Outcome {
                 format!("Move the primary role of {} to {target}", safe(&group))
             };
             operation::start(ctx, work, change, waiting, &what).await
+        }
+        FailoverCommand::Rejoin { group, node, change, waiting } => {
+            let what = format!(
+                "Make a standby of {} in {}: what it had that the primary never got is gone then",
+                safe(&node),
+                safe(&group)
+            );
+            operation::start(ctx, run::rejoin_spec(&group, &node), change, waiting, &what).await
         }
         FailoverCommand::Acknowledge { group, change } => {
             let what = format!("Acknowledge the failover of {}: the next one needs nobody", safe(&group));
@@ -150,7 +174,7 @@ fn table(failovers: &[v1::Failover]) -> String {
             style::state(&json::word("quorate.v1.LeaseState", lease.state)),
             lease.epoch.to_string(),
             age(lease.since.as_ref()),
-            style::state(&json::word("quorate.v1.FailoverSuspicion", failover.suspicion)),
+            suspicion(failover),
             moves(failover),
         ]);
     }
@@ -174,7 +198,7 @@ fn screen(failover: &v1::Failover) -> String {
             safe(&member.node),
             title(&json::word("quorate.v1.InstanceRole", member.role)),
             if member.available { "yes" } else { "no" }.to_owned(),
-            dash(&member.out_reason),
+            why_not(member),
             member.position.map_or_else(|| dash(""), |position| position.to_string()),
         ]);
     }
@@ -187,6 +211,25 @@ fn screen(failover: &v1::Failover) -> String {
         text += &format!("\n\nLast lease: {}", safe(message));
     }
     text
+}
+
+/// A primary that is lost is bad; a failover that is confirmed is under way.
+fn suspicion(failover: &v1::Failover) -> String {
+    let said = json::word("quorate.v1.FailoverSuspicion", failover.suspicion);
+    let tone = match failover.suspicion() {
+        v1::FailoverSuspicion::Confirmed => style::Tone::Bad,
+        v1::FailoverSuspicion::Unspecified
+        | v1::FailoverSuspicion::None
+        | v1::FailoverSuspicion::Suspected => style::tone(&said),
+    };
+    style::mark(tone, &title(&said))
+}
+
+fn why_not(member: &v1::FailoverMember) -> String {
+    if member.former {
+        return "led before, and may not start: quorate failover rejoin".to_owned();
+    }
+    dash(&member.out_reason)
 }
 
 fn word(failover: &v1::Failover) -> String {

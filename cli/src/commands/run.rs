@@ -79,6 +79,13 @@ pub fn failover_spec(group: &str, to: Option<&str>, lost: bool) -> v1::WorkSpec 
     v1::WorkSpec { kind: Some(Kind::Failover(failover)), max_failures: 0 }
 }
 
+/// A former primary comes back as a standby.
+#[must_use]
+pub fn rejoin_spec(group: &str, node: &str) -> v1::WorkSpec {
+    let rejoin = v1::RejoinSpec { group: group.to_owned(), node: node.to_owned() };
+    v1::WorkSpec { kind: Some(Kind::Rejoin(rejoin)), max_failures: 0 }
+}
+
 /// Log rotation of a service's instances.
 ///
 /// # Errors

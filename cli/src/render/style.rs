@@ -66,14 +66,15 @@ pub enum Tone {
 pub fn tone(word: &str) -> Tone {
     match word {
         "READY" | "HEALTHY" | "SUCCEEDED" | "VERIFIED" | "LEADER" | "FOLLOWER" | "Safe" | "ok"
-        | "WRITTEN" | "CAUGHT_UP" | "DRILLED" | "APPROVED" => Tone::Good,
+        | "WRITTEN" | "CAUGHT_UP" | "DRILLED" | "APPROVED" | "HELD" | "COMPLETED" => Tone::Good,
         "RUNNING" | "STARTING" | "SOAKING" | "STOPPING" | "PAUSING" | "CANCELING" | "QUEUED" | "LEARNER"
-        | "CANDIDATE" | "DRAINING" | "ROLLING_BACK" => Tone::Busy,
+        | "CANDIDATE" | "DRAINING" | "ROLLING_BACK" | "REQUESTED" | "CONFIRMED" | "FENCING" | "FENCED"
+        | "PROMOTING" | "TRAFFIC_SWITCHING" | "VERIFYING" => Tone::Busy,
         "PENDING" | "PLANNED" | "SKIPPED" | "STOPPED" | "CANCELED" | "NONE" | "ELIGIBLE" | "REMOVED"
         | "DRAINED" | "UPCOMING" | "ENDED" => Tone::Quiet,
         "DISCONNECTED" | "AT_RISK" | "BLOCKED" | "PAUSED" | "CORDONED" | "LAGGING" | "UNKNOWN"
         | "refused" | "ACTIVE" | "AWAITING_APPROVAL" | "MAINTENANCE" | "ROLLED_BACK" | "COMPENSATING"
-        | "COMPENSATED" | "WARNING" => Tone::Warning,
+        | "COMPENSATED" | "WARNING" | "SUSPECTED" | "RELEASED" | "HOLD_DOWN" => Tone::Warning,
         _ => Tone::Bad,
     }
 }

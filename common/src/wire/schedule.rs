@@ -93,6 +93,7 @@ pub fn canonical_work(work: v1::WorkSpec) -> Result<v1::WorkSpec, Invalid> {
         Kind::Failover(v1::FailoverWorkSpec { group, to, planned }) => {
             Kind::Failover(v1::FailoverWorkSpec { group, to, planned })
         }
+        Kind::Rejoin(v1::RejoinSpec { group, node }) => Kind::Rejoin(v1::RejoinSpec { group, node }),
         Kind::Membership(v1::MembershipChangeSpec { group, node, change, spare }) => {
             Kind::Membership(v1::MembershipChangeSpec { group, node, change, spare })
         }

@@ -60,6 +60,7 @@ pub(super) fn read_work(
         Kind::VerifyBackup(v1::VerifyBackupSpec { backup }) => {
             (Goal::Verify { backups: vec![read_name("work.verify_backup.backup", backup)?] }, 0)
         }
+        Kind::Rejoin(rejoin) => (read_rejoin(rejoin).map_err(|i| i.within("work.rejoin"))?, 0),
         Kind::Failover(failover) => (read_failover(failover).map_err(|i| i.within("work.failover"))?, 0),
         Kind::Membership(change) => (read_membership(change).map_err(|i| i.within("work.membership"))?, 0),
     };
@@ -268,6 +269,11 @@ fn read_failover(message: v1::FailoverWorkSpec) -> Result<Goal, Invalid> {
     Ok(Goal::Failover { group: read_name("group", group)?, to: read_optional_name("to", to)?, planned })
 }
 
+fn read_rejoin(message: v1::RejoinSpec) -> Result<Goal, Invalid> {
+    let v1::RejoinSpec { group, node } = message;
+    Ok(Goal::Rejoin { group: read_name("group", group)?, node: read_name("node", node)? })
+}
+
 fn write_rolling(request: &PlanRequest, group: &GroupName, change: &Change) -> v1::RollingSpec {
     let (kind, release) = match change {
         Change::Restart => (v1::RollingKind::Restart, None),
@@ -378,6 +384,9 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
             to: to.as_ref().map_or_else(String::new, |to| to.as_str().to_owned()),
             planned: *planned,
         }),
+        Goal::Rejoin { group, node } => {
+            Kind::Rejoin(v1::RejoinSpec { group: group.as_str().to_owned(), node: node.as_str().to_owned() })
+        }
         Goal::Membership { group, node, change, spare } => Kind::Membership(v1::MembershipChangeSpec {
             group: group.as_str().to_owned(),
             node: node.as_str().to_owned(),

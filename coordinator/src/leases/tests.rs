@@ -151,6 +151,7 @@ fn declared() -> State {
         pending: None,
         primary: None,
         failovers: Vec::new(),
+        former: std::collections::BTreeSet::new(),
     };
     let mut state = State::default();
     state.groups.insert(group.spec.name.clone(), group);

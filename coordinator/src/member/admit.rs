@@ -124,7 +124,8 @@ fn admitted(state: &State, entry: &Entry) -> Result<(), String> {
                 | LeaseCommand::Adopt { .. }
                 | LeaseCommand::Confirm { .. }
                 | LeaseCommand::Release { .. }
-                | LeaseCommand::Expire { .. },
+                | LeaseCommand::Expire { .. }
+                | LeaseCommand::Rejoined { .. },
             ),
         ) => false,
         (Principal::User { .. }, command) => {

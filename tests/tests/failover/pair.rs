@@ -93,15 +93,12 @@ impl Pair {
         found.and_then(|process| Pid::from_raw(process.pid())).expect("it runs")
     }
 
-    /// A former primary becomes a standby again, by the host's own hook.
+    /// A former primary becomes a standby again; it is not started as it is.
     pub(crate) fn bring_back(&self, node: &str) {
-        let quorate = quorate_tests::workspace::binaries().join("quorate");
-        let config = self.proxied.fleet.dir().join("services/pair").join(format!("{node}.toml"));
-        let mut hook = std::process::Command::new(quorate);
-        hook.args(["dev", "pair-admin", "rejoin", "--config"]).arg(config);
-        let ended = hook.output().expect("it runs");
-        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
         let words = ["service", "start", "pair", "--node", node, "--wait", "--yes"];
+        let refused = self.proxied.fleet.quorate(&words).expect(3);
+        assert!(refused.stderr.contains("failover rejoin pair"), "{}", refused.stderr);
+        let words = ["failover", "rejoin", "pair", node, "--wait", "--yes", "--timeout", "60s"];
         let _ = self.proxied.fleet.quorate(&words).expect(0);
         self.whole();
     }

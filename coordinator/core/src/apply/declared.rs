@@ -1,5 +1,6 @@
 //! Declarations: services and groups.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -130,8 +131,10 @@ fn put_group(
     let alarm = known.and_then(|group| group.alarm.clone());
     let primary = known.and_then(|group| group.primary.clone());
     let failovers = known.map_or_else(Vec::new, |group| group.failovers.clone());
+    let former = known.map_or_else(BTreeSet::new, |group| group.former.clone());
     let revision = context.revision;
-    let group = Group { spec: spec.clone(), created_at, revision, alarm, pending: None, primary, failovers };
+    let group =
+        Group { spec: spec.clone(), created_at, revision, alarm, pending: None, primary, failovers, former };
     state.groups.insert(name.clone(), group);
     let details = format!("{} voters, {}", spec.voters.len(), spec.policy.kind());
     Ok(Effect::changed(context.done(), format!("groups/{name}"), details))

@@ -6,8 +6,8 @@
 use alloc::format;
 
 use quorate_model::{
-    ActionSpec, ExecutionState, FailoverState, GroupName, OperationId, OperationState, Reason, Refusal,
-    StepKind, StepState, Timestamp,
+    ActionSpec, ExecutionState, FailoverState, GroupName, NodeName, OperationId, OperationState, Reason,
+    Refusal, StepKind, StepState, Timestamp,
 };
 
 use super::{Context, Effect, lease, validate};
@@ -22,6 +22,9 @@ use crate::state::{Execution, FailoverRecord, State};
 /// before anything comes after it.
 pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
     let odd = || Err(validate::bad("waves: a step does not belong to the move of a primary role"));
+    if let Goal::Rejoin { group, node } = &plan.request.goal {
+        return if comes_back(plan, group, node) { Ok(()) } else { odd() };
+    }
     let Goal::Failover { group, to, planned } = &plan.request.goal else {
         let any = |s: &PlanStep| {
             let promotes = matches!(s.action, Some(ActionSpec::RolePromote { .. }));
@@ -45,6 +48,25 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
     if whole { Ok(()) } else { odd() }
 }
 
+/// Whether a plan brings one former primary back and does nothing else: it is made a standby, started, and seen to be one.
+fn comes_back(plan: &Plan, group: &GroupName, node: &NodeName) -> bool {
+    let mut steps = plan.steps().map(|(_, step)| step).filter(|step| step.node == *node);
+    let hook = steps
+        .next()
+        .is_some_and(|s| s.kind == StepKind::Rejoin && matches!(s.action, Some(ActionSpec::ExecRun { .. })));
+    let start = steps.next().is_some_and(|s| {
+        s.kind == StepKind::Start && matches!(s.action, Some(ActionSpec::ServiceStart { .. }))
+    });
+    let seen = steps.next().and_then(|s| s.gate.as_ref()).is_some_and(|gate| {
+        let of = gate.lease.as_ref().filter(|lease| lease.group == *group);
+        let led =
+            of.is_some_and(|lease| matches!(&lease.wants, LeaseWants::Held { node: leads } if leads != node));
+        led && gate.instance.node == *node
+    });
+    let aborts = plan.request.on_failure == quorate_model::OnFailure::Abort;
+    hook && start && seen && aborts && plan.steps().count() == 3
+}
+
 /// How far the steps of a plan have come.
 struct Stage {
     fence: Option<usize>,
@@ -56,13 +78,7 @@ struct Stage {
 
 impl Stage {
     /// Whether a step may come next; `wave` is its own. Those of one wave run side by side, but for those of one node.
-    fn takes(
-        &mut self,
-        wave: usize,
-        step: &PlanStep,
-        group: &GroupName,
-        heir: &quorate_model::NodeName,
-    ) -> bool {
+    fn takes(&mut self, wave: usize, step: &PlanStep, group: &GroupName, heir: &NodeName) -> bool {
         let after = |earlier: Option<usize>| earlier.is_some_and(|earlier| earlier < wave);
         if let Some(gate) = &step.gate {
             let Some(LeaseGate { group: named, wants }) = &gate.lease else { return false };
@@ -107,6 +123,9 @@ pub(super) fn unmoving(state: &State, name: &GroupName) -> Result<(), Refusal> {
 
 /// Refuses a second move of a role, and one of a role that somebody else holds by now.
 pub(super) fn unmoved(state: &State, plan: &Plan) -> Result<(), Refusal> {
+    if let Goal::Rejoin { group, .. } = &plan.request.goal {
+        return unmoving(state, group);
+    }
     let Goal::Failover { group, .. } = &plan.request.goal else { return Ok(()) };
     unmoving(state, group)?;
     let last = state.groups.get(group).and_then(|group| group.primary.as_ref());
@@ -119,7 +138,7 @@ pub(super) fn unmoved(state: &State, plan: &Plan) -> Result<(), Refusal> {
 }
 
 /// Whose lease a plan waits for, and the last position that is known of it.
-fn over(plan: &Plan) -> Option<(&quorate_model::NodeName, Option<u64>)> {
+fn over(plan: &Plan) -> Option<(&NodeName, Option<u64>)> {
     plan.steps().find_map(|(_, step)| match &step.gate.as_ref()?.lease.as_ref()?.wants {
         LeaseWants::Over { holder, position } => Some((holder, *position)),
         LeaseWants::Reached { .. } | LeaseWants::Held { .. } => None,
@@ -202,11 +221,11 @@ pub(super) fn granted(state: &mut State, context: &Context<'_>, made: &Execution
     }
 }
 
-/// A promotion has ended. One that its host refused before anything ran, and that is not begun again, gives its lease back the way
-/// every lease is given back: its host says so.
+/// A promotion has ended. One that has failed and is not begun again gives its lease back the way every lease is given back: its
+/// host stops what may have become half a primary, and says so. Then somebody may be promoted anew.
 pub(super) fn ended(state: &mut State, done: &Execution) {
     let ActionSpec::RolePromote { group, .. } = &done.action else { return };
-    if done.state != ExecutionState::Rejected {
+    if done.state == ExecutionState::Succeeded {
         return;
     }
     let step = state.operations.get(&done.operation).and_then(|operation| operation.step(done.step));

@@ -44,6 +44,7 @@ pub(super) fn apply(
         }
         LeaseCommand::Confirm { group, epoch } => confirm(state, context, group, *epoch),
         LeaseCommand::Release { group, epoch, message } => release(state, context, group, *epoch, message),
+        LeaseCommand::Rejoined { group, node } => rejoined(state, context, group, node),
         LeaseCommand::Acknowledge { group } => failover::acknowledge(state, context, group),
         LeaseCommand::Expire { group, epoch, lead, silent_for, leads_for } => {
             let lease = current(state, group, *epoch)?;
@@ -78,6 +79,9 @@ pub(super) fn grant(
 ) {
     let Some(group) = state.groups.get_mut(name) else { return };
     let Some(ttl) = group.spec.failover.as_ref().map(|spec| spec.ttl) else { return };
+    // Who led until now may still believe that it does: it is started again only once it has become a standby.
+    group.former.extend(group.primary.take().map(|last| last.node));
+    group.former.remove(node);
     group.primary = Some(PrimaryLease {
         node: node.clone(),
         epoch,
@@ -89,6 +93,21 @@ pub(super) fn grant(
         recalled: None,
         message: String::new(),
     });
+}
+
+fn rejoined(
+    state: &mut State,
+    context: &Context<'_>,
+    name: &GroupName,
+    node: &NodeName,
+) -> Result<Effect, Refusal> {
+    let Some(group) = state.groups.get_mut(name) else {
+        return Err(Refusal::new(Reason::NotFound, format!("there is no group {name}")));
+    };
+    if !group.former.remove(node) {
+        return Ok(Effect::unchanged(context.done()));
+    }
+    Ok(changed(context, name, format!("{node} is a standby")))
 }
 
 /// The lease of this epoch, if it is not over.

@@ -116,6 +116,7 @@ fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Relea
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
         | Goal::Failover { .. }
+        | Goal::Rejoin { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => return None,
     }

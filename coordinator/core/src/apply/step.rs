@@ -217,6 +217,9 @@ pub(crate) fn guard(
         return failover::refuses(state, operation, step, evidence, now);
     }
     let action = step.action.as_ref()?;
+    if let Some(refusal) = failover::rejoin::start_refuses(state, operation, &step.node, action) {
+        return Some(refusal);
+    }
     match (step.disruptive, action.risk()) {
         (false, RiskClass::Read) => None,
         (false, _) => fence::free(state, &step.node, Some(&operation.id)),

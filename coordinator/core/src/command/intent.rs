@@ -170,6 +170,7 @@ impl Command {
                 LeaseCommand::Confirm { .. } => "lease.confirm",
                 LeaseCommand::Release { .. } => "lease.release",
                 LeaseCommand::Expire { .. } => "lease.expire",
+                LeaseCommand::Rejoined { .. } => "lease.rejoined",
                 LeaseCommand::Acknowledge { .. } => "lease.acknowledge",
             },
         }

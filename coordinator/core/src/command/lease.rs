@@ -50,6 +50,13 @@ pub enum LeaseCommand {
         /// How long ago the proposer began to answer renewals, by its monotonic clock.
         leads_for: DurationMs,
     },
+    /// A former primary is seen to be a standby, by the ticker: it may be started as any other.
+    Rejoined {
+        /// Which group.
+        group: GroupName,
+        /// Who.
+        node: NodeName,
+    },
     /// Somebody has looked at the last failover of a group: the role may be moved again at once.
     Acknowledge {
         /// Which group.

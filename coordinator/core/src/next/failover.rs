@@ -31,14 +31,15 @@ pub(super) fn open(
     Ok(Command::Step(StepCommand::OpenGate { operation: id, step: index, evidence }))
 }
 
-/// What a promotion begins on; none for another step.
+/// What a promotion begins on, and the return of a former primary; none for another step.
 pub(super) fn evidence(
     state: &State,
     obs: &Observations,
     operation: &Operation,
     step: &Step,
 ) -> Option<Vec<InstanceReading>> {
-    let (name, _) = failover::of(operation).filter(|_| step.kind == StepKind::Promote)?;
+    let rests = matches!(step.kind, StepKind::Promote | StepKind::Rejoin);
+    let name = failover::group_of(operation).filter(|_| rests)?;
     state.groups.get(name).map(|group| obs.of_voters(group))
 }
 
@@ -57,7 +58,7 @@ pub(super) fn given_up(
     }
     let message = match &step.gate {
         Some(_) => {
-            let (name, _) = failover::of(operation)?;
+            let name = failover::group_of(operation)?;
             match failover::lost(state, obs, state.groups.get(name)?, now) {
                 Suspicion::Confirmed { why } => format!("the primary is lost: {why}"),
                 Suspicion::None | Suspicion::Suspected { .. } => return None,

@@ -1,4 +1,4 @@
-//! Leases of the primary role: the first one of a group, and those that nobody renews any more.
+//! Leases of the primary role: the first one of a group, those that nobody renews any more, and who has come back since.
 
 use alloc::vec::Vec;
 
@@ -7,6 +7,7 @@ use quorate_model::Timestamp;
 use crate::command::{Command, LeaseCommand};
 use crate::observations::Observations;
 use crate::safety::Evidence;
+use crate::safety::failover::rejoin;
 use crate::safety::lease::{adoptable, live, may_be_good};
 use crate::state::{Group, State};
 
@@ -20,7 +21,16 @@ pub(super) fn next(state: &State, obs: &Observations, now: Timestamp, due: &mut 
         let node = adoptable(state, group, &evidence, now)?;
         Some(LeaseCommand::Adopt { group: group.spec.name.clone(), node })
     };
-    due.extend(groups.filter_map(|group| adopt(group).or_else(|| expire(obs, group))).map(Command::Lease));
+    let one = |group: &Group| {
+        adopt(group).or_else(|| expire(obs, group)).or_else(|| back(state, group, &evidence, now))
+    };
+    due.extend(groups.filter_map(one).map(Command::Lease));
+}
+
+/// A former primary that is seen to be a standby, whoever has made it one.
+fn back(state: &State, group: &Group, evidence: &Evidence<'_>, now: Timestamp) -> Option<LeaseCommand> {
+    let node = group.former.iter().find(|node| rejoin::is_back(state, group, node, evidence, now))?;
+    Some(LeaseCommand::Rejoined { group: group.spec.name.clone(), node: node.clone() })
 }
 
 fn expire(obs: &Observations, group: &Group) -> Option<LeaseCommand> {

@@ -158,6 +158,7 @@ fn keeps_margin(goal: &Goal, kind: StepKind) -> bool {
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
         | Goal::Failover { .. }
+        | Goal::Rejoin { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => false,
     }

@@ -35,6 +35,7 @@ pub(super) fn check(request: &PlanRequest) -> Result<(), Refusal> {
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
         | Goal::Failover { .. }
+        | Goal::Rejoin { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => false,
     };

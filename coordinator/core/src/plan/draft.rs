@@ -19,6 +19,7 @@ use super::{
 use crate::apply::step::doing;
 use crate::observations::Observations;
 use crate::safety::availability::availability;
+use crate::safety::failover::rejoin;
 use crate::safety::{Evidence, freeze, lease};
 use crate::state::plan::{PlanRequest, PlanStep, PlanWave};
 use crate::state::{Group, State};
@@ -165,6 +166,13 @@ impl<'a> Draft<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A former primary is not started by anything but its return.
+    pub(super) fn check_former(&self) -> Result<(), Refusal> {
+        let steps = self.waves.iter().flat_map(|wave| &wave.steps);
+        let refused = |step: &PlanStep| rejoin::starts_refuses(self.state, &step.node, step.action.as_ref()?);
+        steps.into_iter().find_map(refused).map_or(Ok(()), Err)
     }
 
     /// The groups that the job's instances belong to.

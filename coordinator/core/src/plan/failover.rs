@@ -21,12 +21,14 @@ use super::{actions, finish, is_disruptive, windows};
 use crate::desired::peer_of;
 use crate::observations::Observations;
 use crate::safety::failover::{
-    Move, Suspicion, behind, fresh_position, instance, last_position, moving, serves_not, suspicion, too_far,
-    unfit,
+    Move, Suspicion, behind, fresh_position, instance, last_position, moving, not_caught_up, serves_not,
+    suspicion, too_far, unfit,
 };
 use crate::safety::{Evidence, fence, freeze, lease};
 use crate::state::plan::{GateSpec, Goal, LeaseGate, LeaseWants, Plan, PlanRequest, PlanStep, PlanWave};
 use crate::state::{Group, PrimaryLease, State};
+
+pub(super) mod rejoin;
 
 /// The label by which two nodes are in one zone.
 const ZONE: &str = "zone";
@@ -68,13 +70,10 @@ pub(super) fn plan(
     now: Timestamp,
     mint: &mut dyn FnMut() -> u64,
 ) -> Result<Plan, Refusal> {
-    let group = state
-        .groups
-        .get(name)
-        .ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no group {name}")))?;
+    let (group, spec) = declared(state, name)?;
     let readings = obs.of_voters(group);
     let evidence = Evidence::from_readings(&readings);
-    let draw = draw(state, obs, request, group, &evidence)?;
+    let draw = draw(state, obs, request, (group, spec), &evidence)?;
     draw.check_now(&evidence, now)?;
     let heir = draw.choose(&evidence, now)?;
     let target = Target { node: heir.clone(), kind: StepKind::Promote, action: draw.promote() };
@@ -97,21 +96,30 @@ pub(super) fn plan(
     finish(state, request, now, mint, job, draft)
 }
 
+/// A group whose role can be moved, and how.
+fn declared<'a>(state: &'a State, name: &GroupName) -> Result<(&'a Group, &'a FailoverSpec), Refusal> {
+    let group = state
+        .groups
+        .get(name)
+        .ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no group {name}")))?;
+    let spec = group.spec.failover.as_ref().ok_or_else(|| {
+        Refusal::new(Reason::InvalidArgument, format!("group {name} declares no failover"))
+            .with_hint("declare how its role is held and moved: quorate group apply")
+    })?;
+    Ok((group, spec))
+}
+
 fn draw<'a>(
     state: &'a State,
     obs: &'a Observations,
     request: &'a PlanRequest,
-    group: &'a Group,
+    (group, spec): (&'a Group, &'a FailoverSpec),
     evidence: &Evidence<'_>,
 ) -> Result<Draw<'a>, Refusal> {
     let Goal::Failover { to, planned, .. } = &request.goal else {
         return Err(Refusal::new(Reason::Internal, "no move of a primary role"));
     };
     let name = &group.spec.name;
-    let spec = group.spec.failover.as_ref().ok_or_else(|| {
-        Refusal::new(Reason::InvalidArgument, format!("group {name} declares no failover"))
-            .with_hint("declare how its role is held and moved: quorate group apply")
-    })?;
     moving(state, name).map_or(Ok(()), Err)?;
     let last = group.primary.as_ref().ok_or_else(|| {
         Refusal::new(Reason::PrimaryLease, format!("nobody has been seen to lead {name} alone yet"))
@@ -167,13 +175,12 @@ impl Draw<'_> {
 
     fn refuses(&self, node: &NodeName, evidence: &Evidence<'_>, now: Timestamp) -> Option<Refusal> {
         let cordoned = fence::eligible(self.state, node).filter(|_| self.asked.to.is_none());
-        let last = match self.asked.planned {
-            true => fresh_position(self.state, evidence, &instance(self.group, &self.last.node), now),
-            false => self.position,
-        };
-        cordoned
-            .or_else(|| unfit(self.state, self.group, node, None, evidence, now))
-            .or_else(|| too_far(self.spec, self.asked, node, last, self.own(node, evidence, now)))
+        cordoned.or_else(|| unfit(self.state, self.group, node, None, evidence, now)).or_else(|| {
+            match self.asked.planned {
+                true => not_caught_up(self.state, self.group, (&self.last.node, node), evidence, now),
+                false => too_far(self.spec, self.asked, node, self.position, self.own(node, evidence, now)),
+            }
+        })
     }
 
     /// How far a node has come. Who led last lacks nothing of its own.
@@ -201,17 +208,16 @@ impl Draw<'_> {
     fn check_hooks(&self, heir: &NodeName) -> Result<(), Refusal> {
         let rejoins = self.rejoins().is_some();
         let asked = [(heir, self.spec.switch.is_some()), (&self.last.node, rejoins)];
-        let lacks = |node: &NodeName| {
-            let told = self.obs.nodes.get(node).filter(|seen| !seen.capabilities.is_empty());
-            told.is_some_and(|seen| !seen.capabilities.contains(&ActionKind::ExecRun))
-        };
-        match asked.into_iter().find(|(node, asked)| *asked && lacks(node)) {
-            None => Ok(()),
-            Some((node, _)) => {
-                let what = format!("the agent on {node} has no {}", ActionKind::ExecRun);
-                Err(Refusal::new(Reason::ActionUnsupported, what))
-            }
+        asked.into_iter().filter(|(_, asked)| *asked).try_for_each(|(node, _)| self.can_run(node))
+    }
+
+    fn can_run(&self, node: &NodeName) -> Result<(), Refusal> {
+        let told = self.obs.nodes.get(node).filter(|seen| !seen.capabilities.is_empty());
+        if told.is_none_or(|seen| seen.capabilities.contains(&ActionKind::ExecRun)) {
+            return Ok(());
         }
+        let what = format!("the agent on {node} has no {}", ActionKind::ExecRun);
+        Err(Refusal::new(Reason::ActionUnsupported, what))
     }
 
     /// The hook that makes a standby of the old primary, where it is to come back.
@@ -233,30 +239,34 @@ impl Draw<'_> {
             promote.push(self.gate(heir, heir, wants(LeaseWants::Reached { node: heir.clone() })));
         }
         promote.push(self.act(heir, StepKind::Promote, self.promote(), &self.spec.promote));
-        let held = || wants(LeaseWants::Held { node: heir.clone() });
         let mut switch = Vec::new();
         if let Some(hook) = &self.spec.switch {
             switch.push(self.act(heir, StepKind::Switch, self.hook(hook, None), hook));
         }
-        switch.push(self.proof(heir, held())?);
+        switch.push(self.proof(heir, heir)?);
         let mut waves =
             Vec::from([wave("fence", Vec::from([fence])), wave("promote", promote), wave("switch", switch)]);
         if let Some(hook) = self.rejoins().filter(|_| *heir != self.last.node) {
-            let from = &self.last.node;
-            let service = self.group.spec.service.clone();
-            let start = Target {
-                node: from.clone(),
-                kind: StepKind::Start,
-                action: ActionSpec::ServiceStart { service },
-            };
-            let rejoin = Vec::from([
-                self.act(from, StepKind::Rejoin, self.hook(hook, Some(heir)), hook),
-                actions::action(self.state, self.request, &start),
-                self.proof(from, held())?,
-            ]);
-            waves.push(wave("rejoin", rejoin));
+            waves.push(wave("rejoin", self.comeback(&self.last.node, heir, hook)?));
         }
         Ok(waves)
+    }
+
+    /// A former primary becomes a standby of whoever leads.
+    fn comeback(
+        &self,
+        from: &NodeName,
+        primary: &NodeName,
+        hook: &HookName,
+    ) -> Result<Vec<PlanStep>, Refusal> {
+        let service = self.group.spec.service.clone();
+        let action = ActionSpec::ServiceStart { service };
+        let start = Target { node: from.clone(), kind: StepKind::Start, action };
+        Ok(Vec::from([
+            self.act(from, StepKind::Rejoin, self.hook(hook, Some(primary)), hook),
+            actions::action(self.state, self.request, &start),
+            self.proof(from, primary)?,
+        ]))
     }
 
     fn hook(&self, hook: &HookName, told: Option<&NodeName>) -> ActionSpec {
@@ -314,7 +324,9 @@ impl Draw<'_> {
     }
 
     /// The gate of any start, from another node too where there is one, and what the lease says on top.
-    fn proof(&self, node: &NodeName, lease: LeaseGate) -> Result<PlanStep, Refusal> {
+    fn proof(&self, node: &NodeName, primary: &NodeName) -> Result<PlanStep, Refusal> {
+        let wants = LeaseWants::Held { node: primary.clone() };
+        let lease = LeaseGate { group: self.group.spec.name.clone(), wants };
         let service = self.group.spec.service.clone();
         let target = Target {
             node: node.clone(),
@@ -323,8 +335,7 @@ impl Draw<'_> {
         };
         let step = actions::gate(self.state, self.request, &target)
             .ok_or_else(|| Refusal::new(Reason::Internal, "a start without a gate"))?;
-        let note =
-            if *node == self.last.node { format!("{node} is a standby") } else { format!("{node} leads") };
+        let note = if node == primary { format!("{node} leads") } else { format!("{node} is a standby") };
         // The host of a primary that is lost is no witness to wait for.
         let witness =
             peer_of(self.state, node).is_some_and(|peer| self.asked.planned || *peer != self.last.node);

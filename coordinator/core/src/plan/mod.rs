@@ -73,6 +73,9 @@ pub fn plan(
     if let Goal::Failover { group, .. } = &request.goal {
         return failover::plan(state, obs, request, group, now, mint);
     }
+    if let Goal::Rejoin { group, node } = &request.goal {
+        return failover::rejoin::plan(state, obs, request, (group, node), now, mint);
+    }
     secrets::check(request)?;
     copies::check(request)?;
     let mut job = targets::of(state, request, mint)?;
@@ -94,6 +97,7 @@ pub fn plan(
     handover::check_capabilities(state, obs, &job)?;
     order::sort(state, obs, &job.service, &mut job.targets);
     draft.build(&job)?;
+    draft.check_former()?;
     draft.waves.extend(secrets::retiring(&draft.waves));
     let fit = windows::fit(state, &draft.waves, now)?;
     draft.warn(fit);
@@ -121,6 +125,7 @@ fn check_advance(request: &PlanRequest) -> Result<(), Refusal> {
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
         | Goal::Failover { .. }
+        | Goal::Rejoin { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => {
             if request.waves.is_default() && request.on_failure.is_default() && request.migration.is_default()

@@ -71,6 +71,7 @@ const fn goes_back(goal: &Goal) -> bool {
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
         | Goal::Failover { .. }
+        | Goal::Rejoin { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => false,
     }

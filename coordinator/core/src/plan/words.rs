@@ -48,6 +48,7 @@ pub(super) fn title(goal: &Goal, release: Option<&Release>) -> String {
         }
         Goal::Failover { group, planned: true, .. } => format!("switchover of {group}"),
         Goal::Failover { group, planned: false, .. } => format!("failover of {group}"),
+        Goal::Rejoin { group, node } => format!("return of {node} to {group}"),
         Goal::Host { verb: HostVerb::Facts, .. } => String::from("read facts"),
         Goal::Host { verb: HostVerb::Diagnose, .. } => String::from("diagnose"),
     }

@@ -18,6 +18,7 @@ use crate::state::operation::{Operation, Step};
 use crate::state::plan::{Goal, LeaseGate, LeaseWants};
 use crate::state::{FailoverRecord, Group, State};
 
+pub mod rejoin;
 mod suspicion;
 
 pub use suspicion::{Suspicion, held_down_until, lost, suspicion};
@@ -48,9 +49,16 @@ pub fn of(operation: &Operation) -> Option<(&GroupName, Move<'_>)> {
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
+        | Goal::Rejoin { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => None,
     }
+}
+
+/// The group whose primary role an operation is about: it moves it, or brings a former primary back.
+#[must_use]
+pub fn group_of(operation: &Operation) -> Option<&GroupName> {
+    of(operation).map(|(group, _)| group).or_else(|| rejoin::of(operation).map(|(group, _)| group))
 }
 
 /// Whether a step belongs to the move of a primary role, and to nothing else.
@@ -191,6 +199,33 @@ pub fn too_far(
     )
 }
 
+/// Why a standby is not one that will soon have all of what a primary has that goes on until it is stopped. Two readings that are
+/// not of one instant tell no more; that nothing is missing is asked for once nobody writes any more.
+#[must_use]
+pub fn not_caught_up(
+    state: &State,
+    group: &Group,
+    (from, to): (&NodeName, &NodeName),
+    evidence: &Evidence<'_>,
+    now: Timestamp,
+) -> Option<Refusal> {
+    let told = |node| fresh_position(state, evidence, &instance(group, node), now);
+    let (last, own) = (told(from), told(to));
+    let lags = member(state, &instance(group, to), evidence, now).out.is_some();
+    let what = match (last, own) {
+        (Some(_), Some(_)) if !lags => return None,
+        (Some(_), Some(_)) => format!("{to} has not caught up with the primary"),
+        (None, _) | (_, None) => format!("how far {to} is behind the primary is not known"),
+    };
+    let shown = |position: Option<u64>| position.map_or_else(|| String::from("not known"), |p| p.to_string());
+    Some(
+        Refusal::new(Reason::StandbyBehind, what)
+            .with_detail("primary", shown(last))
+            .with_detail(to.as_str(), shown(own))
+            .with_detail("behind by", shown(behind(last, own))),
+    )
+}
+
 /// Who takes over by an operation.
 #[must_use]
 pub fn heir(operation: &Operation) -> Option<&NodeName> {
@@ -239,7 +274,7 @@ pub fn recall_refuses(
         Ok(scene) => scene,
         Err(refusal) => return Some(refusal),
     };
-    let Scene { group, spec, record, asked } = &scene;
+    let Scene { group, spec: _, record, asked } = &scene;
     if let Some(lease) = lease::live(group).filter(|lease| lease.node != *holder) {
         return Some(lease::held(&gate.group, lease));
     }
@@ -252,10 +287,9 @@ pub fn recall_refuses(
     let held = [&from, &to].into_iter().find_map(|id| {
         freeze::begins(state, id, own, now).or_else(|| window::begins(state, id, own, needs, now))
     });
-    let fresh = |id| fresh_position(state, evidence, id, now);
     held.or_else(|| serves_not(state, group, evidence, now))
         .or_else(|| unfit(state, group, &record.to, own, evidence, now))
-        .or_else(|| too_far(spec, *asked, &record.to, fresh(&from), fresh(&to)))
+        .or_else(|| not_caught_up(state, group, (holder, &record.to), evidence, now))
 }
 
 /// Why a primary is not one that could hand its role over: it must hold it for certain, and be seen to serve.
@@ -280,7 +314,7 @@ fn was_refused(state: &State, operation: &Operation, scene: &Scene<'_>, step: &S
 pub fn may_be_given_up(operation: &Operation, step: &Step) -> bool {
     let waits = matches!(step.state, StepState::Pending | StepState::Blocked);
     let recalls = step.gate.as_ref().is_some_and(|gate| gate.lease.is_some());
-    waits && of(operation).is_some() && (is_moving(step.kind) || recalls)
+    waits && group_of(operation).is_some() && (is_moving(step.kind) || recalls)
 }
 
 /// Why a step of such an operation may not begin now.
@@ -292,6 +326,12 @@ pub fn refuses(
     evidence: &Evidence<'_>,
     now: Timestamp,
 ) -> Option<Refusal> {
+    if let Some((name, node)) = rejoin::of(operation) {
+        let none = || Refusal::new(Reason::NotFound, format!("there is no group {name}"));
+        let Some(group) = state.groups.get(name) else { return Some(none()) };
+        return fence::free(state, &step.node, Some(&operation.id))
+            .or_else(|| rejoin::refuses(state, group, node, evidence, now));
+    }
     if step.kind == StepKind::Promote {
         promote_refuses(state, operation, step, evidence, now)
     } else {

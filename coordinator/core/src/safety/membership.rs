@@ -93,6 +93,7 @@ pub fn of(operation: &Operation) -> Option<(&quorate_model::GroupName, Change<'_
         | Goal::Rotate { .. }
         | Goal::Verify { .. }
         | Goal::Failover { .. }
+        | Goal::Rejoin { .. }
         | Goal::Host { .. } => None,
     }
 }

@@ -1,5 +1,6 @@
 //! What owners declare: services and groups.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use quorate_model::{
@@ -70,6 +71,9 @@ pub struct Group {
     /// Its last failovers, the newest at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failovers: Vec<FailoverRecord>,
+    /// Who led before somebody else did, and was not seen as a standby since: started as it is, it would lead as well.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub former: BTreeSet<NodeName>,
 }
 
 impl Group {

@@ -81,6 +81,13 @@ pub enum Goal {
         /// The primary is well, and nothing may be lost.
         planned: bool,
     },
+    /// A former primary becomes a standby of the one that leads now.
+    Rejoin {
+        /// Which group.
+        group: GroupName,
+        /// Who led before.
+        node: NodeName,
+    },
     /// A reading action of the host itself.
     Host {
         /// Which nodes.

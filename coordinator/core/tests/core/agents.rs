@@ -309,7 +309,8 @@ impl Fleet {
             }
             let refused = !self.may_promote(name, &id, &action);
             let (kind, mischief) = (action.kind(), &self.mischief);
-            let hook = matches!(kind, ActionKind::ExecRun | ActionKind::SecretConfirm);
+            let hook =
+                matches!(kind, ActionKind::ExecRun | ActionKind::SecretConfirm | ActionKind::RolePromote);
             let writes = matches!(
                 kind,
                 ActionKind::ArtifactStage

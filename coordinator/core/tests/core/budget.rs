@@ -207,6 +207,7 @@ pub(crate) fn case(stands: &[Stand], policy: &QuorumPolicy, spare: u32) -> Case 
         pending: None,
         primary: None,
         failovers: vec![],
+        former: std::collections::BTreeSet::new(),
     };
     state.groups.insert(group("ledger"), declared);
     Case { state, readings, names, now }

@@ -100,6 +100,7 @@ impl Run {
             ["runs", name] => self.fleet.world.lines.extend(crate::schedules::told(&self.fleet, name)),
             ["failover", name, options @ ..] => self.failover(name, options),
             ["move", id, name, options @ ..] => self.moves(id, name, options),
+            ["rejoin", id, name, who] => self.rejoin(id, name, who),
             [what, name] => self.mischief(what, name),
             other => self.members(other),
         }

@@ -24,6 +24,7 @@ pub(crate) fn failover(state: &State, obs: &Observations, group: &Group, now: Ti
             available: status.is_available(),
             out_reason: status.out.as_ref().map(|out| out.why.as_str().to_owned()).unwrap_or_default(),
             position: position.map(|(position, _)| position),
+            former: group.former.contains(node),
             position_age: position.map(|(_, at)| write_duration(now.since(at))),
         }
     };

@@ -53,6 +53,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
         | Goal::Rotate { .. }
         | Goal::Verify { .. }
         | Goal::Failover { .. }
+        | Goal::Rejoin { .. }
         | Goal::Host { .. } => false,
     };
     let lacks = plan.steps().any(|(_, s)| s.kind == StepKind::Activate && s.undo.is_none());

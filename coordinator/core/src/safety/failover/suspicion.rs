@@ -7,7 +7,8 @@ use alloc::format;
 use alloc::string::String;
 
 use quorate_model::{
-    DurationMs, FailoverState, InstanceId, InstanceState, NodeStatus, OperationState, ProbeReading, Timestamp,
+    DurationMs, FailoverState, InstanceId, InstanceRole, InstanceState, NodeStatus, OperationState,
+    ProbeReading, Timestamp,
 };
 
 use super::super::availability::{Evidence, freshness_limit, is_current, is_ours, probe_limit};
@@ -84,8 +85,27 @@ pub fn lost(state: &State, obs: &Observations, group: &Group, now: Timestamp) ->
         return Suspicion::Confirmed { why };
     }
     let patience = state.settings.down_after.max(freshness_limit(state, &id.service));
-    let settled = now.since(obs.leading_since) > patience;
-    seen(state, obs, &id, settled, now)
+    let settled = now.since(obs.leading_since.max(last.granted_at)) > patience;
+    match seen(state, obs, &id, settled, now) {
+        Suspicion::None => idle(state, obs, group, now),
+        sure => sure,
+    }
+}
+
+/// Who holds the role for longer than a promotion may take and says of itself that it does not lead: nobody does.
+fn idle(state: &State, obs: &Observations, group: &Group, now: Timestamp) -> Suspicion {
+    let (Some(spec), Some(lease)) = (&group.spec.failover, lease::live(group)) else {
+        return Suspicion::None;
+    };
+    let id = instance(group, &lease.node);
+    let evidence = Evidence::from_observations(obs);
+    let settled = now.since(lease.granted_at.max(obs.leading_since)) > spec.timeout;
+    match evidence.get(&id).filter(|reading| settled && is_current(state, reading, now)) {
+        Some(reading) if reading.role == InstanceRole::Standby => Suspicion::Confirmed {
+            why: format!("{id} holds the role and is {}, says its own host", reading.role),
+        },
+        Some(_) | None => Suspicion::None,
+    }
 }
 
 /// What is seen of the instance that leads.

@@ -28,6 +28,7 @@ pub(super) fn leased(log: &mut Log) {
     log.report("x-promote", epoch.0, ExecutionState::Failed);
     log.operation(OperationCommand::Settle { id, state: OperationState::Failed });
     log.user(Command::Lease(LeaseCommand::Acknowledge { group: name.clone() }));
+    lease(log, LeaseCommand::Rejoined { group: name.clone(), node: node("node1") });
     let (silent_for, leads_for) = (DurationMs::from_secs(19), DurationMs::from_secs(20));
     lease(log, LeaseCommand::Expire { group: name, epoch, lead: 7, silent_for, leads_for });
 }

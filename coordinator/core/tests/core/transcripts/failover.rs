@@ -46,6 +46,12 @@ impl Run {
         self.begin(id, &request);
     }
 
+    /// `rejoin ID GROUP NODE`.
+    pub(super) fn rejoin(&mut self, id: &str, name: &str, who: &str) {
+        let goal = Goal::Rejoin { group: group(name), node: node(who) };
+        self.begin(id, &PlanRequest::new(goal, admin()));
+    }
+
     pub(super) fn acknowledge(&mut self, name: &str) {
         let command = Command::Lease(LeaseCommand::Acknowledge { group: group(name) });
         let answer = self.fleet.world.user(command);
