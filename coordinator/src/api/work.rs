@@ -12,7 +12,9 @@ use quorate_common::wire::time::{read_duration, write_duration};
 use quorate_core::PlanRequest;
 use quorate_core::state::ReleaseRequest;
 use quorate_core::state::plan::{Change, Goal, HostVerb, Verb};
-use quorate_model::{ActionKind, DurationMs, GroupName, MembershipVerb, Principal, Refusal, Selector};
+use quorate_model::{
+    ActionKind, DurationMs, GroupName, MembershipVerb, NodeName, Principal, Refusal, Selector,
+};
 use quorate_proto::v1;
 use v1::work_spec::Kind;
 
@@ -269,6 +271,14 @@ fn read_failover(message: v1::FailoverWorkSpec) -> Result<Goal, Invalid> {
     Ok(Goal::Failover { group: read_name("group", group)?, to: read_optional_name("to", to)?, planned })
 }
 
+fn write_failover(group: &GroupName, to: Option<&NodeName>, planned: bool) -> Kind {
+    Kind::Failover(v1::FailoverWorkSpec {
+        group: group.as_str().to_owned(),
+        to: to.map_or_else(String::new, |to| to.as_str().to_owned()),
+        planned,
+    })
+}
+
 fn read_rejoin(message: v1::RejoinSpec) -> Result<Goal, Invalid> {
     let v1::RejoinSpec { group, node } = message;
     Ok(Goal::Rejoin { group: read_name("group", group)?, node: read_name("node", node)? })
@@ -379,13 +389,9 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
             selector: Some(write_selector(nodes)),
             parallelism: *max_unavailable,
         }),
-        Goal::Failover { group, to, planned } => Kind::Failover(v1::FailoverWorkSpec {
-            group: group.as_str().to_owned(),
-            to: to.as_ref().map_or_else(String::new, |to| to.as_str().to_owned()),
-            planned: *planned,
-        }),
+        Goal::Failover { group, to, planned } => write_failover(group, to.as_ref(), *planned),
         Goal::Rejoin { group, node } => {
-            Kind::Rejoin(v1::RejoinSpec { group: group.as_str().to_owned(), node: node.as_str().to_owned() })
+            Kind::Rejoin(v1::RejoinSpec { group: group.to_string(), node: node.to_string() })
         }
         Goal::Membership { group, node, change, spare } => Kind::Membership(v1::MembershipChangeSpec {
             group: group.as_str().to_owned(),

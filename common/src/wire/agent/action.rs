@@ -2,8 +2,8 @@
 
 use quorate_model::service::HANDOVER_TARGETS_MAX;
 use quorate_model::{
-    ActionKind, ActionSpec, DurationMs, HookName, MaintenanceSpec, NodeName, PreflightSpec, Release,
-    RotationId, SecretSpec, SecretVerb, ServiceName, TrafficSpec, Version,
+    ActionKind, ActionSpec, DurationMs, GroupName, HookName, MaintenanceSpec, NodeName, PreflightSpec,
+    Release, RotationId, SecretSpec, SecretVerb, ServiceName, TrafficSpec, Version,
 };
 use quorate_proto::agent::v1 as proto;
 use quorate_proto::agent::v1::action_spec::Kind;
@@ -228,11 +228,7 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
         ActionSpec::ExecRun { service, hook, once, release, targets } => {
             write_exec(service, hook, *once, release.as_ref(), targets)
         }
-        ActionSpec::RolePromote { service, group, hook } => Kind::RolePromote(proto::RolePromoteAction {
-            service: service.to_string(),
-            group: group.to_string(),
-            hook: hook.to_string(),
-        }),
+        ActionSpec::RolePromote { service, group, hook } => write_promote(service, group, hook),
         ActionSpec::MaintenanceEnter { service, maintenance, exit_within, reason } => {
             write_enter(service, maintenance, *exit_within, reason)
         }
@@ -253,6 +249,14 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
         ActionSpec::HostDiagnose => Kind::HostDiagnose(proto::HostDiagnoseAction {}),
     };
     proto::ActionSpec { kind: Some(kind) }
+}
+
+fn write_promote(service: &ServiceName, group: &GroupName, hook: &HookName) -> Kind {
+    Kind::RolePromote(proto::RolePromoteAction {
+        service: service.to_string(),
+        group: group.to_string(),
+        hook: hook.to_string(),
+    })
 }
 
 fn write_exec(

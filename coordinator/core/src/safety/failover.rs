@@ -199,8 +199,9 @@ pub fn too_far(
     )
 }
 
-/// Why a standby is not one that will soon have all of what a primary has that goes on until it is stopped. Two readings that are
-/// not of one instant tell no more; that nothing is missing is asked for once nobody writes any more.
+/// Why a standby is not one that will soon have all of what a primary has that goes on until it is stopped: by its own word, and
+/// by both positions where some lag is allowed. Of two readings that are not of one instant none can be asked for; that nothing is
+/// missing is asked for once nobody writes any more.
 #[must_use]
 pub fn not_caught_up(
     state: &State,
@@ -212,8 +213,10 @@ pub fn not_caught_up(
     let told = |node| fresh_position(state, evidence, &instance(group, node), now);
     let (last, own) = (told(from), told(to));
     let lags = member(state, &instance(group, to), evidence, now).out.is_some();
+    let max_lag = group.spec.failover.as_ref().map_or(0, |spec| spec.max_lag);
+    let far = max_lag > 0 && behind(last, own).is_some_and(|lag| lag > max_lag);
     let what = match (last, own) {
-        (Some(_), Some(_)) if !lags => return None,
+        (Some(_), Some(_)) if !lags && !far => return None,
         (Some(_), Some(_)) => format!("{to} has not caught up with the primary"),
         (None, _) | (_, None) => format!("how far {to} is behind the primary is not known"),
     };
@@ -222,7 +225,8 @@ pub fn not_caught_up(
         Refusal::new(Reason::StandbyBehind, what)
             .with_detail("primary", shown(last))
             .with_detail(to.as_str(), shown(own))
-            .with_detail("behind by", shown(behind(last, own))),
+            .with_detail("behind by", shown(behind(last, own)))
+            .with_detail("max_lag", max_lag.to_string()),
     )
 }
 

@@ -98,9 +98,7 @@ impl Run {
             ["schedule", name, options @ ..] => self.schedule(name, options),
             ["due", name, ago, id] => self.due(name, ago, id),
             ["runs", name] => self.fleet.world.lines.extend(crate::schedules::told(&self.fleet, name)),
-            ["failover", name, options @ ..] => self.failover(name, options),
-            ["move", id, name, options @ ..] => self.moves(id, name, options),
-            ["rejoin", id, name, who] => self.rejoin(id, name, who),
+            ["failover" | "move" | "rejoin", ..] => self.role(&words),
             [what, name] => self.mischief(what, name),
             other => self.members(other),
         }

@@ -88,7 +88,7 @@ pub fn lost(state: &State, obs: &Observations, group: &Group, now: Timestamp) ->
     let settled = now.since(obs.leading_since.max(last.granted_at)) > patience;
     match seen(state, obs, &id, settled, now) {
         Suspicion::None => idle(state, obs, group, now),
-        sure => sure,
+        found @ (Suspicion::Suspected { .. } | Suspicion::Confirmed { .. }) => found,
     }
 }
 

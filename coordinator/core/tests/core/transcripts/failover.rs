@@ -8,8 +8,17 @@ use super::Run;
 use crate::world::{admin, group, node};
 
 impl Run {
+    pub(super) fn role(&mut self, words: &[&str]) {
+        match words {
+            ["failover", name, options @ ..] => self.failover(name, options),
+            ["move", id, name, options @ ..] => self.moves(id, name, options),
+            ["rejoin", id, name, who] => self.rejoin(id, name, who),
+            other => panic!("unknown line: {other:?}"),
+        }
+    }
+
     /// `failover NAME [automatic] [switch] [rejoin] [max=5] [hold=60s]`: its primary has a lease; the first voter leads.
-    pub(super) fn failover(&mut self, name: &str, options: &[&str]) {
+    fn failover(&mut self, name: &str, options: &[&str]) {
         let mut spec = self.fleet.world.state.groups[&group(name)].spec.clone();
         let hook = |name: &str| HookName::new(name).unwrap();
         let wanted = |name: &str| options.contains(&name).then(|| hook(name));
@@ -33,7 +42,7 @@ impl Run {
     }
 
     /// `move ID GROUP [planned] [to=node2]`.
-    pub(super) fn moves(&mut self, id: &str, name: &str, options: &[&str]) {
+    fn moves(&mut self, id: &str, name: &str, options: &[&str]) {
         let option = |name: &str| options.iter().find_map(|w| w.strip_prefix(name));
         let goal = Goal::Failover {
             group: group(name),
@@ -47,7 +56,7 @@ impl Run {
     }
 
     /// `rejoin ID GROUP NODE`.
-    pub(super) fn rejoin(&mut self, id: &str, name: &str, who: &str) {
+    fn rejoin(&mut self, id: &str, name: &str, who: &str) {
         let goal = Goal::Rejoin { group: group(name), node: node(who) };
         self.begin(id, &PlanRequest::new(goal, admin()));
     }
