@@ -1,8 +1,10 @@
 /* Turns the wall clock of one process by QUORATE_CLOCK_OFFSET seconds, as a host without a battery shows it; or, while it
- * runs, by the seconds that the symbolic link QUORATE_CLOCK_LINK names as its target. The monotonic clocks, and with them
- * every timer, stay as they are. std, jiff and rustls ask clock_gettime; C code may ask the others. */
+ * runs, by the seconds that the symbolic link QUORATE_CLOCK_LINK names as its target, or the one that is called by its pid in
+ * QUORATE_CLOCK_DIR. The monotonic clocks, and with them every timer, stay as they are. std, jiff and rustls ask clock_gettime;
+ * C code may ask the others. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/time.h>
 #include <time.h>
@@ -10,6 +12,11 @@
 
 static time_t offset(void) {
     const char *link = getenv("QUORATE_CLOCK_LINK");
+    const char *dir = getenv("QUORATE_CLOCK_DIR");
+    char own[512];
+    if (dir && snprintf(own, sizeof own, "%s/%ld", dir, (long)getpid()) < (int)sizeof own) {
+        link = own;
+    }
     if (link) {
         char target[32];
         ssize_t length = readlink(link, target, sizeof target - 1);

@@ -4,6 +4,7 @@
 //! that `fleet.json` names, never by a name.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -116,15 +117,29 @@ impl Fleet {
     /// When it does not come up.
     #[must_use]
     pub fn start_in(dir: tempfile::TempDir, flags: &[&str]) -> Self {
+        Self::start_with(dir, flags, &[])
+    }
+
+    /// The same with variables in the environment of every daemon.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_with(dir: tempfile::TempDir, flags: &[&str], variables: &[(&str, OsString)]) -> Self {
         let fleet = Self { dir, quorate: workspace::binaries().join("quorate") };
-        let up = fleet.dev(&[flags, &["--detach"]].concat());
+        let up = fleet.dev_with(&[flags, &["--detach"]].concat(), variables);
         assert_eq!(up.code, 0, "the fleet comes up: {}", up.stderr);
         fleet
     }
 
     /// `quorate dev --dir DIR …`.
     pub fn dev(&self, args: &[&str]) -> Answer {
+        self.dev_with(args, &[])
+    }
+
+    fn dev_with(&self, args: &[&str], variables: &[(&str, OsString)]) -> Answer {
         let mut command = Command::new(&self.quorate);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.args(["dev", "--dir"]).arg(self.dir.path()).args(args).stdin(Stdio::null());
         Answer::of(&command.output().expect("quorate runs"))
     }

@@ -13,6 +13,7 @@ pub mod outside;
 pub mod preload;
 pub mod proxied;
 pub mod proxy;
+pub mod random;
 pub mod wait;
 pub mod workspace;
 pub mod world;

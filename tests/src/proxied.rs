@@ -1,5 +1,6 @@
 //! A fleet whose coordinators are reached through proxies only, by their fellows, by agents and by clients alike.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,6 +32,15 @@ impl Proxied {
     /// When it does not come up.
     #[must_use]
     pub fn start_in(dir: tempfile::TempDir, flags: &[&str]) -> Self {
+        Self::start_with(dir, flags, &[])
+    }
+
+    /// The same with variables in the environment of every daemon.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_with(dir: tempfile::TempDir, flags: &[&str], variables: &[(&str, OsString)]) -> Self {
         // Building them may take longer than a fleet is waited for.
         let _ = workspace::binaries();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -51,7 +61,7 @@ impl Proxied {
                     lead(network, dir_record(&path)) || up.load(Ordering::Relaxed)
                 });
             });
-            let fleet = Fleet::start_in(dir, &flags);
+            let fleet = Fleet::start_with(dir, &flags, variables);
             up.store(true, Ordering::Relaxed);
             fleet
         });

@@ -31,6 +31,10 @@ pub enum Trouble {
     Cut,
     /// Half open: connections stay, nothing comes through, nobody is told.
     Stall,
+    /// Nothing gets to the coordinator; what it sends comes through, and nobody is told.
+    StallThere,
+    /// Nothing comes back from the coordinator; what is sent gets there.
+    StallBack,
     /// So many bytes a second, each way.
     Slow(u32),
     /// Every piece comes this much later.
@@ -194,7 +198,7 @@ impl Gate {
                 let who =
                     tokio::task::spawn_blocking(move || caller(remote.port())).await.unwrap_or(Caller::Other);
                 let born = weather.borrow().number;
-                let way = Way { who, name, weather, counts, born };
+                let way = Way { who, name, weather, counts, born, heads: None };
                 // How a connection ends is its ends' business.
                 let _ = way.carry(stream, target).await;
             });
@@ -211,6 +215,17 @@ struct Way {
     counts: Arc<Counts>,
     /// The weather's number when it was opened.
     born: u64,
+    /// Where the bytes go; none for both ways.
+    heads: Option<Heads>,
+}
+
+/// A direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heads {
+    /// To the coordinator.
+    There,
+    /// From it.
+    Back,
 }
 
 impl Way {
@@ -218,7 +233,15 @@ impl Way {
         let weather = self.weather.borrow_and_update();
         let rule = weather.rules.iter().find(|rule| rule.concerns(&self.who, &self.name))?;
         let once = matches!(rule.trouble, Trouble::Reset | Trouble::Torn);
-        (!once || weather.number > self.born).then_some(rule.trouble)
+        let trouble = match (rule.trouble, self.heads) {
+            (Trouble::StallThere, Some(Heads::Back)) | (Trouble::StallBack, Some(Heads::There)) => {
+                return None;
+            }
+            // A connection is not opened while either way is shut.
+            (Trouble::StallThere | Trouble::StallBack, _) => Trouble::Stall,
+            (other, _) => other,
+        };
+        (!once || weather.number > self.born).then_some(trouble)
     }
 
     async fn carry(mut self, client: TcpStream, target: SocketAddr) -> io::Result<()> {
@@ -242,7 +265,8 @@ impl Way {
         client.set_zero_linger()?;
         server.set_zero_linger()?;
         let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-        let back = self.clone();
+        let back = Self { heads: Some(Heads::Back), ..self.clone() };
+        self.heads = Some(Heads::There);
         tokio::select! {
             ended = self.pump(from_client, to_server) => ended,
             ended = back.pump(from_server, to_client) => ended,
@@ -268,7 +292,14 @@ impl Way {
                     let _ = self.weather.changed().await;
                     continue;
                 }
-                Some(Trouble::Slow(_) | Trouble::Delay(_) | Trouble::Torn) | None => {}
+                Some(
+                    Trouble::Slow(_)
+                    | Trouble::Delay(_)
+                    | Trouble::Torn
+                    | Trouble::StallThere
+                    | Trouble::StallBack,
+                )
+                | None => {}
             }
             let length = tokio::select! {
                 read = from.read(&mut chunk) => read?,
@@ -290,7 +321,7 @@ impl Way {
         while !left.is_empty() {
             let now = match self.trouble() {
                 Some(Trouble::Cut | Trouble::Reset) => 0,
-                Some(Trouble::Stall) => {
+                Some(Trouble::Stall | Trouble::StallThere | Trouble::StallBack) => {
                     self.counts.held.fetch_add(1, Ordering::Relaxed);
                     let _ = self.weather.changed().await;
                     continue;

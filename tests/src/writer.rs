@@ -9,7 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -65,6 +65,7 @@ pub struct Accepted {
 #[derive(Debug)]
 pub struct Writer {
     stop: Arc<AtomicBool>,
+    count: Arc<AtomicUsize>,
     thread: JoinHandle<Vec<Acknowledged>>,
 }
 
@@ -72,10 +73,22 @@ impl Writer {
     /// Begins to write, to each instance in turn until one accepts, and to that one as long as it does.
     #[must_use]
     pub fn begin(instances: Vec<Instance>) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || write(&instances, &stopped));
-        Self { stop, thread }
+        Self::begin_every(instances, PERIOD)
+    }
+
+    /// The same with another time between two writes.
+    #[must_use]
+    pub fn begin_every(instances: Vec<Instance>, period: Duration) -> Self {
+        let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&count));
+        let thread = std::thread::spawn(move || write(&instances, period, &stopped, &counted));
+        Self { stop, count, thread }
+    }
+
+    /// How many writes were acknowledged.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
     }
 
     /// Ends it: everything that was acknowledged, in order.
@@ -89,10 +102,15 @@ impl Writer {
     }
 }
 
-fn write(instances: &[Instance], stop: &AtomicBool) -> Vec<Acknowledged> {
+fn write(
+    instances: &[Instance],
+    period: Duration,
+    stop: &AtomicBool,
+    count: &AtomicUsize,
+) -> Vec<Acknowledged> {
     let (mut acknowledged, mut epoch, mut turn) = (Vec::<Acknowledged>::new(), None, 0);
     let mut number = 0_u64;
-    every(PERIOD, || {
+    every(period, || {
         let Some(instance) = instances.get(turn % instances.len().max(1)) else { return false };
         number += 1;
         // A value is tried once: what was refused or not answered may be there, and must not be, nor must it not.
@@ -107,6 +125,7 @@ fn write(instances: &[Instance], stop: &AtomicBool) -> Vec<Acknowledged> {
                 epoch = Some(of);
                 let (node, ended) = (instance.node.clone(), boot_us());
                 acknowledged.push(Acknowledged { value, node, epoch: of, sequence, began, ended });
+                count.store(acknowledged.len(), Ordering::SeqCst);
             }
             // Whoever knows a newer epoch is believed; an older one is left alone.
             Some((409, answer)) if answer["epoch"].as_u64() > epoch => epoch = answer["epoch"].as_u64(),
@@ -200,6 +219,15 @@ pub fn overlap(accepted: &[Accepted]) -> Option<String> {
     ))
 }
 
+/// Why a client saw an older epoch after a newer one; `None` when it did not.
+#[must_use]
+pub fn backwards(acknowledged: &[Acknowledged]) -> Option<String> {
+    let older = acknowledged.iter().zip(acknowledged.iter().skip(1)).find(|(a, b)| b.epoch < a.epoch);
+    older.map(|(before, after)| {
+        format!("an older epoch acknowledged after a newer one: {before:?}, {after:?}")
+    })
+}
+
 /// The first broken promise; `None` when all were kept. `left` is the log of the primary that is left.
 #[must_use]
 pub fn broken(
@@ -207,9 +235,8 @@ pub fn broken(
     accepted: &[Accepted],
     left: &BTreeSet<(u64, u64, String)>,
 ) -> Option<String> {
-    let older = acknowledged.iter().zip(acknowledged.iter().skip(1)).find(|(a, b)| b.epoch < a.epoch);
-    if let Some((before, after)) = older {
-        return Some(format!("an older epoch acknowledged after a newer one: {before:?}, {after:?}"));
+    if let Some(why) = backwards(acknowledged) {
+        return Some(why);
     }
     let there = |ack: &&Acknowledged| !left.contains(&(ack.epoch, ack.sequence, ack.value.clone()));
     let lost = acknowledged.iter().find(there).map(|ack| format!("acknowledged and lost: {ack:?}"));

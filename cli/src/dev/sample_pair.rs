@@ -42,6 +42,7 @@ pub(super) fn write_instances(layout: &Layout, fleet: &Fleet) -> anyhow::Result<
             peer_port: peer.port,
             data_dir: instance.dir.clone(),
             first,
+            asynchronous: false,
         };
         write_toml(&layout.instance_config(PAIR, &instance.node), &config)?;
     }

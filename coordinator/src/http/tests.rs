@@ -8,10 +8,12 @@ use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use quorate_proto::v1;
 use quorate_proto::v1::fleet_service_client::FleetServiceClient;
+use quorate_proto::v1::group_service_client::GroupServiceClient;
 use tower::ServiceExt;
 
 use super::router;
 use crate::api::tests::World;
+use crate::api::tests::world::ledger_service;
 use crate::listen::HttpPeer;
 use crate::metrics;
 
@@ -47,9 +49,42 @@ async fn a_full_disk_is_told_and_takes_nobody_out_of_service() {
     assert!(metrics.contains("quorate_coordinator_low_space 1"), "{metrics}");
 }
 
+/// A primary and its standby of which nobody is known to lead.
+async fn apply_pair(world: &World) {
+    let mut groups = GroupServiceClient::new(world.admin());
+    let membership = v1::MembershipProbe {
+        url: "http://127.0.0.1:1/status".into(),
+        members: "members".into(),
+        key: "node".into(),
+        this: "${node}".into(),
+        role: "role".into(),
+        ..Default::default()
+    };
+    let probe = v1::ProbeSpec {
+        name: "membership".into(),
+        kind: Some(v1::probe_spec::Kind::Membership(membership)),
+        ..Default::default()
+    };
+    let service = v1::ServiceSpec { name: "pair".into(), probes: vec![probe], ..ledger_service() };
+    let request = v1::ApplyServiceRequest { spec: Some(service), ..Default::default() };
+    groups.apply_service(request).await.unwrap();
+    let kind = v1::QuorumPolicyKind::PrimaryStandby as i32;
+    let group = v1::GroupSpec {
+        name: "pair".into(),
+        service: "pair".into(),
+        voters: vec!["node1".into(), "node2".into()],
+        policy: Some(v1::QuorumPolicy { kind, ..Default::default() }),
+        failover: Some(v1::GroupFailover { promote_hook: "promote".into(), ..Default::default() }),
+        ..Default::default()
+    };
+    let request = v1::ApplyGroupRequest { spec: Some(group), ..Default::default() };
+    groups.apply_group(request).await.unwrap();
+}
+
 #[tokio::test]
 async fn every_metric_is_exported() {
     let world = World::new().with_ledger().await;
+    apply_pair(&world).await;
     let mut fleet = FleetServiceClient::new(world.as_role("viewer"));
     fleet.list_tokens(v1::ListTokensRequest::default()).await.unwrap_err();
     let (status, text) = get(&world, "10.0.0.9", "/metrics").await;
@@ -60,6 +95,7 @@ async fn every_metric_is_exported() {
     }
     assert!(text.contains("quorate_coordinator_group_margin{group=\"ledger\"} 1"), "{text}");
     assert!(text.contains("quorate_coordinator_group_alarm{group=\"ledger\"} 0"), "{text}");
+    assert!(text.contains("quorate_coordinator_group_primary{group=\"pair\"} 0"), "{text}");
     assert!(text.ends_with("# EOF\n"));
 }
 

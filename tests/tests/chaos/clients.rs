@@ -17,12 +17,12 @@ use quorate_proto::v1;
 use quorate_proto::v1::audit_service_client::AuditServiceClient;
 use quorate_proto::v1::fleet_service_client::FleetServiceClient;
 use quorate_tests::history::{Call, Op, Outcome, Recorder};
+use quorate_tests::random::Random;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 use crate::fleet::Chaos;
-use crate::random::Random;
 
 pub(crate) const CLIENTS: u32 = 8;
 const NODES: [&str; 2] = ["node4", "node5"];

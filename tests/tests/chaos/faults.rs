@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use quorate_tests::cluster::Daemon;
 use quorate_tests::proxy::{From, Rule, Trouble};
+use quorate_tests::random::Random;
 use quorate_tests::wait::wait_until;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::fleet::{Chaos, SMALL_COORDINATOR, SMALL_NODE};
-use crate::random::Random;
 
 /// Longest a fault is held.
 const HELD: Duration = Duration::from_secs(12);

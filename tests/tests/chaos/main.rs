@@ -14,7 +14,6 @@ use std::process::ExitCode;
 mod clients;
 mod faults;
 mod fleet;
-mod random;
 mod report;
 mod rounds;
 mod witness;
@@ -28,7 +27,7 @@ fn main() -> ExitCode {
         println!("chaos: test");
         return ExitCode::SUCCESS;
     }
-    let seed = random::seed();
+    let seed = quorate_tests::random::seed();
     let rounds = std::env::var("QUORATE_ROUNDS").ok().and_then(|n| n.parse().ok());
     let shown = rounds.map(|n: usize| format!("QUORATE_ROUNDS={n} ")).unwrap_or_default();
     println!("\n{shown}QUORATE_SEED={seed} cargo test -p quorate-tests --test chaos");

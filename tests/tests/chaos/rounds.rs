@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use quorate_tests::cluster::{CALM, Poll};
+use quorate_tests::random::Random;
 use quorate_tests::wait::{wait_for, wait_until};
 use serde_json::Value;
 
 use crate::clients::Load;
 use crate::faults::{Kind, inject};
 use crate::fleet::Chaos;
-use crate::random::Random;
 use crate::report::{Figures, Verdict, judge};
 use crate::witness::Witness;
 

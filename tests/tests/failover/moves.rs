@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use quorate_tests::proxy::{From, Rule, Trouble};
 use quorate_tests::wait::wait_until;
-use quorate_tests::writer::Writer;
 use rustix::process::{Signal, kill_process};
 
+use crate::faults::with_primary;
 use crate::pair::{LIMIT, Pair};
 
 fn history(pair: &Pair) -> serde_json::Value {
@@ -16,7 +15,7 @@ fn history(pair: &Pair) -> serde_json::Value {
 pub(crate) fn a_switchover_loses_nothing_and_comes_back(pair: &Pair) {
     let first = pair.whole();
     let second = pair.other(&first);
-    let writer = Writer::begin(pair.proxied.fleet.pair());
+    let writer = pair.writer();
     for to in [&second, &first] {
         let words = ["failover", "switchover", "pair", "--to", to, "--wait", "--yes", "--timeout", "60s"];
         let _ = pair.proxied.fleet.quorate(&words).expect(0);
@@ -32,7 +31,7 @@ pub(crate) fn a_switchover_loses_nothing_and_comes_back(pair: &Pair) {
 pub(crate) fn a_primary_that_is_killed_is_replaced(pair: &Pair) {
     let first = pair.whole();
     let second = pair.other(&first);
-    let writer = Writer::begin(pair.proxied.fleet.pair());
+    let writer = pair.writer();
     kill_process(pair.process(&first), Signal::KILL).expect("it can be killed");
     assert_eq!(pair.led_by(Some(&second)), second);
     let told = history(pair);
@@ -45,7 +44,7 @@ pub(crate) fn a_host_that_nobody_hears_stops_its_primary(pair: &Pair) {
     let first = pair.whole();
     let second = pair.other(&first);
     let unit = pair.process(&first);
-    let writer = Writer::begin(pair.proxied.fleet.pair());
+    let writer = pair.writer();
     let agent = pair.agent(&first);
     kill_process(agent, Signal::STOP).expect("it can be stopped");
     // By the other half alone: nobody hears this host, and it hears nobody.
@@ -62,14 +61,9 @@ pub(crate) fn a_host_that_nobody_hears_stops_its_primary(pair: &Pair) {
 
 pub(crate) fn a_primary_beside_a_cut_off_leader_goes_on(pair: &Pair) {
     let first = pair.whole();
-    let writer = Writer::begin(pair.proxied.fleet.pair());
+    let writer = pair.writer();
     let leader = pair.proxied.fleet.leader();
-    // The leader of the coordinators hears nobody but the primary's agent, and nobody but that hears it.
-    let cut = |from, to| Rule { from, to, trouble: Trouble::Stall };
-    let mut rules = vec![cut(From::Coordinators, Some(leader.clone())), cut(From::One(leader.clone()), None)];
-    let others = (1..=5).map(|n| format!("node{n}")).filter(|node| *node != first);
-    rules.extend(others.map(|node| cut(From::One(node), Some(leader.clone()))));
-    pair.proxied.network.set(rules);
+    pair.proxied.network.set(with_primary(&leader, &first));
     let begun = std::time::Instant::now();
     wait_until("the fault to have lasted", LIMIT, || begun.elapsed() > Duration::from_secs(12));
     pair.proxied.network.set(Vec::new());

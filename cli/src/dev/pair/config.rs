@@ -21,6 +21,9 @@ pub(in crate::dev) struct PairConfig {
     /// It leads as long as nobody has ever said anything else.
     #[serde(default)]
     pub(in crate::dev) first: bool,
+    /// It acknowledges a write that only this instance has, whenever the standby does not answer.
+    #[serde(default)]
+    pub(in crate::dev) asynchronous: bool,
 }
 
 impl PairConfig {

@@ -58,7 +58,8 @@ struct Outlined {
 pub(super) async fn run(args: PairArgs) -> anyhow::Result<ExitCode> {
     let config = PairConfig::load(&args.config)?;
     let at = config.at();
-    let node = Arc::new(Node::new(config, args.asynchronous)?);
+    let asynchronous = args.asynchronous || config.asynchronous;
+    let node = Arc::new(Node::new(config, asynchronous)?);
     let listener = TcpListener::bind(at).await.with_context(|| format!("cannot listen on {at}"))?;
     let standing = node.standing();
     say(&format!("{:?} of epoch {} on {at}, pid {}", standing.role, standing.epoch, std::process::id()));

@@ -314,9 +314,8 @@ pub(super) fn acknowledge(
     let Some(group) = state.groups.get_mut(name) else {
         return Err(Refusal::new(Reason::NotFound, format!("there is no group {name}")));
     };
-    let Some(last) = group.failovers.last_mut() else {
-        return Err(Refusal::new(Reason::WrongState, format!("the role of {name} was never moved")));
-    };
+    // Nothing holds anything down then.
+    let Some(last) = group.failovers.last_mut() else { return Ok(Effect::unchanged(context.done())) };
     if last.ended_at.is_none() {
         return Err(Refusal::new(Reason::WrongState, format!("{} is not over", last.operation)));
     }
