@@ -71,7 +71,9 @@ impl Pair {
         for node in [&first, &standby] {
             let file = self.proxied.fleet.dir().join("services/pair").join(format!("{node}.toml"));
             let text = std::fs::read_to_string(&file).expect("its file");
-            std::fs::write(&file, format!("{text}asynchronous = true\n")).expect("its file");
+            let alone = text.replace("asynchronous = false", "asynchronous = true");
+            assert_ne!(alone, text, "it says how it acknowledges");
+            std::fs::write(&file, alone).expect("its file");
         }
         // The standby reads it when it is started again; the primary when it comes back as a standby.
         let words = ["service", "restart", "pair", "--node", &standby, "--wait", "--yes"];

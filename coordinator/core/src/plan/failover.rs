@@ -178,6 +178,8 @@ impl Draw<'_> {
         cordoned.or_else(|| unfit(self.state, self.group, node, None, evidence, now)).or_else(|| {
             match self.asked.planned {
                 true => not_caught_up(self.state, self.group, (&self.last.node, node), evidence, now),
+                // Nobody has more than who led last, whatever is known of it.
+                false if *node == self.last.node => None,
                 false => too_far(self.spec, self.asked, node, self.position, self.own(node, evidence, now)),
             }
         })

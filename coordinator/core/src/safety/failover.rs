@@ -364,6 +364,10 @@ fn promote_refuses(
     if let Some(refusal) = unfit(state, scene.group, &step.node, Some(&operation.id), evidence, now) {
         return Some(refusal);
     }
+    // Nobody has more than who led last, whatever is known of it.
+    if scene.record.to == scene.record.from {
+        return None;
+    }
     let last = last_known(&scene, evidence);
     let own = own_position(state, &scene, evidence, now);
     if scene.asked.planned && behind(last, own) != Some(0) {
