@@ -192,6 +192,42 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         put: "        failpoint::hit(\"obligation-open\");\n",
         tests: HELPER,
     },
+    // Who leads.
+    Mutant {
+        name: "host-never-demotes",
+        file: "agent/src/runner/leases/machine.rs",
+        find: "self.demote_at().is_some_and(|at| at <= now)",
+        put: "self.demote_at().is_some_and(|at| at <= now && at > now)",
+        tests: &["-p", "quorate-agent", "--lib", "runner::leases"],
+    },
+    Mutant {
+        name: "lease-without-margin",
+        file: "common/model/src/lease.rs",
+        find: "margin: DurationMs(ttl.0.div_ceil(4)),",
+        put: "margin: DurationMs(0),",
+        tests: &["-p", "quorate-coordinator", "--lib", "leases::"],
+    },
+    Mutant {
+        name: "silence-measured-by-an-old-lead",
+        file: "coordinator/core/src/apply/lease.rs",
+        find: "if *lead != state.cluster.lease_lead {",
+        put: "if *lead == 0 {",
+        tests: &["-p", "quorate-coordinator", "--lib", "leases::"],
+    },
+    Mutant {
+        name: "promoted-beside-a-live-lease",
+        file: "coordinator/core/src/safety/lease.rs",
+        find: "    live(group).map(|lease| held(name, lease))\n",
+        put: "    live(group).map(|lease| held(name, lease)).filter(|_| false)\n",
+        tests: CORE,
+    },
+    Mutant {
+        name: "former-primary-started",
+        file: "coordinator/core/src/safety/failover/rejoin.rs",
+        find: "        if group.former.contains(node) {\n",
+        put: "        if group.former.contains(node) && group.former.is_empty() {\n",
+        tests: CORE,
+    },
     // Who may come in.
     Mutant {
         name: "agent-certificate-on-raft",
