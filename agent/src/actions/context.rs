@@ -235,6 +235,8 @@ pub trait LeaseKeeper: Send + Sync {
     fn standing(&self, group: &GroupName, epoch: Epoch) -> LeaseNow;
     /// Why the instance of a service is being stopped, if it is: it must not be started meanwhile.
     fn stopping(&self, service: &ServiceName) -> Option<String>;
+    /// Held by a promotion while it acts: nothing is released under it meanwhile.
+    fn promoting<'a>(&'a self, group: &'a GroupName) -> BoxFuture<'a, tokio::sync::OwnedMutexGuard<()>>;
     /// Waits until one may stand otherwise, and no longer than `within`.
     fn changed(&self, within: Duration) -> BoxFuture<'_, ()>;
 }

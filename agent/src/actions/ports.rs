@@ -179,6 +179,10 @@ impl LeaseKeeper for NoLeases {
         None
     }
 
+    fn promoting<'a>(&'a self, _group: &'a GroupName) -> BoxFuture<'a, tokio::sync::OwnedMutexGuard<()>> {
+        std::sync::Arc::<tokio::sync::Mutex<()>>::default().lock_owned().boxed()
+    }
+
     fn changed(&self, within: Duration) -> BoxFuture<'_, ()> {
         tokio::time::sleep(within).boxed()
     }

@@ -26,7 +26,7 @@ use quorate_model::{
     Driver, DurationMs, Epoch, GroupName, HeldLease, InstanceId, LeaseTimes, Reason, ServiceName,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 pub use self::machine::{Machine, Phase, Why};
 
@@ -77,8 +77,10 @@ pub enum LeaseStanding {
     Kept,
     /// What leads is being stopped.
     Stopping,
-    /// Nothing leads under it any more.
+    /// Nothing leads under it any more: it was stopped, and had its time to end well.
     Released(String),
+    /// Nothing leads under it any more: it was killed, or had ended by itself.
+    Killed(String),
 }
 
 /// A lease that is known here, for a network half that has forgotten it, or never knew: its host may have been booted since.
@@ -117,6 +119,8 @@ pub(super) struct Leases {
     writing: tokio::sync::Mutex<()>,
     /// Counts changes.
     changes: watch::Sender<u64>,
+    /// Held by a promotion from before its first act to after its last one.
+    promotions: Mutex<BTreeMap<GroupName, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Leases {
@@ -135,7 +139,13 @@ impl Leases {
         });
         let known = Mutex::new(known.collect());
         let (writing, changes) = (tokio::sync::Mutex::new(()), watch::Sender::new(0));
-        Arc::new(Self { journal, host, settings, now, known, writing, changes })
+        let promotions = Mutex::default();
+        Arc::new(Self { journal, host, settings, now, known, writing, changes, promotions })
+    }
+
+    fn promotion(&self, group: &GroupName) -> Arc<tokio::sync::Mutex<()>> {
+        let mut promotions = self.promotions.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(promotions.entry(group.clone()).or_default())
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<GroupName, Known>> {
@@ -248,7 +258,8 @@ impl Leases {
             let lease = HeldLease { group: group.clone(), service, epoch, ttl, recalled: false };
             LeaseKnown { lease, driver, standing: standing(&leased.lease) }
         });
-        all.filter(|known| !matches!(known.standing, LeaseStanding::Released(_))).collect()
+        all.filter(|known| !matches!(known.standing, LeaseStanding::Released(_) | LeaseStanding::Killed(_)))
+            .collect()
     }
 
     /// Whether the instance of this service may lead now.
@@ -350,31 +361,43 @@ impl Leases {
         tracing::error!(%group, %service, epoch = %lease.epoch, "stopping what leads: {}", not_live(group, lease));
         failpoint::hit("lease-before-stop");
         // A disk that hangs must not keep it up: both at once.
-        let (saved, ()) = tokio::join!(self.save(group), self.bring_down(group, driver, kill_at));
+        let (saved, killed) = tokio::join!(self.save(group), self.bring_down(group, driver, kill_at));
         saved?;
+        // What a promotion has begun might start it again: that ends with its lease, and then nothing does.
+        let _ended = self.promotion(group).lock_owned().await;
+        self.bring_down(group, driver, kill_at).await;
         failpoint::hit("lease-before-released");
-        self.change(group, |lease, _| lease.down());
+        self.change(group, |lease, _| lease.down(killed));
         tracing::warn!(%group, %service, epoch = %lease.epoch, "nothing leads under this lease any more");
         self.save(group).await
     }
 
-    /// Until nothing runs, however long that takes: nobody else may lead before.
-    async fn bring_down(&self, group: &GroupName, driver: &Driver, kill_at: DurationMs) {
-        while let Err(error) = self.stop(driver, kill_at).await {
-            let error = error.full_text();
-            tracing::error!(%group, error, "WHAT LEADS WITHOUT A LEASE CAN NOT BE STOPPED: it is tried again");
+    /// Until nothing runs, however long that takes: nobody else may lead before. Whether it did not end well.
+    async fn bring_down(&self, group: &GroupName, driver: &Driver, kill_at: DurationMs) -> bool {
+        let mut failed = false;
+        loop {
+            match self.stop(driver, kill_at).await {
+                Ok(killed) => return killed || failed,
+                Err(error) => {
+                    let error = error.full_text();
+                    tracing::error!(%group, error, "WHAT LEADS WITHOUT A LEASE CAN NOT BE STOPPED: it is tried again");
+                }
+            }
+            failed = true;
             tokio::time::sleep(AGAIN).await;
         }
     }
 
-    /// Stops a unit, kills what is left of it at `kill_at`, and looks whether anything runs.
-    async fn stop(&self, driver: &Driver, kill_at: DurationMs) -> Result<(), HostError> {
+    /// Stops a unit, kills what is left of it at `kill_at`, and looks whether anything runs. Whether it was killed, or had ended
+    /// before.
+    async fn stop(&self, driver: &Driver, kill_at: DurationMs) -> Result<bool, HostError> {
         let (driver, unit) = self.host.service(driver)?;
         let graceful = Duration::from_millis(kill_at.minus((self.now)()).0);
+        let mut killed = true;
         if !graceful.is_zero() {
             // It may wait for somebody else's verb, or for a supervisor that hangs; killing does not.
             match tokio::time::timeout(graceful, driver.stop(unit, graceful)).await {
-                Ok(Ok(_)) => {}
+                Ok(Ok(effect)) => killed = effect.escalated || effect.already,
                 Ok(Err(error)) => tracing::warn!(unit, error = error.full_text(), "it is killed instead"),
                 Err(_) => tracing::warn!(unit, ?graceful, "not stopped in time: it is killed"),
             }
@@ -382,7 +405,7 @@ impl Leases {
         limited("killing what is left", driver.kill(unit)).await?;
         let reading = limited("looking at what is left", driver.status(unit)).await?;
         if is_down(&reading) {
-            return Ok(());
+            return Ok(killed);
         }
         let status = &reading.status;
         let what = format!("stop of {unit}: it is {} ({})", status.active, status.sub);
@@ -403,7 +426,7 @@ impl Leases {
             Ok(_) => {
                 let service = &leased.service;
                 tracing::error!(%group, %service, "it runs since before its lease was renewed in this boot: killed");
-                self.stop(&leased.driver, DurationMs::ZERO).await
+                self.stop(&leased.driver, DurationMs::ZERO).await.map(drop)
             }
             Err(error) => Err(error),
         };
@@ -431,7 +454,10 @@ fn standing(lease: &Machine) -> LeaseStanding {
     match lease.phase {
         Phase::TakenUp { .. } | Phase::Live { .. } => LeaseStanding::Kept,
         Phase::Stopping { .. } => LeaseStanding::Stopping,
-        Phase::Released { why } => LeaseStanding::Released(format!("stopped: {}", why.text())),
+        Phase::Released { why, killed: false } => LeaseStanding::Released(format!("stopped: {}", why.text())),
+        Phase::Released { why, killed: true } => {
+            LeaseStanding::Killed(format!("killed, or ended by itself: {}", why.text()))
+        }
     }
 }
 
@@ -441,7 +467,7 @@ fn not_live(group: &GroupName, lease: &Machine) -> String {
     match lease.phase {
         Phase::TakenUp { .. } => format!("the lease of {group}, epoch {epoch}, was not renewed in this boot"),
         Phase::Live { .. } => format!("the lease of {group}, epoch {epoch}, is over"),
-        Phase::Stopping { why, .. } | Phase::Released { why } => {
+        Phase::Stopping { why, .. } | Phase::Released { why, .. } => {
             format!("the lease of {group}, epoch {epoch}, is given up: {}", why.text())
         }
     }
@@ -473,6 +499,10 @@ impl LeaseKeeper for Leases {
             leased.service == *service && matches!(leased.lease.phase, Phase::Stopping { .. })
         });
         stopping.map(|(group, known)| not_live(group, &known.leased.lease))
+    }
+
+    fn promoting<'a>(&'a self, group: &'a GroupName) -> BoxFuture<'a, OwnedMutexGuard<()>> {
+        self.promotion(group).lock_owned().boxed()
     }
 
     fn changed(&self, within: Duration) -> BoxFuture<'_, ()> {

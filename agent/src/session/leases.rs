@@ -110,6 +110,7 @@ impl Renewals {
         {
             let (hold, message) = match &renewing.standing {
                 Some(LeaseStanding::Released(message)) => (LeaseHold::Released, message.clone()),
+                Some(LeaseStanding::Killed(message)) => (LeaseHold::Killed, message.clone()),
                 Some(LeaseStanding::Kept | LeaseStanding::Stopping) => (LeaseHold::Held, String::new()),
                 None => continue,
             };

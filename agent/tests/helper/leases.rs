@@ -67,7 +67,7 @@ async fn gone(host: &Host) {
 async fn released(host: &Host) -> String {
     let mut client = host.client().await;
     until("it is released", async || match ask(&mut client, order(7, None)).await {
-        LeaseStanding::Released(why) => Some(why),
+        LeaseStanding::Released(why) | LeaseStanding::Killed(why) => Some(why),
         LeaseStanding::Kept | LeaseStanding::Stopping => None,
     })
     .await

@@ -17,7 +17,8 @@ const SWITCHOVER_HELP: &str = "Examples:\n  quorate failover switchover db --dry
      --yes --reason 'node1 gets new disks'\n  quorate failover switchover db --lost --wait --yes\n\nThe primary \
      gives its role back and stops; the standby that has all of it is promoted, and the old primary\nbecomes its \
      standby. Refused where the standby is behind. With --lost the primary is given up: nobody is promoted\n\
-     before it has stopped or its lease is over, and what it had not passed on is lost.";
+     before it has stopped or its lease is over, and what it had not passed on is lost. A standby that is further behind\n\
+     than the group's maxLag is refused either way; --to also accepts one of which nobody knows how far it is behind.";
 
 const REJOIN_HELP: &str = "Examples:\n  quorate failover rejoin db node1 --dry-run\n  quorate failover rejoin db node1 --wait --yes\n\nThe hook of \
      the group makes it a standby of the primary, then its unit is started and seen to follow. What it had\nthat the \

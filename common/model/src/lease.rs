@@ -31,6 +31,9 @@ words! {
         Released = "RELEASED",
         /// Nobody renewed it for so long that its host has stopped by itself what led.
         Expired = "EXPIRED",
+        /// Its host says that nothing leads there under it any more, and that what led was killed, or had ended by itself: what
+        /// it had last nobody knows.
+        Killed = "KILLED",
     }
 }
 
@@ -40,7 +43,7 @@ impl LeaseState {
     pub const fn is_over(self) -> bool {
         match self {
             Self::Requested | Self::Held => false,
-            Self::Released | Self::Expired => true,
+            Self::Released | Self::Expired | Self::Killed => true,
         }
     }
 }
@@ -50,8 +53,10 @@ words! {
     pub enum LeaseHold {
         /// It keeps to it, and asks for more time.
         Held = "HELD",
-        /// Nothing leads under it there, and nothing ever will again.
+        /// Nothing leads under it there, and nothing ever will again: it was stopped, and had its time to end well.
         Released = "RELEASED",
+        /// The same, and it was killed, or had ended by itself.
+        Killed = "KILLED",
     }
 }
 
@@ -86,8 +91,8 @@ words! {
 pub struct FailoverSpec {
     /// How long a renewal is good for, from when its host sent it.
     pub ttl: DurationMs,
-    /// The hook that makes an instance the primary, on its own host; told again it changes nothing. Of a former primary that is
-    /// stopped it starts it: the role goes back there when nobody else is fit.
+    /// The hook that makes an instance the primary, on its own host; told again it changes nothing. The instance runs: one that was
+    /// stopped is started before it, under the new lease.
     pub promote: HookName,
     /// The hook that leads the clients to the new primary, on its host; none where they find it by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]

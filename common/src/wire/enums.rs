@@ -59,7 +59,7 @@ pairs! {
     /// How urgent an alarm is.
     read_alarm_level / write_alarm_level: AlarmLevel = v1::AlarmLevel { None, Warning, Critical }
     /// How a lease stands.
-    read_lease_state / write_lease_state: LeaseState = v1::LeaseState { Requested, Held, Released, Expired }
+    read_lease_state / write_lease_state: LeaseState = v1::LeaseState { Requested, Held, Released, Expired, Killed }
     /// Where a failover stands.
     read_failover_state / write_failover_state: FailoverState = v1::FailoverState {
         Suspected, Confirmed, Fencing, Fenced, Promoting, TrafficSwitching, Verifying, Completed, Aborted, HoldDown,

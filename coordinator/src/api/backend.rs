@@ -32,8 +32,13 @@ pub trait Backend: Send + Sync + 'static {
     /// Runs `look` at most once on what is known of a node beyond [`Observations`].
     fn detail(&self, node: &NodeName, look: &mut dyn FnMut(&NodeDetail));
 
-    /// This coordinator's clock.
+    /// The time of the fleet: never behind what stands in the log.
     fn now(&self) -> Timestamp;
+
+    /// This host's own clock, for what others read by theirs: certificates.
+    fn wall(&self) -> Timestamp {
+        self.now()
+    }
 
     /// 64 random bits, for ids.
     fn mint(&self) -> u64;

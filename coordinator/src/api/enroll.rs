@@ -178,9 +178,8 @@ impl Api {
         let http = read_address("http_address", http_address)?;
         let hosts = vec![host(&grpc).to_owned(), host(&http).to_owned()];
         // The key is tried first: a request that cannot be signed must not use the token up.
-        let now = self.backend().now();
         let probe = Principal::Coordinator { member: MemberId(0) };
-        self.inner.signer.sign(csr_der, &probe, &hosts, now)?;
+        self.inner.signer.sign(csr_der, &probe, &hosts, self.backend().wall())?;
         let mut standby = *standby;
         if *replace {
             self.make_room(admitted, &name).await?;
@@ -197,7 +196,7 @@ impl Api {
             return Err(Failure::Internal("admitting a member gave another answer").into());
         };
         let principal = Principal::Coordinator { member };
-        let signed = self.inner.signer.sign(csr_der, &principal, &hosts, now)?;
+        let signed = self.inner.signer.sign(csr_der, &principal, &hosts, self.backend().wall())?;
         self.list(admitted, &signed, principal, None).await?;
         self.backend().admit_member(member, grpc).await?;
         let ca_key_pem = self.inner.signer.ca_key_pem().as_str().to_owned();
@@ -238,8 +237,8 @@ impl Api {
         access: Option<AccessRole>,
         join: Join,
     ) -> Result<(Signed, Answer), Refused> {
-        let now = self.backend().now();
-        let signed = self.inner.signer.sign(&admitted.request.csr_der, &principal, &[], now)?;
+        let wall = self.backend().wall();
+        let signed = self.inner.signer.sign(&admitted.request.csr_der, &principal, &[], wall)?;
         let certificate = Some(certificate(&signed, &principal, access));
         let command = TokenCommand::Consume { id: admitted.token.id.clone(), join, certificate };
         let answer = self.enter(admitted, principal.clone(), "use", Command::Token(command)).await?;
@@ -314,7 +313,7 @@ impl Api {
     ) -> Result<quorate_proto::agent::v1::RenewCertificateResponse, Failure> {
         let principal = Principal::Agent { node: node.clone() };
         let now = self.backend().now();
-        let signed = self.inner.signer.sign(csr_der, &principal, &[], now)?;
+        let signed = self.inner.signer.sign(csr_der, &principal, &[], self.backend().wall())?;
         let certificate = certificate(&signed, &principal, None);
         let command = Command::Identity(IdentityCommand::Register { certificate });
         let origin = Origin { client_ip: client_ip.to_owned(), reason: "renewal".into() };

@@ -139,7 +139,7 @@ impl Renewals {
                 return Stand::Lost;
             };
             match lease.state {
-                LeaseState::Released | LeaseState::Expired => Stand::Lost,
+                LeaseState::Released | LeaseState::Expired | LeaseState::Killed => Stand::Lost,
                 LeaseState::Requested => Stand::Requested { adopted: lease.adopted },
                 LeaseState::Held => Stand::Held,
             }

@@ -297,7 +297,7 @@ impl World {
                 let confirm = LeaseCommand::Confirm { group: group(), epoch: renewal.epoch };
                 self.propose(renewal.to, confirm) == Some(true)
             }
-            Some(LeaseState::Released | LeaseState::Expired) | None => false,
+            Some(LeaseState::Released | LeaseState::Expired | LeaseState::Killed) | None => false,
         };
         if granted {
             self.answered.push(renewal);

@@ -31,7 +31,10 @@ pub(super) struct MemberBackend {
     pub(super) table: Arc<Table>,
     pub(super) sessions: Registry,
     pub(super) name: MemberName,
+    /// The time of the fleet.
     pub(super) clock: Arc<dyn Clock>,
+    /// This host's own.
+    pub(super) wall: Arc<dyn Clock>,
 }
 
 impl Backend for MemberBackend {
@@ -98,6 +101,10 @@ impl Backend for MemberBackend {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.wall.now()
     }
 
     fn mint(&self) -> u64 {

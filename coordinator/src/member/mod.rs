@@ -16,6 +16,7 @@ mod parts;
 mod refound;
 mod renew;
 mod serve;
+mod steady;
 
 pub use birth::{BirthError, init, join, rejoin};
 pub use clock::WrongClock;

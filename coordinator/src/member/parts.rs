@@ -13,7 +13,8 @@ use super::admit::Admit;
 use super::allow::Allow;
 use super::backend::MemberBackend;
 use super::forward::Forward;
-use super::ground::Ground;
+use super::ground::{Clock, Ground};
+use super::steady::FleetClock;
 use crate::api::backend::Backend;
 use crate::api::caller::Connected;
 use crate::api::gate::{Gate, Identify};
@@ -63,6 +64,8 @@ impl Member {
         let node: RaftNode<State> =
             RaftNode::start_on(identity, disk, config.raft.clone(), transport, admit.clone()).await?;
         let table = Arc::new(Table::new());
+        let wall = clock;
+        let clock: Arc<dyn Clock> = Arc::new(FleetClock::new(wall.clone(), node.state().clone()));
         allow.set(node.state().clone());
         admit.set(node.clone(), table.clone(), clock.clone());
         let sessions = Sessions::default();
@@ -72,6 +75,7 @@ impl Member {
             sessions: sessions.clone(),
             name: config.name.clone(),
             clock,
+            wall,
         });
         let leases = Arc::new(Book::default());
         let renewals = Arc::new(Renewals::new(node.clone(), backend.clone(), leases.clone()));

@@ -30,7 +30,7 @@ impl Renewal {
     pub(super) async fn run(self, shutdown: Shutdown) -> Result<(), BoxError> {
         while shutdown.pause(LOOK).await {
             let due = self.tls.current().identity().renew_at();
-            if self.backend.now() < due {
+            if self.backend.wall() < due {
                 continue;
             }
             match self.renew().await {
@@ -49,7 +49,7 @@ impl Renewal {
         let cluster = self.tls.current().identity().cluster.clone();
         let request = KeyRequest::create(&cluster, &principal)?;
         let now = self.backend.now();
-        let signed = self.signer.sign(request.csr_der(), &principal, &self.hosts, now)?;
+        let signed = self.signer.sign(request.csr_der(), &principal, &self.hosts, self.backend.wall())?;
         let certificate = NewCertificate {
             serial: signed.serial.clone(),
             principal: principal.clone(),

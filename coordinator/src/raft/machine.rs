@@ -63,6 +63,11 @@ impl<M: Machine> StateHandle<M> {
         read(&shared.state, shared.last.map_or(0, |last| last.index))
     }
 
+    /// The same, unless that would wait: also for whoever reads already.
+    pub fn try_read<T>(&self, read: impl FnOnce(&M) -> T) -> Option<T> {
+        self.shared.try_read().ok().map(|shared| read(&shared.state))
+    }
+
     /// The state as it stands, for long reads. Nothing waits, but the next command applied while it is held copies the
     /// whole state once.
     #[must_use]

@@ -63,7 +63,8 @@ impl Desk {
                 };
                 Some(LeaseAnswer { group, epoch, nonce, granted })
             }
-            LeaseHold::Released => {
+            LeaseHold::Released | LeaseHold::Killed => {
+                let killed = hold == LeaseHold::Killed;
                 let mut open = false;
                 self.backend.read(&mut |state| {
                     let lease = state.groups.get(&group).and_then(|group| group.primary.as_ref());
@@ -72,7 +73,7 @@ impl Desk {
                 if !open {
                     return None;
                 }
-                let command = Command::Lease(LeaseCommand::Release { group, epoch, message });
+                let command = Command::Lease(LeaseCommand::Release { group, epoch, killed, message });
                 let principal = Principal::Agent { node: node.clone() };
                 let entry = Entry::new(self.backend.now(), principal, None, command);
                 if let Err(error) = self.backend.propose(entry).await {

@@ -67,11 +67,6 @@ pub(crate) fn a_primary_beside_a_cut_off_leader_goes_on(pair: &Pair) {
     let begun = std::time::Instant::now();
     wait_until("the fault to have lasted", LIMIT, || begun.elapsed() > Duration::from_secs(12));
     pair.proxied.network.set(Vec::new());
-    let last = pair.led_by(None);
-    pair.assert_kept(&writer.end(), &last);
-    if last == first {
-        pair.whole();
-    } else {
-        pair.bring_back(&first);
-    }
+    assert_eq!(pair.whole(), first, "the agent has found another coordinator in time");
+    pair.assert_kept(&writer.end(), &first);
 }

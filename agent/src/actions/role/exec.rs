@@ -1,4 +1,4 @@
-//! Waits for the lease, and runs the hook while it lives.
+//! Waits for the lease, and starts what is stopped and runs the hook while it lives.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use quorate_model::{ActionOutcome, GroupName, HookName, InstanceId, Reason, Serv
 use tokio_util::sync::CancellationToken;
 
 use super::plan::{self, Next};
+use crate::actions::service::{exec as service_exec, plan as service_plan};
 use crate::actions::{ActionContext, ActionError, PortError, Told, hook};
 
 /// How long its lease may take to live: it is renewed as soon as it is taken up.
@@ -23,6 +24,8 @@ pub(in crate::actions) async fn promote(
     context.service(service)?;
     wait(context, group).await?;
     context.check("waiting to promote")?;
+    let _acting = context.leases.promoting(group).await;
+    start(context, service, group).await?;
     let instance = InstanceId { node: context.node.clone(), service: service.clone() };
     let limit = Duration::from_millis(context.remaining().0);
     let until = CancellationToken::new();
@@ -45,6 +48,26 @@ pub(in crate::actions) async fn promote(
         return Err(ActionError::port(doing, PortError::new(Reason::PrimaryLease, message)));
     }
     hook::judge(name, report, context.cancel.is_cancelled())
+}
+
+/// Who led last, or whose promotion has failed, was stopped for it: it is started under its new lease.
+async fn start(context: &ActionContext, name: &ServiceName, group: &GroupName) -> Result<(), ActionError> {
+    let service = context.service(name)?;
+    let before = service_exec::look(&service).await?;
+    if !service_plan::is_down(&before) {
+        return Ok(());
+    }
+    let doing = || format!("starting {name} to promote it");
+    let limit = service_exec::span(service.spec.start_timeout);
+    let started = tokio::select! {
+        biased;
+        why = over(context, group) => Err(PortError::new(Reason::PrimaryLease, why)),
+        started = service.driver.start(limit) => started.map(drop),
+    };
+    started.map_err(|error| ActionError::port(doing(), error))?;
+    let after = service_exec::look(&service).await?;
+    service_plan::started(&after)
+        .map_err(|why| ActionError::port(doing(), PortError::new(Reason::ActionFailed, why)))
 }
 
 fn standing(context: &ActionContext, group: &GroupName) -> crate::actions::LeaseNow {

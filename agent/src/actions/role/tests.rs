@@ -34,6 +34,10 @@ impl LeaseKeeper for Scripted {
         None
     }
 
+    fn promoting<'a>(&'a self, _: &'a GroupName) -> BoxFuture<'a, tokio::sync::OwnedMutexGuard<()>> {
+        Arc::<tokio::sync::Mutex<()>>::default().lock_owned().boxed()
+    }
+
     fn changed(&self, within: std::time::Duration) -> BoxFuture<'_, ()> {
         tokio::time::sleep(within).boxed()
     }

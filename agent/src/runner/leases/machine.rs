@@ -52,6 +52,8 @@ pub enum Phase {
     Released {
         /// Why.
         why: Why,
+        /// It was killed, or had ended by itself.
+        killed: bool,
     },
 }
 
@@ -181,10 +183,10 @@ impl Machine {
         self.phase = Phase::Stopping { kill_at, why };
     }
 
-    /// It is proved that nothing leads.
-    pub(super) fn down(&mut self) {
+    /// It is proved that nothing leads; it was killed, or had ended by itself.
+    pub(super) fn down(&mut self, killed: bool) {
         if let Phase::Stopping { why, .. } = self.phase {
-            self.phase = Phase::Released { why };
+            self.phase = Phase::Released { why, killed };
         }
     }
 

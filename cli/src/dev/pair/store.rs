@@ -51,7 +51,14 @@ pub(super) struct Store {
     standing: Standing,
     broken: bool,
     /// The kernel frees it however the process ends.
-    _lock: OwnedFd,
+    lock: OwnedFd,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Closing alone would leave it to a process that is being forked just now.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 impl Store {
@@ -87,7 +94,7 @@ impl Store {
         };
         let bytes = whole as u64;
         let store =
-            Self { dir: dir.to_owned(), file, bytes, records, standing, broken: false, _lock: lock.into() };
+            Self { dir: dir.to_owned(), file, bytes, records, standing, broken: false, lock: lock.into() };
         store.sync_dir()?;
         Ok(store)
     }

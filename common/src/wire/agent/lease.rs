@@ -59,6 +59,7 @@ pub fn read_renewal(message: proto::LeaseRenewal) -> Result<LeaseRenewal, Invali
     let hold = match proto::LeaseHold::try_from(hold) {
         Ok(proto::LeaseHold::Held) => LeaseHold::Held,
         Ok(proto::LeaseHold::Released) => LeaseHold::Released,
+        Ok(proto::LeaseHold::Killed) => LeaseHold::Killed,
         Ok(proto::LeaseHold::Unspecified) | Err(_) => {
             return Err(Invalid::new("hold", "it is not one of its values"));
         }
@@ -80,6 +81,7 @@ pub fn write_renewal(renewal: &LeaseRenewal) -> proto::LeaseRenewal {
     let hold = match hold {
         LeaseHold::Held => proto::LeaseHold::Held,
         LeaseHold::Released => proto::LeaseHold::Released,
+        LeaseHold::Killed => proto::LeaseHold::Killed,
     };
     proto::LeaseRenewal {
         group: group.to_string(),

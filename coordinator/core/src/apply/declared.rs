@@ -131,7 +131,11 @@ fn put_group(
     let alarm = known.and_then(|group| group.alarm.clone());
     let primary = known.and_then(|group| group.primary.clone());
     let failovers = known.map_or_else(Vec::new, |group| group.failovers.clone());
-    let former = known.map_or_else(BTreeSet::new, |group| group.former.clone());
+    let mut former = known.map_or_else(BTreeSet::new, |group| group.former.clone());
+    if let Some(group) = known.filter(|group| group.primary.is_some()) {
+        // A new voter may have led elsewhere.
+        former.extend(spec.voters.iter().filter(|voter| !group.spec.voters.contains(voter)).cloned());
+    }
     let revision = context.revision;
     let group =
         Group { spec: spec.clone(), created_at, revision, alarm, pending: None, primary, failovers, former };

@@ -40,10 +40,16 @@ pub(super) fn apply(
             let epoch = Epoch(state.epoch.0.saturating_add(1));
             state.epoch = epoch;
             grant(state, context, group, node, epoch, true);
+            // What is down may have led before: it is started once it is seen to be a standby, or made one.
+            if let Some(group) = state.groups.get_mut(group) {
+                group.former.extend(group.spec.voters.iter().filter(|voter| *voter != node).cloned());
+            }
             Ok(changed(context, group, format!("{node} leads already, epoch {epoch}")))
         }
         LeaseCommand::Confirm { group, epoch } => confirm(state, context, group, *epoch),
-        LeaseCommand::Release { group, epoch, message } => release(state, context, group, *epoch, message),
+        LeaseCommand::Release { group, epoch, killed, message } => {
+            release(state, context, (group, *epoch), *killed, message)
+        }
         LeaseCommand::Rejoined { group, node } => rejoined(state, context, group, node),
         LeaseCommand::Acknowledge { group } => failover::acknowledge(state, context, group),
         LeaseCommand::Expire { group, epoch, lead, silent_for, leads_for } => {
@@ -143,8 +149,8 @@ fn confirm(
 fn release(
     state: &mut State,
     context: &Context<'_>,
-    name: &GroupName,
-    epoch: Epoch,
+    (name, epoch): (&GroupName, Epoch),
+    killed: bool,
     message: &str,
 ) -> Result<Effect, Refusal> {
     let node = current(state, name, epoch)?.node.clone();
@@ -153,7 +159,8 @@ fn release(
     {
         return Err(Refusal::new(Reason::NotAllowed, format!("the lease of {name} is not one of {from}")));
     }
-    end(state, context, name, LeaseState::Released, message);
+    let reached = if killed { LeaseState::Killed } else { LeaseState::Released };
+    end(state, context, name, reached, message);
     Ok(changed(context, name, format!("{node} gave epoch {epoch} back: {message}")))
 }
 
@@ -186,5 +193,7 @@ pub(super) fn kept(state: &State, spec: &GroupSpec) -> Result<(), Refusal> {
 
 /// What may not be while somebody holds the role.
 pub(super) fn over(state: &State, name: &GroupName) -> Result<(), Refusal> {
-    state.groups.get(name).and_then(live).map_or(Ok(()), |lease| Err(held(name, lease)))
+    // What its host has never kept to makes nobody stop: nothing rests on it.
+    let kept = |lease: &&PrimaryLease| !(lease.adopted && lease.state == LeaseState::Requested);
+    state.groups.get(name).and_then(live).filter(kept).map_or(Ok(()), |lease| Err(held(name, lease)))
 }

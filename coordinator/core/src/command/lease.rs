@@ -34,6 +34,9 @@ pub enum LeaseCommand {
         group: GroupName,
         /// Under which epoch.
         epoch: Epoch,
+        /// What led was killed, or had ended by itself.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        killed: bool,
         /// How it ended, one line.
         message: String,
     },

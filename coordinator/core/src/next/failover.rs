@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use quorate_model::{InstanceReading, Refusal, StepKind, Timestamp};
+use quorate_model::{DurationMs, InstanceReading, Refusal, StepKind, Timestamp};
 
 use crate::command::{Command, StepCommand};
 use crate::observations::Observations;
@@ -11,6 +11,9 @@ use crate::safety::Evidence;
 use crate::safety::failover::{self, Suspicion};
 use crate::state::State;
 use crate::state::operation::{Operation, Step};
+
+/// Longest that a step waits to begin while nobody leads, however long its hook may take: then the role is moved in another way.
+const PATIENCE: DurationMs = DurationMs::from_secs(60);
 
 /// The command that opens a gate. One that wants a lease back rests on how its group stands.
 pub(super) fn open(
@@ -67,7 +70,8 @@ pub(super) fn given_up(
         None => {
             let due = operation.steps.iter().filter_map(|earlier| earlier.ended_at).max()?;
             let waited = now.since(due.max(obs.leading_since));
-            (waited > step.deadline).then(|| format!("waited for {}: {}", step.deadline, refusal.what()))?
+            (waited > step.deadline.min(PATIENCE))
+                .then(|| format!("waited for {waited}: {}", refusal.what()))?
         }
     };
     Some(Command::Step(StepCommand::DeadlinePassed {

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use quorate_model::Timestamp;
+use quorate_model::{ActionKind, NodeName, Timestamp};
 
 use crate::command::{Command, LeaseCommand};
 use crate::observations::Observations;
@@ -18,7 +18,7 @@ pub(super) fn next(state: &State, obs: &Observations, now: Timestamp, due: &mut 
     }
     let evidence = Evidence::from_observations(obs);
     let adopt = |group: &Group| {
-        let node = adoptable(state, group, &evidence, now)?;
+        let node = adoptable(state, group, &evidence, now).filter(|node| keeps_leases(obs, node))?;
         Some(LeaseCommand::Adopt { group: group.spec.name.clone(), node })
     };
     let one = |group: &Group| {
@@ -31,6 +31,11 @@ pub(super) fn next(state: &State, obs: &Observations, now: Timestamp, due: &mut 
 fn back(state: &State, group: &Group, evidence: &Evidence<'_>, now: Timestamp) -> Option<LeaseCommand> {
     let node = group.former.iter().find(|node| rejoin::is_back(state, group, node, evidence, now))?;
     Some(LeaseCommand::Rejoined { group: group.spec.name.clone(), node: node.clone() })
+}
+
+/// An agent that cannot promote is from before there were leases: it would never keep to one.
+fn keeps_leases(obs: &Observations, node: &NodeName) -> bool {
+    obs.nodes.get(node).is_some_and(|seen| seen.capabilities.contains(&ActionKind::RolePromote))
 }
 
 fn expire(obs: &Observations, group: &Group) -> Option<LeaseCommand> {

@@ -11,8 +11,8 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use quorate_model::{
-    ActionKind, ActionSpec, DurationMs, FailoverSpec, GroupName, HookName, LeaseTimes, NodeName,
-    OperationKind, Principal, Reason, Refusal, StepKind, Timestamp,
+    ActionKind, ActionSpec, DurationMs, FailoverSpec, GroupName, HookName, InstanceState, LeaseTimes,
+    NodeName, OperationKind, Principal, Reason, Refusal, StepKind, Timestamp,
 };
 
 use super::draft::Draft;
@@ -20,6 +20,7 @@ use super::targets::{Job, Target};
 use super::{actions, finish, is_disruptive, windows};
 use crate::desired::peer_of;
 use crate::observations::Observations;
+use crate::safety::availability::is_current;
 use crate::safety::failover::{
     Move, Suspicion, behind, fresh_position, instance, last_position, moving, not_caught_up, serves_not,
     suspicion, too_far, unfit,
@@ -29,6 +30,9 @@ use crate::state::plan::{GateSpec, Goal, LeaseGate, LeaseWants, Plan, PlanReques
 use crate::state::{Group, PrimaryLease, State};
 
 pub(super) mod rejoin;
+
+/// Longest that a standby may take for the rest of what the old primary had, once nobody leads.
+const CATCH_UP: DurationMs = DurationMs::from_secs(60);
 
 /// The label by which two nodes are in one zone.
 const ZONE: &str = "zone";
@@ -145,14 +149,14 @@ impl Draw<'_> {
     /// Who takes over: whoever is named, or the best of those that are fit. Who led last is the last resort, once its lease is over.
     fn choose(&self, evidence: &Evidence<'_>, now: Timestamp) -> Result<NodeName, Refusal> {
         let others = self.group.spec.voters.iter().filter(|node| **node != self.last.node);
-        let again = Some(&self.last.node).filter(|_| lease::live(self.group).is_none());
+        let again = Some(&self.last.node).filter(|node| self.is_down(node, evidence, now));
         let all: Vec<&NodeName> = match self.asked.to {
             Some(to) if *to == self.last.node && again.is_none() => {
                 let what = format!("{to} holds the primary role of {} already", self.group.spec.name);
                 return Err(Refusal::new(Reason::NothingToChange, what));
             }
             Some(to) => Vec::from([to]),
-            None => others.chain(again).collect(),
+            None => others.chain(again.filter(|_| !self.asked.planned)).collect(),
         };
         let mut refused = None;
         let mut fit: Vec<&NodeName> = Vec::new();
@@ -171,6 +175,14 @@ impl Draw<'_> {
             (None, Some(refusal)) => Err(refusal),
             (None, None) => Err(Refusal::new(Reason::Internal, "the group has no other voter")),
         }
+    }
+
+    /// Whether who led last leads no more, whatever becomes of its lease: that is over, or its own host says that nothing runs.
+    fn is_down(&self, node: &NodeName, evidence: &Evidence<'_>, now: Timestamp) -> bool {
+        let reading = evidence.get(&instance(self.group, node)).filter(|r| is_current(self.state, r, now));
+        let stopped =
+            reading.is_some_and(|r| matches!(r.observed, InstanceState::Stopped | InstanceState::Failed));
+        stopped || lease::live(self.group).is_none()
     }
 
     fn refuses(&self, node: &NodeName, evidence: &Evidence<'_>, now: Timestamp) -> Option<Refusal> {
@@ -238,7 +250,9 @@ impl Draw<'_> {
         };
         let mut promote = Vec::new();
         if self.asked.planned {
-            promote.push(self.gate(heir, heir, wants(LeaseWants::Reached { node: heir.clone() })));
+            let reached = self.gate(heir, heir, wants(LeaseWants::Reached { node: heir.clone() }));
+            // Nobody leads meanwhile.
+            promote.push(PlanStep { deadline: reached.deadline.min(CATCH_UP), ..reached });
         }
         promote.push(self.act(heir, StepKind::Promote, self.promote(), &self.spec.promote));
         let mut switch = Vec::new();

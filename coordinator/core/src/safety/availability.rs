@@ -323,7 +323,7 @@ fn is_ready(state: &State, node: &NodeName) -> bool {
 }
 
 /// Fresh, and newer than the last action that disturbed its instance.
-pub(super) fn is_current(state: &State, reading: &InstanceReading, now: Timestamp) -> bool {
+pub(crate) fn is_current(state: &State, reading: &InstanceReading, now: Timestamp) -> bool {
     let id = &reading.instance;
     let is_fresh = now.since(reading.at) <= freshness_limit(state, &id.service);
     is_fresh && state.instances.get(id).is_none_or(|instance| reading.at > instance.disturbed_at)

@@ -9,7 +9,8 @@ use alloc::string::{String, ToString};
 
 use quorate_model::{
     ExecutionState, FailoverSpec, GroupName, InstanceId, InstanceReading, InstanceRole, InstanceState,
-    LeaseState, NodeName, OperationId, OutReason, ProbeKind, Reason, Refusal, StepKind, StepState, Timestamp,
+    LeaseState, NodeName, OperationId, OperationState, OutReason, ProbeKind, Reason, Refusal, StepKind,
+    StepState, Timestamp,
 };
 
 use super::availability::{Evidence, is_current, member, probe_limit};
@@ -67,11 +68,18 @@ pub const fn is_moving(kind: StepKind) -> bool {
     matches!(kind, StepKind::Promote | StepKind::Switch | StepKind::Rejoin)
 }
 
-/// The operation that moves the role of a group, if one does.
+/// The operation that moves the role of a group, if one does. One that has touched nothing and waits for somebody keeps nobody
+/// from it.
 #[must_use]
 pub fn at_work<'a>(state: &'a State, name: &GroupName) -> Option<&'a Operation> {
     let moves = |o: &&Operation| !o.state.is_terminal() && of(o).is_some_and(|(group, _)| group == name);
-    state.operations.values().find(moves)
+    state.operations.values().filter(moves).find(|operation| !waits_untouched(state, name, operation))
+}
+
+fn waits_untouched(state: &State, name: &GroupName, operation: &Operation) -> bool {
+    let waits = matches!(operation.state, OperationState::AwaitingApproval | OperationState::Paused);
+    let touched = state.groups.get(name).and_then(|group| record(group, &operation.id));
+    waits && touched.is_none_or(|record| record.fencing_at.is_none())
 }
 
 /// Why nothing else may change a group: its role is moved.
@@ -119,6 +127,15 @@ pub fn instance(group: &Group, node: &NodeName) -> InstanceId {
     InstanceId { node: node.clone(), service: group.spec.service.clone() }
 }
 
+/// Whether a voter had the role last: it holds, or held, the last lease, or whoever got that one was never seen to be promoted.
+fn led_last(group: &Group, node: &NodeName) -> bool {
+    let Some(lease) = &group.primary else { return false };
+    let in_vain = |last: &&FailoverRecord| {
+        last.from == *node && last.to == lease.node && last.promoted_at.is_none() && lease.state.is_over()
+    };
+    lease.node == *node || group.failovers.last().filter(in_vain).is_some()
+}
+
 /// Why a voter may not take the role over now, apart from how far it has come: it must be seen to be well as a standby. Who held
 /// the role last, and was stopped for it, may have it again.
 #[must_use]
@@ -142,11 +159,15 @@ pub fn unfit(
     let Some(reading) = evidence.get(&id).filter(|reading| is_current(state, reading, now)) else {
         return Some(Refusal::new(Reason::EvidenceStale, format!("how {id} stands is not known")));
     };
-    if group.primary.as_ref().is_some_and(|last| last.state.is_over() && last.node == *node) {
-        // Its host has stopped it, or has just come back: the hook starts it again, under the new lease.
+    if led_last(group, node) {
+        // It has failed, its host has stopped it, or has just come back: it is started again, under the new lease.
         return match reading.observed {
             InstanceState::Stopped | InstanceState::Failed => None,
-            InstanceState::Healthy if reading.role == InstanceRole::Standby => None,
+            InstanceState::Healthy
+                if reading.role == InstanceRole::Standby && lease::live(group).is_none() =>
+            {
+                None
+            }
             InstanceState::Healthy
             | InstanceState::Unknown
             | InstanceState::Starting
@@ -279,6 +300,12 @@ pub fn recall_refuses(
         Err(refusal) => return Some(refusal),
     };
     let Scene { group, spec: _, record, asked } = &scene;
+    // While this one waited for somebody another one may have begun.
+    if let Some(refusal) =
+        at_work(state, &gate.group).filter(|o| o.id != operation.id).and_then(|_| moving(state, &gate.group))
+    {
+        return Some(refusal);
+    }
     if let Some(lease) = lease::live(group).filter(|lease| lease.node != *holder) {
         return Some(lease::held(&gate.group, lease));
     }
@@ -446,6 +473,14 @@ pub fn missing(
         }
         LeaseWants::Reached { node } => {
             let scene = scene(state, operation).ok()?;
+            let ended = group.primary.as_ref().filter(|lease| lease.node == scene.record.from);
+            if scene.asked.planned && ended.is_none_or(|lease| lease.state != LeaseState::Released) {
+                // Until it had stopped it may have acknowledged what no reading tells of.
+                return Some(format!(
+                    "{} did not end well: what it had last is not known",
+                    scene.record.from
+                ));
+            }
             let (last, own) = (last_known(&scene, evidence), own_position(state, &scene, evidence, now));
             match (last, own) {
                 (None, _) => Some(format!("the last position of {} is not known", scene.record.from)),

@@ -7,7 +7,7 @@ use alloc::string::ToString;
 
 use quorate_model::{
     DurationMs, GroupName, InstanceId, InstanceReading, InstanceRole, InstanceState, LeaseState, LeaseTimes,
-    NodeName, NodeStatus, Reason, Refusal, Timestamp,
+    NodeName, Reason, Refusal, Timestamp,
 };
 
 use super::availability::{Evidence, is_current, member};
@@ -83,10 +83,6 @@ enum Told {
 }
 
 fn told(state: &State, id: &InstanceId, evidence: &Evidence<'_>, now: Timestamp) -> Told {
-    let status = state.nodes.present(&id.node).map(|node| node.status);
-    if status == Some(NodeStatus::Down) {
-        return Told::LeadsNot;
-    }
     match evidence.get(id).filter(|reading| is_current(state, reading, now)) {
         Some(InstanceReading { observed: InstanceState::Stopped | InstanceState::Failed, .. }) => {
             Told::LeadsNot

@@ -57,7 +57,7 @@ fn steps(first: Epoch) -> Vec<LeaseCommand> {
         LeaseCommand::Adopt { group: name(), node: node("node2") },
         LeaseCommand::Confirm { group: name(), epoch: first },
         LeaseCommand::Confirm { group: name(), epoch: second },
-        LeaseCommand::Release { group: name(), epoch: first, message: String::new() },
+        LeaseCommand::Release { group: name(), epoch: first, killed: false, message: String::new() },
         expire(first, 1, enough, enough),
         expire(first, 1, little, enough),
         expire(first, 1, enough, little),
@@ -132,7 +132,13 @@ fn lease(on: &NodeName, state: LeaseState, recalled: bool) -> PrimaryLease {
 #[test]
 fn a_standby_is_disturbed_only_under_a_primary_that_serves() {
     let mut allowed = 0;
-    let states = [LeaseState::Requested, LeaseState::Held, LeaseState::Released, LeaseState::Expired];
+    let states = [
+        LeaseState::Requested,
+        LeaseState::Held,
+        LeaseState::Released,
+        LeaseState::Expired,
+        LeaseState::Killed,
+    ];
     for (primary, standby) in STANDS.iter().flat_map(|p| STANDS.iter().map(move |s| (*p, *s))) {
         for (state, recalled, leads) in states
             .into_iter()

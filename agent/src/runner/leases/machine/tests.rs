@@ -30,8 +30,8 @@ fn it_lives_from_when_an_answered_renewal_was_sent_and_not_from_when_it_was_answ
     lease.tick(at(11_000));
     assert_eq!(lease.next(), Do::Stop(at(14_750)), "killed before its 15 seconds are over");
     assert!(!lease.extend(at(11_001), at(11_000)), "too late");
-    lease.down();
-    assert_eq!(lease.phase, Phase::Released { why: Why::Silent });
+    lease.down(false);
+    assert_eq!(lease.phase, Phase::Released { why: Why::Silent, killed: false });
 }
 
 #[test]
@@ -55,8 +55,8 @@ fn what_is_found_of_another_boot_is_void_unless_nobody_ever_answered() {
     stopping.stop(at(6), Why::Recalled);
     let kill_at = DurationMs::ZERO;
     assert_eq!(stopping.found(false).phase, Phase::Stopping { kill_at, why: Why::Recalled });
-    stopping.down();
-    assert_eq!(stopping.found(false).phase, Phase::Released { why: Why::Recalled });
+    stopping.down(false);
+    assert_eq!(stopping.found(false).phase, Phase::Released { why: Why::Recalled, killed: false });
     let mut void = live(5).found(false);
     assert!(void.extend(at(100), at(90)));
     assert_eq!(void.left(at(100)), at(9_990), "an answer of this boot gives it back");
@@ -70,7 +70,7 @@ fn a_newer_lease_waits_until_nothing_leads_under_the_older_one() {
     assert_eq!(lease.taking(Epoch(8)), Taking::OlderFirst);
     lease.stop(at(1), Why::Lost);
     assert_eq!(lease.taking(Epoch(8)), Taking::OlderFirst);
-    lease.down();
+    lease.down(false);
     assert_eq!((lease.taking(Epoch(8)), lease.taking(Epoch(7))), (Taking::New, Taking::Same));
 }
 
@@ -127,7 +127,7 @@ proptest! {
                 }
                 Step::Recall => { lease.tick(now); lease.stop(now, Why::Recalled); out = true; }
                 Step::Lost => { lease.stop(now, Why::Lost); out = true; }
-                Step::Down => lease.down(),
+                Step::Down => lease.down(false),
                 Step::Restart => lease = lease.found(true),
                 Step::Boot => {
                     // One that was over then is void now, not over: what ran is gone with the boot.
@@ -154,19 +154,19 @@ proptest! {
     fn released_is_for_ever(steps in steps()) {
         let mut lease = live(1_000);
         lease.stop(at(1_001), Why::Recalled);
-        lease.down();
+        lease.down(false);
         let mut now = at(2_000);
         for step in steps {
             match step {
                 Step::Pass(ms) => now = now.plus(at(ms)),
                 Step::Answer(ago) => assert!(!lease.extend(now, now.minus(at(ago.unsigned_abs())))),
                 Step::Recall | Step::Lost => lease.stop(now, Why::Lost),
-                Step::Down => lease.down(),
+                Step::Down => lease.down(false),
                 Step::Restart => lease = lease.found(true),
                 Step::Boot => lease = lease.found(false),
             }
             lease.tick(now);
-            prop_assert_eq!(lease.phase, Phase::Released { why: Why::Recalled });
+            prop_assert_eq!(lease.phase, Phase::Released { why: Why::Recalled, killed: false });
         }
     }
 }

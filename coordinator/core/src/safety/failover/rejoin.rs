@@ -68,18 +68,22 @@ pub fn starts_refuses(state: &State, node: &NodeName, action: &ActionSpec) -> Op
     state.groups.values().filter(declared).find_map(|group| {
         let (name, last) = (&group.spec.name, group.primary.as_ref()?);
         if group.former.contains(node) {
-            let what =
-                format!("{node} led {name} before {} did: started as it is, it would lead again", last.node);
+            let what = format!(
+                "{node} may have led {name} before {} did: started as it is, it would lead again",
+                last.node
+            );
             let hint = format!("quorate failover rejoin {name} {node}");
             return Some(Refusal::new(Reason::PrimaryLease, what).with_hint(hint));
         }
-        (last.node == *node && last.state.is_over()).then(|| {
+        // Not under a lease that lives either: a start that comes late would find it over.
+        (last.node == *node).then(|| {
             let what = format!(
-                "{node} led {name} last, and its lease is {}: started as it is, it would lead without one",
-                last.state
+                "{node} led {name} last: it leads again under a new lease, and is not started otherwise"
             );
             let hint = format!("quorate failover switchover {name} --lost --to {node}");
-            Refusal::new(Reason::PrimaryLease, what).with_hint(hint)
+            Refusal::new(Reason::PrimaryLease, what)
+                .with_detail("lease", format!("epoch {}, {}", last.epoch, last.state))
+                .with_hint(hint)
         })
     })
 }

@@ -17,6 +17,9 @@ use super::{at_work, instance};
 use crate::observations::Observations;
 use crate::state::{Group, State};
 
+/// After a move that failed it is tried again this much later at most, however long a hook may take.
+const RETRY: DurationMs = DurationMs::from_secs(60);
+
 /// How sure it is that a primary is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Suspicion {
@@ -41,13 +44,15 @@ pub fn held_down_until(state: &State, group: &Group) -> Option<Timestamp> {
     let last = group.failovers.last().filter(|last| !last.acknowledged)?;
     let canceled = state.operations.get(&last.operation).is_some_and(|o| o.state == OperationState::Canceled);
     let wait = match last.state {
+        // What somebody asked for is no flapping.
+        FailoverState::Completed if last.planned => return None,
         FailoverState::Completed => spec.hold_down,
         // A switchover that was given up before it touched anything has moved nothing.
         FailoverState::Aborted if last.planned && last.fencing_at.is_none() => return None,
         // What a person gave up is for a person to go on with.
         FailoverState::Aborted if canceled => spec.hold_down,
         // It is tried again, and not at once.
-        FailoverState::Aborted => spec.timeout,
+        FailoverState::Aborted => spec.timeout.min(RETRY),
         FailoverState::Suspected
         | FailoverState::Confirmed
         | FailoverState::Fencing
@@ -64,7 +69,10 @@ pub fn held_down_until(state: &State, group: &Group) -> Option<Timestamp> {
 #[must_use]
 pub fn suspicion(state: &State, obs: &Observations, group: &Group, now: Timestamp) -> Suspicion {
     let automatic = group.spec.failover.as_ref().is_some_and(|spec| spec.automatic);
-    let held_down = held_down_until(state, group).is_some_and(|until| now < until);
+    // While nobody leads there is nothing to keep from flapping; what was tried in vain is not tried again at once.
+    let failed = group.failovers.last().is_some_and(|last| last.state == FailoverState::Aborted);
+    let held_down = held_down_until(state, group).is_some_and(|until| now < until)
+        && (failed || lease::live(group).is_some());
     if !automatic || held_down || at_work(state, &group.spec.name).is_some() {
         return Suspicion::None;
     }

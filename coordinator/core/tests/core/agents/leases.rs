@@ -7,8 +7,8 @@ use quorate_core::observations::LeaseSilence;
 use quorate_core::plan::{failovers_due, plan};
 use quorate_core::{Answer, desired};
 use quorate_model::{
-    ActionSpec, Epoch, ExecutionId, GroupName, HeldLease, InstanceId, InstanceRole, LeaseState, LeaseTimes,
-    NodeName, OperationId, Principal, Timestamp,
+    ActionSpec, Epoch, ExecutionId, GroupName, HeldLease, InstanceId, InstanceRole, LeaseTimes, NodeName,
+    OperationId, Principal, Timestamp,
 };
 
 use super::Fleet;
@@ -94,7 +94,7 @@ impl Fleet {
         let (group, epoch) = (lease.group.clone(), lease.epoch);
         let command = if kept.released {
             let message = "what led is stopped".into();
-            LeaseCommand::Release { group, epoch, message }
+            LeaseCommand::Release { group, epoch, killed: false, message }
         } else {
             kept.sent = Some(now);
             self.leases.renewed.insert(group.clone(), (epoch, now));
@@ -200,7 +200,7 @@ impl Fleet {
         let mut lines = vec![match &group.primary {
             None => format!("  nobody has a lease of {name}"),
             Some(lease) => {
-                let over = matches!(lease.state, LeaseState::Released | LeaseState::Expired);
+                let over = lease.state.is_over();
                 let why = if over { format!(": {}", lease.message) } else { String::new() };
                 format!("  {} epoch {} {}{why}", lease.node, lease.epoch, lease.state)
             }

@@ -18,7 +18,7 @@ pub(super) fn leased(log: &mut Log) {
     lease(log, LeaseCommand::Confirm { group: name.clone(), epoch });
     let id = moved(log, &name);
     let message = "what led is stopped".into();
-    lease(log, LeaseCommand::Release { group: name.clone(), epoch, message });
+    lease(log, LeaseCommand::Release { group: name.clone(), epoch, killed: false, message });
     let evidence = pair(log);
     log.step(StepCommand::PassGate { operation: id.clone(), step: 0, readings: vec![], evidence });
     let evidence = pair(log);
