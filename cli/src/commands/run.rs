@@ -68,6 +68,13 @@ pub fn membership_spec(
     v1::WorkSpec { kind: Some(Kind::Membership(membership)), max_failures: 0 }
 }
 
+/// A member's data is put aside and copied anew from the others.
+#[must_use]
+pub fn rebuild_spec(group: &str, node: &str) -> v1::WorkSpec {
+    let rebuild = v1::RebuildSpec { group: group.to_owned(), node: node.to_owned() };
+    v1::WorkSpec { kind: Some(Kind::Rebuild(rebuild)), max_failures: 0 }
+}
+
 /// Log rotation of a service's instances.
 ///
 /// # Errors

@@ -263,6 +263,7 @@ impl BringUp<'_> {
             "artifact.*",
             "config.*",
             "secret.*",
+            "data.*",
             "traffic.*",
             "maintenance.*",
             "exec.run",

@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::{BackupPolicy, BackupReceipt, LogRotation};
-use crate::id::{BackupId, HookName, NodeName, RotationId, ServiceName, Version};
+use crate::data::DataVerb;
+use crate::id::{BackupId, HookName, NodeName, QuarantineId, RotationId, ServiceName, Version};
 use crate::maintenance::MaintenanceSpec;
 use crate::node::Facts;
 use crate::preflight::PreflightSpec;
@@ -61,6 +62,10 @@ words! {
         SecretRetire = "secret.retire",
         /// Put the secret from before in place again.
         SecretRevert = "secret.revert",
+        /// Put an instance's data aside.
+        DataQuarantine = "data.quarantine",
+        /// Put data that was put aside back.
+        DataRevert = "data.revert",
         /// Take an instance out of its load balancer.
         TrafficDrain = "traffic.drain",
         /// Put an instance back into its load balancer.
@@ -192,6 +197,18 @@ pub enum ActionSpec {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resumes: Option<RotationId>,
     },
+    /// `data.quarantine` or `data.revert`: the folders of a stopped instance are renamed, all of them or none. Nothing is
+    /// removed.
+    Data {
+        /// Which instance.
+        service: ServiceName,
+        /// Its folders.
+        paths: Vec<String>,
+        /// What they are called by while they are aside; the same again ends the same.
+        quarantine: QuarantineId,
+        /// Which way.
+        verb: DataVerb,
+    },
     /// `traffic.drain`: no new connection for the instance, then wait until it has none. Whatever happens afterwards, it is put
     /// back once it is healthy.
     TrafficDrain {
@@ -301,6 +318,10 @@ impl ActionSpec {
                 SecretVerb::Retire => ActionKind::SecretRetire,
                 SecretVerb::Revert => ActionKind::SecretRevert,
             },
+            Self::Data { verb, .. } => match verb {
+                DataVerb::Quarantine => ActionKind::DataQuarantine,
+                DataVerb::Revert => ActionKind::DataRevert,
+            },
             Self::TrafficDrain { .. } => ActionKind::TrafficDrain,
             Self::TrafficRestore { .. } => ActionKind::TrafficRestore,
             Self::ExecRun { .. } => ActionKind::ExecRun,
@@ -328,6 +349,7 @@ impl ActionSpec {
             | Self::ArtifactRevert { service, .. }
             | Self::ConfigConfirm { service, .. }
             | Self::Secret { service, .. }
+            | Self::Data { service, .. }
             | Self::TrafficDrain { service, .. }
             | Self::TrafficRestore { service, .. }
             | Self::HostPreflight { service, .. }
@@ -356,6 +378,7 @@ impl ActionSpec {
             | Self::BackupVerify { .. }
             | Self::LogRotate { .. }
             | Self::Secret { .. }
+            | Self::Data { .. }
             | Self::TrafficDrain { .. }
             | Self::TrafficRestore { .. }
             | Self::ExecRun { .. }
@@ -393,6 +416,9 @@ impl ActionSpec {
                 SecretVerb::Stage | SecretVerb::Confirm => RiskClass::Safe,
                 SecretVerb::Install | SecretVerb::Retire | SecretVerb::Revert => RiskClass::Disruptive,
             },
+            // What is aside can be put back: but the copy of somebody else is trusted from here on.
+            Self::Data { verb: DataVerb::Quarantine, .. } => RiskClass::Destructive,
+            Self::Data { verb: DataVerb::Revert, .. } => RiskClass::Disruptive,
             Self::BackupCreate { policy, .. } => {
                 if policy.pause.is_some() {
                     RiskClass::Disruptive

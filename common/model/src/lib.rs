@@ -20,6 +20,7 @@ pub mod artifact;
 pub mod backup;
 pub mod calendar;
 pub mod config;
+pub mod data;
 pub mod group;
 pub mod id;
 pub mod maintenance;
@@ -48,6 +49,7 @@ pub use approval::{ApprovalState, Approvers, InvalidPolicy, PolicySpec};
 pub use artifact::{ArtifactSpec, InvalidArtifact};
 pub use calendar::{FreezeSpec, FreezeState, InvalidFreeze};
 pub use config::{ConfigApply, ConfigSpec};
+pub use data::{DataSpec, DataVerb};
 pub use group::{
     AlarmLevel, BftRounding, GroupSpec, GroupState, InstanceRole, MembershipSpec, MembershipVerb,
     MissingVoter, QuorumPolicy, Sync,

@@ -15,6 +15,8 @@ words! {
         Drain = "DRAIN",
         /// A member joins a group, or leaves it.
         Membership = "MEMBERSHIP",
+        /// A member's data is put aside and copied anew from the others.
+        Rebuild = "REBUILD",
     }
 }
 
@@ -131,6 +133,8 @@ words! {
         Join = "JOIN",
         /// `exec.run`: the application's own call that removes a member, on another one.
         Leave = "LEAVE",
+        /// `data.quarantine`: its data is put aside.
+        Quarantine = "QUARANTINE",
         /// A condition that must hold before the next step.
         Gate = "GATE",
     }

@@ -56,6 +56,11 @@ const fn about(kind: ActionKind) -> (RiskClass, &'static str) {
         ActionKind::SecretRevert => {
             (RiskClass::Disruptive, "Put the secret from before in place, and the new one beside it.")
         }
+        ActionKind::DataQuarantine => (
+            RiskClass::Destructive,
+            "Put the folders of a stopped instance aside, for a copy from the others; nothing is removed.",
+        ),
+        ActionKind::DataRevert => (RiskClass::Disruptive, "Put folders that were put aside back."),
         ActionKind::TrafficDrain => (
             RiskClass::Disruptive,
             "Take an instance out of its load balancer and wait for its connections to end.",

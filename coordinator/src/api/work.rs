@@ -60,6 +60,11 @@ pub(super) fn read_work(
         Kind::VerifyBackup(v1::VerifyBackupSpec { backup }) => {
             (Goal::Verify { backups: vec![read_name("work.verify_backup.backup", backup)?] }, 0)
         }
+        Kind::Rebuild(v1::RebuildSpec { group, node }) => {
+            let (group, node) =
+                (read_name("work.rebuild.group", group)?, read_name("work.rebuild.node", node)?);
+            (Goal::Rebuild { group, node }, 0)
+        }
         Kind::Membership(change) => (read_membership(change).map_err(|i| i.within("work.membership"))?, 0),
     };
     let mut request = PlanRequest::new(goal, principal.clone());
@@ -213,6 +218,9 @@ fn read_run(run: v1::RunSpec) -> Result<(Goal, u32), Invalid> {
                 "it goes ahead of the work on a service that declares preflight",
             ));
         }
+        ActionKind::DataQuarantine | ActionKind::DataRevert => {
+            return Err(Invalid::new("action", "data is put aside for a rebuilding: quorate group rebuild"));
+        }
         ActionKind::TrafficDrain | ActionKind::TrafficRestore => {
             return Err(Invalid::new("action", "it is part of the work on a service that declares traffic"));
         }
@@ -363,6 +371,10 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
             service: service.as_str().to_owned(),
             selector: Some(write_selector(nodes)),
             parallelism: *max_unavailable,
+        }),
+        Goal::Rebuild { group, node } => Kind::Rebuild(v1::RebuildSpec {
+            group: group.as_str().to_owned(),
+            node: node.as_str().to_owned(),
         }),
         Goal::Membership { group, node, change, spare } => Kind::Membership(v1::MembershipChangeSpec {
             group: group.as_str().to_owned(),

@@ -32,6 +32,7 @@ mod members;
 mod planning;
 mod procedures;
 mod ready;
+mod rebuild;
 mod refusals;
 mod restart;
 mod schedules;
@@ -163,6 +164,11 @@ const TESTS: &[Test] = &[
     (
         "voters::x17_a_member_leaves_only_where_the_rest_can_go_on",
         voters::x17_a_member_leaves_only_where_the_rest_can_go_on,
+    ),
+    ("rebuild::x16_the_last_good_copy_is_not_removed", rebuild::x16_the_last_good_copy_is_not_removed),
+    (
+        "rebuild::a_damaged_member_is_rebuilt_from_the_others",
+        rebuild::a_damaged_member_is_rebuilt_from_the_others,
     ),
     ("members::leadership_is_handed_over_under_load", members::leadership_is_handed_over_under_load),
     (

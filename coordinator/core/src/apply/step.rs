@@ -14,7 +14,8 @@ use quorate_model::{
 use super::{Answer, Context, Effect, backup, membership as members, migration, validate};
 use crate::command::StepCommand;
 use crate::safety::{
-    Ask, Evidence, approval, budget, disturb_all, fence, gate, handover, membership, once, rotation, window,
+    Ask, Evidence, approval, budget, disturb_all, fence, gate, handover, membership, once, rebuild, rotation,
+    window,
 };
 use crate::state::operation::{Before, Failure, Operation, Step, is_over};
 use crate::state::{Execution, Grant, State};
@@ -135,6 +136,7 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
         StepKind::Handover => "handing over from",
         StepKind::Join => "adding a member from",
         StepKind::Leave => "removing a member from",
+        StepKind::Quarantine => "putting the data aside of",
         StepKind::Gate => "watching",
     }
 }
@@ -166,6 +168,7 @@ pub(crate) const fn goes_ahead(kind: StepKind) -> bool {
         | StepKind::ExitMaintenance
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Quarantine
         | StepKind::Gate => false,
     }
 }
@@ -199,6 +202,9 @@ pub(crate) fn guard(
     if let Some(refusal) = handover::refuses(state, step, evidence, now)
         .or_else(|| handover::unsure_by_now(state, operation, step, evidence, now))
     {
+        return Some(refusal);
+    }
+    if let Some(refusal) = rebuild::step_refuses(state, operation, step, evidence, now) {
         return Some(refusal);
     }
     if membership::is_told(step.kind) {
@@ -295,7 +301,10 @@ fn start(
     }
     let (operation, step) = find(state, id, index)?;
     if let Some(refusal) = guard(state, operation, step, &evidence, context.now) {
-        return Err(refusal);
+        if !rebuild::gives_up(operation, step, context.now) {
+            return Err(refusal);
+        }
+        return Ok(given_up(state, context, (id, index), &refusal));
     }
     let action = handover::told(state, step, action, &evidence, context.now);
     let epoch = state.epoch.next();
@@ -333,6 +342,20 @@ fn start(
     state.executions.insert(execution.clone(), made);
     let answer = Answer::Execution { revision: context.revision, execution: execution.clone(), epoch };
     Ok(Effect::changed(answer, format!("executions/{execution}"), details).of(id))
+}
+
+/// A member that is stopped is brought back: the others are not enough to take its data away.
+fn given_up(
+    state: &mut State,
+    context: &Context<'_>,
+    (id, index): (&OperationId, u32),
+    refusal: &Refusal,
+) -> Effect {
+    let message = refusal.what();
+    let details = format!("step {index} is given up: {message}");
+    let failure = Failure { reason: refusal.reason(), message };
+    end(state, context, id, index, StepState::Failed, Some(failure));
+    Effect::changed(context.done(), format!("operations/{id}"), details).of(id)
 }
 
 /// What a lane's hand-over makes of a step that is to begin: there is nothing to hand over, or its instance leads by now and
@@ -380,6 +403,7 @@ fn want(state: &mut State, made: &Execution) {
         | ActionSpec::ArtifactStage { .. }
         | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::Secret { .. }
+        | ActionSpec::Data { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }

@@ -16,7 +16,7 @@ use crate::apply::step::{ahead_of, begins, guard, in_order};
 use crate::command::{Command, OperationCommand, StepCommand};
 use crate::observations::Observations;
 use crate::safety::approval::waits_for;
-use crate::safety::{Evidence, gate, handover};
+use crate::safety::{Evidence, gate, handover, rebuild};
 use crate::state::State;
 use crate::state::operation::{Operation, Step};
 use crate::state::plan::GateSpec;
@@ -254,7 +254,9 @@ fn begin(
     let Some(action) = &step.action else {
         return Ok(Some(Command::Step(StepCommand::OpenGate { operation: id, step: index })));
     };
-    if let Some(refusal) = guard(state, operation, step, evidence, now) {
+    if let Some(refusal) = guard(state, operation, step, evidence, now)
+        && !rebuild::gives_up(operation, step, now)
+    {
         return Err(refusal);
     }
     let mutating = action.risk() != RiskClass::Read;

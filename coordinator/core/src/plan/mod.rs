@@ -13,6 +13,7 @@ mod membership;
 mod migrate;
 mod order;
 mod preflight;
+mod rebuild;
 mod releases;
 mod secrets;
 mod stand;
@@ -68,6 +69,9 @@ pub fn plan(
     if let Goal::Membership { group, .. } = &request.goal {
         return membership::plan(state, obs, request, group, now, mint);
     }
+    if let Goal::Rebuild { group, node } = &request.goal {
+        return rebuild::plan(state, obs, request, (group, node), now, mint);
+    }
     secrets::check(request)?;
     copies::check(request)?;
     let mut job = targets::of(state, request, mint)?;
@@ -115,6 +119,7 @@ fn check_advance(request: &PlanRequest) -> Result<(), Refusal> {
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
+        | Goal::Rebuild { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => {
             if request.waves.is_default() && request.on_failure.is_default() && request.migration.is_default()

@@ -21,6 +21,7 @@ const DEADLINE: DurationMs = DurationMs::from_secs(60);
 pub(super) const fn is_led(kind: StepKind) -> bool {
     match kind {
         StepKind::Restart
+        | StepKind::Quarantine
         | StepKind::Reload
         | StepKind::Activate
         | StepKind::RunOnce
@@ -67,6 +68,7 @@ const fn goes_back(goal: &Goal) -> bool {
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
+        | Goal::Rebuild { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => false,
     }

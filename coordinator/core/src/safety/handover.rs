@@ -131,6 +131,7 @@ const fn takes_away(kind: StepKind) -> bool {
         | StepKind::Handover
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Quarantine
         | StepKind::Gate => false,
     }
 }

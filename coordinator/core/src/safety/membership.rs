@@ -92,6 +92,7 @@ pub fn of(operation: &Operation) -> Option<(&quorate_model::GroupName, Change<'_
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Verify { .. }
+        | Goal::Rebuild { .. }
         | Goal::Host { .. } => None,
     }
 }

@@ -43,6 +43,7 @@ pub const fn is_undo(kind: StepKind) -> bool {
         | StepKind::Handover
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Quarantine
         | StepKind::Gate => false,
     }
 }

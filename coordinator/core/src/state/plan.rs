@@ -71,6 +71,13 @@ pub enum Goal {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         spare: Option<u32>,
     },
+    /// A member's data is put aside and copied anew from the others.
+    Rebuild {
+        /// Which group.
+        group: GroupName,
+        /// Which node.
+        node: NodeName,
+    },
     /// A reading action of the host itself.
     Host {
         /// Which nodes.

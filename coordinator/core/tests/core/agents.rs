@@ -8,9 +8,9 @@ use quorate_core::next::next;
 use quorate_core::observations::NodeObservation;
 use quorate_core::{Answer, desired};
 use quorate_model::{
-    ActionKind, ActionOutcome, ActionSpec, ExecutionId, ExecutionState, InstanceId, InstanceReading,
-    InstanceRole, InstanceState, Listed, Millionths, NodeName, ObligationId, ObligationState, Principal,
-    ProbeName, ProbeReading, Reason, Sync, Timestamp,
+    ActionKind, ActionOutcome, ActionSpec, DataVerb, ExecutionId, ExecutionState, InstanceId,
+    InstanceReading, InstanceRole, InstanceState, Listed, Millionths, NodeName, ObligationId,
+    ObligationState, Principal, ProbeName, ProbeReading, Reason, Sync, Timestamp,
 };
 
 use crate::world::{World, node, service};
@@ -86,6 +86,8 @@ pub(crate) struct Fleet {
     pub(crate) results: BTreeMap<ExecutionId, ExecutionState>,
     /// Every run of a hook: where, which, for which release.
     pub(crate) ran: Vec<(NodeName, String, String)>,
+    /// The sets of folders that are aside, by node.
+    pub(crate) aside: BTreeSet<(NodeName, String)>,
     /// The fewest voters that served at once, per group.
     pub(crate) least: BTreeMap<String, usize>,
 }
@@ -104,6 +106,7 @@ impl Fleet {
             unconfirmed: BTreeMap::new(),
             results: BTreeMap::new(),
             ran: Vec::new(),
+            aside: BTreeSet::new(),
             least: BTreeMap::new(),
         }
     }
@@ -326,6 +329,14 @@ impl Fleet {
             let sick = if back { &self.mischief.stuck } else { &self.mischief.sick };
             let sick = sick.contains(name);
             let truth = self.truth.get_mut(&instance).unwrap();
+            if let ActionSpec::Data { quarantine, verb, .. } = &action {
+                assert!(!truth.up, "{instance} runs while its data is renamed");
+                let set = (name.clone(), quarantine.to_string());
+                match verb {
+                    DataVerb::Quarantine => drop(self.aside.insert(set)),
+                    DataVerb::Revert => drop(self.aside.remove(&set)),
+                }
+            }
             if matches!(
                 action.kind(),
                 ActionKind::ServiceRestart

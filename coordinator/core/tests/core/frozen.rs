@@ -12,8 +12,15 @@ use quorate_model::Timestamp;
 use crate::samples::samples;
 
 /// The releases whose bytes are kept, oldest first.
-const DATES: &[&str] =
-    &["2026-11-21", "2026-11-21-2", "2026-11-22", "2026-11-23", "2026-11-24", "2026-11-25"];
+const DATES: &[&str] = &[
+    "2026-11-21",
+    "2026-11-21-2",
+    "2026-11-22",
+    "2026-11-23",
+    "2026-11-24",
+    "2026-11-25",
+    "2026-11-27-rebuild",
+];
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/core/golden").join(name)

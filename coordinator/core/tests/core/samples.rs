@@ -4,6 +4,7 @@ mod alarms;
 mod approvals;
 mod calendar;
 mod membership;
+mod rebuild;
 mod rollouts;
 mod rotation;
 mod schedules;
@@ -194,6 +195,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     rollouts::handed_over(&mut log);
     rotation::rotated(&mut log);
     membership::left(&mut log);
+    rebuild::canceled(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     alone(&mut log);

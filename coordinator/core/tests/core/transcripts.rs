@@ -4,6 +4,7 @@
 mod approvals;
 mod declared;
 mod membership;
+mod rebuild;
 mod recorded;
 
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ impl Run {
             ["estimate", name] => self.estimate(name),
             ["label", name, zone] => self.label(name, zone),
             ["starts", name] => self.starts(name),
+            ["rebuild", id, name, on] => self.rebuild(id, name, on),
+            ["aside"] => self.aside(),
             ["ran"] => crate::hooks::ran(&mut self.fleet),
             ["migrations", name] => crate::hooks::migrations(&mut self.fleet, name),
             [verb @ ("pause" | "resume" | "cancel" | "promote"), id] => self.control(verb, id),
@@ -117,6 +120,7 @@ impl Run {
         let first = self.fleet.world.state.services.keys().next().unwrap().to_string();
         match what {
             "membership" => self.membership(name),
+            "data" => self.data(name),
             "voters" => self.voters(name),
             "kill" => self.fleet.set_up(name, &first, false),
             "heal" => self.fleet.set_up(name, &first, true),

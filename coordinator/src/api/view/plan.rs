@@ -6,7 +6,7 @@ use quorate_common::wire::enums::{write_operation_kind, write_step_kind};
 use quorate_common::wire::time::{write_duration, write_timestamp};
 use quorate_core::safety::gate::words;
 use quorate_core::state::Plan;
-use quorate_core::state::plan::{GateProbe, GateSpec, MembershipGate, PlanStep, PlanWave, QuorumLine};
+use quorate_core::state::plan::{GateProbe, GateSpec, Goal, MembershipGate, PlanStep, PlanWave, QuorumLine};
 use quorate_model::StepKind;
 use quorate_proto::v1;
 
@@ -46,6 +46,8 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         | StepKind::ExitMaintenance
         | StepKind::RunOnce => true,
         StepKind::Backup => request.backup_first,
+        // Both are part of putting the data aside.
+        StepKind::Stop | StepKind::Start if matches!(request.goal, Goal::Rebuild { .. }) => true,
         StepKind::Status
         | StepKind::Start
         | StepKind::Stop
@@ -57,6 +59,7 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         | StepKind::Diagnose
         | StepKind::Activate
         | StepKind::Revert
+        | StepKind::Quarantine
         | StepKind::Hook => false,
     };
     let actions = waves.iter().flat_map(|w| &w.steps).filter(|s| !around(s.kind));
