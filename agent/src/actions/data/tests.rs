@@ -165,7 +165,8 @@ async fn one_that_cannot_be_put_aside_leaves_all_where_they_are() {
 /// A folder that is a file system of its own can only be renamed there, and not in one step.
 #[tokio::test]
 async fn a_mount_point_is_refused_before_anything_moves() {
-    if fs::metadata("/dev/shm").is_ok_and(|shm| shm.dev() == fs::metadata("/dev").unwrap().dev()) {
+    let device = |path: &str| fs::metadata(path).ok().map(|seen| seen.dev());
+    if device("/dev/shm").is_none() || device("/dev/shm") == device("/dev") {
         return;
     }
     let mut host = Host::new();
