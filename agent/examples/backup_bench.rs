@@ -14,14 +14,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use quorate_agent::actions::{
     ActionContext, Balancers, Clock, HookReport, HookRunner, HostClock, HostFacts, HostPrograms,
-    HostServices, Kept, Leaving, Limits, ObligationKeeper, PortError, Silencing, Undo, execute,
+    HostServices, Kept, Leaving, Limits, NoLeases, ObligationKeeper, PortError, Silencing, Undo, execute,
 };
 use quorate_agent::host::{Host, RealHost};
 use quorate_agent::policy::InstallRules;
 use quorate_model::backup::BackupPolicy;
 use quorate_model::{
-    ActionSpec, BackupId, Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId,
-    OperationId, Selector, ServiceName, ServiceSpec,
+    ActionSpec, BackupId, Driver, DurationMs, Epoch, ExecutionId, HookName, InstanceId, NodeName,
+    ObligationId, OperationId, Selector, ServiceName, ServiceSpec,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -107,7 +107,9 @@ fn context(root: &Path, spec: ServiceSpec) -> Result<ActionContext> {
         node: NodeName::new("bench")?,
         execution: ExecutionId::new("x-1")?,
         operation: OperationId::new("r-1")?,
-        services: Arc::new(HostServices::new(Arc::clone(&host), [spec])),
+        epoch: Epoch(1),
+        leases: Arc::new(NoLeases),
+        services: Arc::new(HostServices::new(Arc::clone(&host), Arc::new(NoLeases), [spec])),
         hooks: Arc::new(Nothing),
         obligations: Arc::new(Nothing),
         balancers,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use quorate_model::ServiceName;
 
 use crate::config::DEFAULT_PATH;
 
@@ -35,15 +36,41 @@ Environment:
 Examples:
   quorate-agent --check-config
   systemctl enable --now quorate-helper quorate-agent
+  quorate-agent may-lead postgresql --unless-exists /var/lib/postgresql/16/main/standby.signal
   curl -fsS http://127.0.0.1:7481/metrics"
 )]
 pub struct AgentOptions {
     /// Configuration file, shared with quorate-helper.
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, global = true)]
     pub config: PathBuf,
     /// Check the configuration and exit: 0 when it is good, 2 when it is not.
     #[arg(long)]
     pub check_config: bool,
+    /// Nothing: run the agent.
+    #[command(subcommand)]
+    pub command: Option<AgentCommand>,
+}
+
+/// What the agent can be asked on the command line.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Say whether a service may lead on this host now: for ExecCondition= of its unit. No answer is a no.
+    #[command(after_help = "Exit codes:
+  0   its lease is live, or the file of --unless-exists is there
+  1   it may not lead, or nobody knows; why is said on standard error
+  2   wrong usage
+
+Examples:
+  quorate-agent may-lead postgresql
+  # In a unit; the plus sign lets it ask the helper, whatever user the unit has:
+  ExecCondition=+/usr/bin/quorate-agent may-lead postgresql --unless-exists /var/lib/postgresql/16/main/standby.signal")]
+    MayLead {
+        /// The service, as the fleet names it.
+        service: ServiceName,
+        /// A file with which it does not lead, whatever its lease.
+        #[arg(long, value_name = "FILE")]
+        unless_exists: Option<PathBuf>,
+    },
 }
 
 /// Carries out what coordinators ask, within this host's own policy. Needs no network.

@@ -185,7 +185,7 @@ impl Policy {
             | ActionSpec::TrafficRestore { .. }
             | ActionSpec::HostFacts
             | ActionSpec::HostDiagnose => Ok(()),
-            ActionSpec::ExecRun { hook, .. } => self.allows_run(hook),
+            ActionSpec::ExecRun { hook, .. } | ActionSpec::RolePromote { hook, .. } => self.allows_run(hook),
             ActionSpec::MaintenanceEnter { maintenance, .. }
             | ActionSpec::MaintenanceExit { maintenance, .. } => {
                 let silence = maintenance.silence.as_ref();

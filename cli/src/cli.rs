@@ -42,6 +42,8 @@ pub enum Command {
     Service(commands::service::ServiceCommand),
     #[command(subcommand, alias = "groups")]
     Group(commands::group::GroupCommand),
+    #[command(subcommand, alias = "failovers")]
+    Failover(commands::failover::FailoverCommand),
     #[command(subcommand)]
     Quorum(commands::quorum::QuorumCommand),
     #[command(subcommand, alias = "rollouts")]
@@ -110,6 +112,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Node(command) => commands::node::run(&ctx, command).await,
         Command::Service(command) => commands::service::run(&ctx, command).await,
         Command::Group(command) => commands::group::run(&ctx, command).await,
+        Command::Failover(command) => commands::failover::run(&ctx, command).await,
         Command::Quorum(command) => commands::quorum::run(&ctx, command).await,
         Command::Rollout(command) => commands::rollout::run(&ctx, *command).await,
         Command::Operation(command) => commands::operation::run(&ctx, command).await,

@@ -5,6 +5,7 @@ pub mod artifacts;
 pub mod config;
 pub mod http;
 pub mod leader;
+pub mod leases;
 pub mod listen;
 pub mod member;
 pub mod metrics;

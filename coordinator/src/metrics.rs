@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use quorate_core::safety::{Evidence, availability, freeze, window};
-use quorate_model::{AlarmLevel, NodeStatus, ObligationState, OperationState, Reason, RunResult};
+use quorate_model::{AlarmLevel, LeaseState, NodeStatus, ObligationState, OperationState, Reason, RunResult};
 use tonic::Code;
 
 use crate::api::Api;
@@ -76,6 +76,8 @@ names! {
     pub const GROUP_REQUIRED: &str = "quorate_coordinator_group_required";
     /// Alarm of a group as it is recorded: 0 none, 1 warning (no spare), 2 critical (quorum lost, or nobody known to be up).
     pub const GROUP_ALARM: &str = "quorate_coordinator_group_alarm";
+    /// Whether somebody holds the primary role of a group that declares a failover, by the lease that is recorded.
+    pub const GROUP_PRIMARY: &str = "quorate_coordinator_group_primary";
     /// Operations that are not terminal, by state.
     pub const OPERATIONS: &str = "quorate_coordinator_operations_active";
     /// Undos that are owed.
@@ -279,6 +281,7 @@ fn replicated(registry: &mut Registry, api: &Api) {
     let available: Family<GroupLabel, Gauge> = Family::default();
     let needed: Family<GroupLabel, Gauge> = Family::default();
     let alarm: Family<GroupLabel, Gauge> = Family::default();
+    let primary: Family<GroupLabel, Gauge> = Family::default();
     for status in NodeStatus::ALL {
         nodes.get_or_create(&StatusLabel { status: status.as_str() }).set(0);
     }
@@ -305,6 +308,10 @@ fn replicated(registry: &mut Registry, api: &Api) {
                 AlarmLevel::Warning => 1,
                 AlarmLevel::Critical => 2,
             });
+            if leads && group.spec.failover.is_some() {
+                let held = group.primary.as_ref().is_some_and(|lease| lease.state == LeaseState::Held);
+                primary.get_or_create(&label).set(i64::from(held));
+            }
             if leads {
                 available.get_or_create(&label).set(i64::from(stand.up));
                 margin.get_or_create(&label).set(stand.margin());
@@ -322,6 +329,7 @@ fn replicated(registry: &mut Registry, api: &Api) {
     registry.register(GROUP_AVAILABLE, help(GROUP_AVAILABLE), available);
     registry.register(GROUP_REQUIRED, help(GROUP_REQUIRED), needed);
     registry.register(GROUP_ALARM, help(GROUP_ALARM), alarm);
+    registry.register(GROUP_PRIMARY, help(GROUP_PRIMARY), primary);
     gauge(registry, OBLIGATIONS, u64::try_from(owed).unwrap_or(u64::MAX));
     gauge(registry, GRANTS, u64::try_from(grants).unwrap_or(u64::MAX));
     gauge(registry, FREEZES, u64::try_from(freezes).unwrap_or(u64::MAX));

@@ -211,8 +211,21 @@ impl Fleet {
     /// When `fleet.json` is not as the contract says.
     #[must_use]
     pub fn instances(&self) -> Vec<Instance> {
+        self.listed("instances")
+    }
+
+    /// The two of the sample pair, of a fleet that has it.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    pub fn pair(&self) -> Vec<Instance> {
+        self.listed("pair")
+    }
+
+    fn listed(&self, list: &str) -> Vec<Instance> {
         let record = self.record();
-        let rows = record["instances"].as_array().expect("instances");
+        let rows = record[list].as_array().expect("instances");
         rows.iter()
             .map(|row| Instance {
                 node: row["node"].as_str().expect("node").to_owned(),

@@ -10,8 +10,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use quorate_model::service::UnitStatus;
 use quorate_model::{
-    ConfigSpec, Digest, Driver, DurationMs, ExecutionId, HookName, InstanceId, MaintenanceSpec, NodeName,
-    ObligationId, OperationId, ServiceName, ServiceSpec, Timestamp, TrafficSpec, Version,
+    ConfigSpec, Digest, Driver, DurationMs, Epoch, ExecutionId, GroupName, HookName, InstanceId,
+    MaintenanceSpec, NodeName, ObligationId, OperationId, ServiceName, ServiceSpec, Timestamp, TrafficSpec,
+    Version,
 };
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
@@ -87,6 +88,8 @@ pub struct Told<'a> {
     pub release: Option<&'a Version>,
     /// The members that may take over from its instance.
     pub targets: &'a [NodeName],
+    /// Canceled, it is ended with all that it started, whatever becomes of its execution.
+    pub until: Option<&'a CancellationToken>,
 }
 
 /// Runs the hooks that the host itself declares in `agent.toml`; a caller's text never becomes a command.
@@ -210,6 +213,32 @@ pub trait ObligationKeeper: Send + Sync {
     fn discharge<'a>(&'a self, id: &'a ObligationId) -> BoxFuture<'a, Result<(), PortError>>;
 }
 
+/// How the lease of a group stands for somebody who leads under one epoch, or is to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseNow {
+    /// It is not known here yet, or nobody has answered a renewal of it.
+    NotYet,
+    /// It is good.
+    Live {
+        /// Until what leads is stopped.
+        left: DurationMs,
+        /// What must be left before anything new begins.
+        needed: DurationMs,
+    },
+    /// It is given up, or a newer one is known; why.
+    Over(String),
+}
+
+/// The leases of what leads here.
+pub trait LeaseKeeper: Send + Sync {
+    /// How one stands.
+    fn standing(&self, group: &GroupName, epoch: Epoch) -> LeaseNow;
+    /// Why the instance of a service is being stopped, if it is: it must not be started meanwhile.
+    fn stopping(&self, service: &ServiceName) -> Option<String>;
+    /// Waits until one may stand otherwise, and no longer than `within`.
+    fn changed(&self, within: Duration) -> BoxFuture<'_, ()>;
+}
+
 /// Facts about the host.
 pub trait FactsSource: Send + Sync {
     /// Collects them.
@@ -282,12 +311,16 @@ pub struct ActionContext {
     pub execution: ExecutionId,
     /// The operation that it belongs to.
     pub operation: OperationId,
+    /// Its epoch.
+    pub epoch: Epoch,
     /// Services with an instance here.
     pub services: Arc<dyn Services>,
     /// Hooks.
     pub hooks: Arc<dyn HookRunner>,
     /// Obligations.
     pub obligations: Arc<dyn ObligationKeeper>,
+    /// Leases of what leads here.
+    pub leases: Arc<dyn LeaseKeeper>,
     /// Load balancers.
     pub balancers: Balancers,
     /// Facts.

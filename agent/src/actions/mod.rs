@@ -19,6 +19,7 @@ pub(crate) mod maintenance;
 mod ports;
 mod preflight;
 mod release;
+mod role;
 mod rotate;
 mod secret;
 mod service;
@@ -28,12 +29,13 @@ pub(crate) mod traffic;
 
 use self::release::exec::Goal;
 pub use context::{
-    ActionContext, Clock, FactsSource, HookReport, HookRunner, Kept, Leaving, Limits, ObligationKeeper,
-    Programs, Progress, ServiceDriver, ServiceHandle, Services, Silencing, Stopped, Told, Undo,
+    ActionContext, Clock, FactsSource, HookReport, HookRunner, Kept, LeaseKeeper, LeaseNow, Leaving, Limits,
+    ObligationKeeper, Programs, Progress, ServiceDriver, ServiceHandle, Services, Silencing, Stopped, Told,
+    Undo,
 };
 pub use error::{ActionError, PortError};
 pub(crate) use ports::host_driver;
-pub use ports::{HostClock, HostFacts, HostPrograms, HostServices};
+pub use ports::{HostClock, HostFacts, HostPrograms, HostServices, NoLeases};
 pub(crate) use preflight::{REACHED, Reached};
 use quorate_model::{ActionKind, ActionOutcome, ActionSpec, RiskClass};
 pub use traffic::Balancers;
@@ -117,6 +119,11 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
             "service, hook, whether it is run once, release, who may take over",
             "Run a hook that this host declares and lets be run this way.",
         ),
+        ActionKind::RolePromote => (
+            RiskClass::Disruptive,
+            "service, group, hook",
+            "Make an instance the primary, under a lease of this execution's own epoch that lives.",
+        ),
         ActionKind::MaintenanceEnter => maintenance::ENTER,
         ActionKind::MaintenanceExit => maintenance::EXIT,
         ActionKind::HostPreflight => preflight::LOOK,
@@ -181,6 +188,7 @@ pub async fn finish(context: &ActionContext, spec: &ActionSpec) -> Result<Action
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::RolePromote { .. }
         | ActionSpec::MaintenanceEnter { .. }
         | ActionSpec::MaintenanceExit { .. }
         | ActionSpec::HostPreflight { .. }
@@ -236,8 +244,11 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
             traffic::exec::restore(context, service, traffic).await
         }
         ActionSpec::ExecRun { service, hook, once: _, release, targets } => {
-            let told = Told { release: release.as_ref(), targets };
+            let told = Told { release: release.as_ref(), targets, until: None };
             hook::exec::run(context, service, hook, told).await
+        }
+        ActionSpec::RolePromote { service, group, hook } => {
+            role::exec::promote(context, service, group, hook).await
         }
         ActionSpec::MaintenanceEnter { service, maintenance, exit_within, reason } => {
             maintenance::enter(context, service, maintenance, *exit_within, reason).await

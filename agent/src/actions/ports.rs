@@ -9,9 +9,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use quorate_model::node::Facts;
 use quorate_model::service::UnitStatus;
-use quorate_model::{Driver, DurationMs, Reason, ServiceName, ServiceSpec, Timestamp};
+use quorate_model::{Driver, DurationMs, Epoch, GroupName, Reason, ServiceName, ServiceSpec, Timestamp};
 
-use super::context::{Clock, FactsSource, Programs, ServiceDriver, ServiceHandle, Services, Stopped};
+use super::context::{
+    Clock, FactsSource, LeaseKeeper, LeaseNow, Programs, ServiceDriver, ServiceHandle, Services, Stopped,
+};
 use super::error::PortError;
 use crate::facts::host_facts;
 use crate::host::{ExecOutcome, ExecSpec, Host, HostError, clock, locks};
@@ -26,19 +28,25 @@ impl From<HostError> for PortError {
 #[derive(Clone)]
 pub struct HostServices {
     host: Arc<dyn Host>,
+    leases: Arc<dyn LeaseKeeper>,
     specs: BTreeMap<ServiceName, ServiceSpec>,
 }
 
 impl HostServices {
     /// Puts services behind the port.
     #[must_use]
-    pub fn new(host: Arc<dyn Host>, specs: impl IntoIterator<Item = ServiceSpec>) -> Self {
-        Self { host, specs: specs.into_iter().map(|spec| (spec.name.clone(), spec)).collect() }
+    pub fn new(
+        host: Arc<dyn Host>,
+        leases: Arc<dyn LeaseKeeper>,
+        specs: impl IntoIterator<Item = ServiceSpec>,
+    ) -> Self {
+        Self { host, leases, specs: specs.into_iter().map(|spec| (spec.name.clone(), spec)).collect() }
     }
 
     fn handle(&self, spec: &ServiceSpec) -> ServiceHandle {
         let driver = HostDriver { host: Arc::clone(&self.host), driver: spec.driver.clone() };
-        ServiceHandle { spec: spec.clone(), driver: Arc::new(driver) }
+        let (leases, service) = (Arc::clone(&self.leases), spec.name.clone());
+        ServiceHandle { spec: spec.clone(), driver: Arc::new(LeasedDriver { driver, leases, service }) }
     }
 }
 
@@ -103,6 +111,34 @@ impl ServiceDriver for HostDriver {
     }
 }
 
+/// One unit that is not started while its lease has it stopped: whatever action would.
+struct LeasedDriver {
+    driver: HostDriver,
+    leases: Arc<dyn LeaseKeeper>,
+    service: ServiceName,
+}
+
+impl ServiceDriver for LeasedDriver {
+    fn status(&self) -> BoxFuture<'_, Result<UnitStatus, PortError>> {
+        self.driver.status()
+    }
+
+    fn start(&self, limit: Duration) -> BoxFuture<'_, Result<(), PortError>> {
+        match self.leases.stopping(&self.service) {
+            Some(why) => async move { Err(PortError::new(Reason::PrimaryLease, why)) }.boxed(),
+            None => self.driver.start(limit),
+        }
+    }
+
+    fn stop(&self, graceful: Duration) -> BoxFuture<'_, Result<Stopped, PortError>> {
+        self.driver.stop(graceful)
+    }
+
+    fn reload(&self, limit: Duration) -> BoxFuture<'_, Result<(), PortError>> {
+        self.driver.reload(limit)
+    }
+}
+
 /// The programs of this host.
 pub struct HostPrograms {
     host: Arc<dyn Host>,
@@ -127,6 +163,24 @@ impl Programs for HostPrograms {
             looked.map_err(|e| PortError::new(Reason::ActionFailed, format!("{}: {e}", path.display())))
         }
         .boxed()
+    }
+}
+
+/// A host on which nothing has ever led under a lease.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoLeases;
+
+impl LeaseKeeper for NoLeases {
+    fn standing(&self, _group: &GroupName, _epoch: Epoch) -> LeaseNow {
+        LeaseNow::NotYet
+    }
+
+    fn stopping(&self, _service: &ServiceName) -> Option<String> {
+        None
+    }
+
+    fn changed(&self, within: Duration) -> BoxFuture<'_, ()> {
+        tokio::time::sleep(within).boxed()
     }
 }
 

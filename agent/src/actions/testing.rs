@@ -11,15 +11,15 @@ use futures::future::BoxFuture;
 use quorate_model::node::Facts;
 use quorate_model::service::UnitStatus;
 use quorate_model::{
-    Driver, DurationMs, ExecutionId, HookName, InstanceId, NodeName, ObligationId, OperationId, Reason,
-    Selector, ServiceName, ServiceSpec, Timestamp,
+    Driver, DurationMs, Epoch, ExecutionId, HookName, InstanceId, NodeName, ObligationId, OperationId,
+    Reason, Selector, ServiceName, ServiceSpec, Timestamp,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::host::fake::FakeHost;
 
 use super::{
-    ActionContext, Balancers, Clock, FactsSource, HookReport, HookRunner, Kept, Leaving, Limits,
+    ActionContext, Balancers, Clock, FactsSource, HookReport, HookRunner, Kept, Leaving, Limits, NoLeases,
     ObligationKeeper, PortError, Programs, ServiceDriver, ServiceHandle, Services, Silencing, Stopped, Told,
     Undo,
 };
@@ -395,9 +395,11 @@ pub(super) fn bench(root: &Path, running: bool) -> Bench {
         node: NodeName::new("node1").expect("a valid name"),
         execution: ExecutionId::new("x-1").expect("a valid id"),
         operation: OperationId::new("r-1").expect("a valid id"),
+        epoch: Epoch(7),
         services: Arc::new(FakeServices([(service_name(), handle)].into(), BTreeMap::new())),
         hooks: Arc::clone(&recorder) as Arc<dyn HookRunner>,
         obligations: Arc::clone(&recorder) as Arc<dyn ObligationKeeper>,
+        leases: Arc::new(NoLeases),
         balancers: Balancers::new(
             Arc::new(FakeHost::with_clock(BTreeMap::new(), Arc::new(|| 0))),
             BTreeMap::new(),

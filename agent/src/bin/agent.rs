@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use quorate_agent::config::Config;
-use quorate_agent::options::AgentOptions as Options;
-use quorate_agent::session;
+use quorate_agent::config::{Config, LoadError};
+use quorate_agent::options::{AgentCommand, AgentOptions as Options};
+use quorate_agent::{helper, session};
 use quorate_common::telemetry::{self, Whose, tell};
 use quorate_common::with_causes;
+use quorate_model::ServiceName;
 
 fn main() -> ExitCode {
     quorate_common::tls::install();
@@ -19,7 +20,11 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let config = match Config::load(&options.config) {
+    let loaded = Config::load(&options.config);
+    if let Some(AgentCommand::MayLead { service, unless_exists }) = options.command {
+        return may_lead(loaded, service, unless_exists.as_deref());
+    }
+    let config = match loaded {
         Ok(config) => config,
         Err(error) => {
             tell(format_args!("error: {}", with_causes(&error)));
@@ -40,6 +45,30 @@ fn main() -> ExitCode {
             tell(format_args!("error: {error:#}"));
             let code = error.downcast_ref::<session::Fatal>().map_or(74, session::Fatal::exit_code);
             ExitCode::from(code)
+        }
+    }
+}
+
+/// What is not known is a no: a configuration that does not load, a helper that does not answer.
+fn may_lead(
+    loaded: Result<Config, LoadError>,
+    service: ServiceName,
+    unless_exists: Option<&std::path::Path>,
+) -> ExitCode {
+    if unless_exists.is_some_and(std::path::Path::exists) {
+        return ExitCode::SUCCESS;
+    }
+    let asked = || {
+        let config = loaded.map_err(|error| with_causes(&error))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        runtime.block_on(helper::may_lead(&config.helper_socket, service.clone()))
+    };
+    match asked() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            tell(format_args!("{service} may not lead here now: {why}"));
+            ExitCode::from(1)
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use quorate_model::ServiceName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
@@ -16,6 +17,34 @@ use crate::runner::Notice;
 
 /// Longest wait for an answer. Accepting work takes one barrier for each new execution; a slow disk takes half a second.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the helper may take to say whether something may lead: a unit waits for it to start.
+const LEAD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Asks whether the instance of a service may lead on this host now.
+///
+/// # Errors
+/// Why not, one sentence; also when nobody answers.
+pub async fn may_lead(socket: &Path, service: ServiceName) -> Result<(), String> {
+    let asked = async {
+        let mut client = Client::connect(socket).await?;
+        client.ask(&Request::MayLead { service }).await
+    };
+    match tokio::time::timeout(LEAD_TIMEOUT, asked).await {
+        Ok(Ok(Answer::Done)) => Ok(()),
+        Ok(Ok(Answer::Refused { message, .. })) => Err(message),
+        Ok(Ok(
+            other @ (Answer::Status(_)
+            | Answer::Probe(_)
+            | Answer::Notice(_)
+            | Answer::CaughtUp
+            | Answer::Lease(_)
+            | Answer::Leases(_)),
+        )) => Err(format!("{other:?} is no answer to this")),
+        Ok(Err(error)) => Err(format!("the helper can not be asked: {}", super::error_text(&error))),
+        Err(_) => Err(format!("the helper did not answer within {LEAD_TIMEOUT:?}")),
+    }
+}
 
 /// Bytes both ways.
 pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -129,9 +158,12 @@ impl Listener {
         match protocol::read::<Answer>(&mut self.stream).await? {
             Answer::Notice(notice) => Ok(Some(notice)),
             Answer::CaughtUp => Ok(None),
-            other @ (Answer::Status(_) | Answer::Done | Answer::Probe(_) | Answer::Refused { .. }) => {
-                Err(FrameError::Malformed(format!("{other:?} is no notice")))
-            }
+            other @ (Answer::Status(_)
+            | Answer::Done
+            | Answer::Probe(_)
+            | Answer::Lease(_)
+            | Answer::Leases(_)
+            | Answer::Refused { .. }) => Err(FrameError::Malformed(format!("{other:?} is no notice"))),
         }
     }
 }

@@ -15,7 +15,7 @@ pub mod protocol;
 mod server;
 mod units;
 
-pub use client::{Client, Connecting, Listener, Way, Wire};
+pub use client::{Client, Connecting, Listener, Way, Wire, may_lead};
 pub use daemon::{Fatal, reset_journal, run};
 pub use inside::Inside;
 pub(crate) use quorate_common::telemetry::error_text;

@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
-use quorate_model::{DurationMs, ExecutionId, ObligationId, ObligationState, Reason};
+use quorate_model::{DurationMs, ExecutionId, ObligationId, ObligationState, Reason, ServiceName};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::runner::leases::{LeaseKnown, LeaseOrder, LeaseStanding};
 use crate::runner::{Incoming, Notice, Status};
 
 /// Version spoken here.
@@ -39,6 +40,15 @@ pub enum Request {
         argv: Vec<String>,
         /// Longest time.
         timeout: DurationMs,
+    },
+    /// Take this lease up, or learn what was answered to a renewal of it.
+    Lease(Box<LeaseOrder>),
+    /// Which leases are known and not released.
+    Leases,
+    /// Whether the instance of a service may lead now: refused, when it may not or nobody knows.
+    MayLead {
+        /// Which service.
+        service: ServiceName,
     },
 }
 
@@ -82,6 +92,10 @@ pub enum Answer {
     Notice(Notice),
     /// Everything that is not confirmed was told.
     CaughtUp,
+    /// How a lease stands, durably.
+    Lease(LeaseStanding),
+    /// Leases that are not released.
+    Leases(Vec<LeaseKnown>),
 }
 
 /// Why a frame can not be read or written.

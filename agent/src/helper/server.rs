@@ -19,8 +19,8 @@ use crate::host::exec::ExecEnd;
 use crate::host::{ExecSpec, Host};
 use crate::runner::{Runner, Settings, Stopped};
 
-/// Connections at once: the network half has two and one for each probe program.
-const CONNECTIONS_MAX: usize = 16;
+/// Connections at once: the network half has three and one for each probe program; units that are started ask for their lease.
+const CONNECTIONS_MAX: usize = 32;
 /// Probe programs at once.
 const PROBES_MAX: usize = 4;
 /// Longest run of a probe program.
@@ -124,6 +124,20 @@ impl Server {
             }
             Request::RunProbe { argv, timeout } => {
                 return self.probe(argv, Duration::from_millis(timeout.0)).await;
+            }
+            Request::Lease(order) => {
+                return match self.runner.lease(*order).await {
+                    Ok(standing) => Answer::Lease(standing),
+                    Err((reason, message)) => Answer::Refused { reason, message },
+                };
+            }
+            Request::Leases => return Answer::Leases(self.runner.leases()),
+            Request::MayLead { service } => {
+                let allowed = self.settings.current().policy.allows_service(&service);
+                return match allowed.and_then(|()| self.runner.may_lead(&service)) {
+                    Ok(()) => Answer::Done,
+                    Err(message) => Answer::Refused { reason: Reason::PrimaryLease, message },
+                };
             }
             Request::Work(work) => self.runner.work(*work).await,
             Request::Confirm(id) => self.runner.confirm(id).await,

@@ -93,6 +93,14 @@ pub trait ServiceDriver: Send + Sync {
     /// Any [`HostError`]; `Timeout` when even SIGKILL did not end it.
     fn stop<'a>(&'a self, unit: &'a str, graceful: Duration) -> BoxFuture<'a, Result<Effect, HostError>>;
 
+    /// Kills whatever is left of the unit, at once, also while another verb is at work on it: nothing of it runs afterwards.
+    ///
+    /// # Errors
+    /// Any [`HostError`]; `Timeout` when even SIGKILL did not end it.
+    fn kill<'a>(&'a self, unit: &'a str) -> BoxFuture<'a, Result<Effect, HostError>> {
+        self.stop(unit, Duration::ZERO)
+    }
+
     /// Stops and starts. When the stop fails nothing is started.
     ///
     /// # Errors

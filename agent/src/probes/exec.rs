@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use quorate_common::with_causes;
-use quorate_model::probe::{AlertsProbe, CertificateProbe, MetricProbe};
+use quorate_model::probe::{AlertsProbe, CertificateProbe, MembershipPaths, MetricProbe};
 use quorate_model::service::Driver;
 use quorate_model::{DurationMs, ProbeKind, ProbeSpec, Timestamp};
 use tokio::net::{TcpStream, ToSocketAddrs};
@@ -16,7 +16,7 @@ use super::measure::{self, Counted, Others};
 use super::plan::{self, SoakStart};
 use super::schedule::ProbeKey;
 use super::{Reading, alerts, certificate};
-use crate::host::exec::ExecEnd;
+use crate::host::exec::{Capture, ExecEnd};
 use crate::host::fetch::{self, HttpAnswer, Question};
 use crate::host::{ExecSpec, Host, HostError};
 
@@ -34,7 +34,7 @@ pub struct ProbeTarget {
     pub driver: Option<Driver>,
     /// An expression asks for the document that an HTTP probe reads here. Set by the scheduler, which knows all probes.
     pub keep_body: bool,
-    /// Whether the host's policy lists the program of an `Exec` probe, or the file of a `Certificate` probe. The caller's
+    /// Whether the host's policy lists the program of an `Exec` or `Membership` probe, or the file of a `Certificate` probe. The caller's
     /// verdict; here it is only obeyed.
     pub allowed: bool,
 }
@@ -140,10 +140,11 @@ impl Prober {
                 }
                 Ok(reading)
             }
-            ProbeKind::Membership { url, paths } => {
+            ProbeKind::Membership { url, argv, paths } if argv.is_empty() => {
                 let answer = ask(url, reached).await?;
                 Ok(plan::judge_membership(paths, &answer))
             }
+            ProbeKind::Membership { argv, paths, url: _ } => self.members(target, argv, paths, limit).await,
             ProbeKind::Tcp { address } => {
                 connect(address.as_str(), reached).await?;
                 Ok(Reading::new(true, &format!("{address} accepts")))
@@ -158,6 +159,35 @@ impl Prober {
     }
 
     async fn run(&self, target: &ProbeTarget, argv: &[String], limit: Duration) -> Result<Reading, Miss> {
+        let (reading, _) = self.program(target, argv, limit).await?;
+        Ok(reading)
+    }
+
+    /// Whoever asks a program for the members takes only a whole document of one that ended well.
+    async fn members(
+        &self,
+        target: &ProbeTarget,
+        argv: &[String],
+        paths: &MembershipPaths,
+        limit: Duration,
+    ) -> Result<Reading, Miss> {
+        let (reading, stdout) = self.program(target, argv, limit).await?;
+        if !reading.ok {
+            return Ok(reading);
+        }
+        if stdout.truncated {
+            return Ok(Reading::new(false, &format!("{} bytes are no document", stdout.total_bytes)));
+        }
+        Ok(plan::judge_members(paths, &[stdout.head, stdout.tail].concat()))
+    }
+
+    /// Runs a probe's program: what its exit says, and what it printed.
+    async fn program(
+        &self,
+        target: &ProbeTarget,
+        argv: &[String],
+        limit: Duration,
+    ) -> Result<(Reading, Capture), Miss> {
         if !target.allowed {
             return Err(Miss::Blind("this host's policy does not list the program".to_owned()));
         }
@@ -171,7 +201,8 @@ impl Prober {
             ExecEnd::TimedOut => (None, format!("killed after {} ms", deadline.as_millis())),
         };
         let stream = if outcome.stderr.total_bytes > 0 { &outcome.stderr } else { &outcome.stdout };
-        Ok(plan::judge_exit(code, &how, &stream.tail_text(OUTPUT_MAX_BYTES)))
+        let reading = plan::judge_exit(code, &how, &stream.tail_text(OUTPUT_MAX_BYTES));
+        Ok((reading, outcome.stdout))
     }
 
     async fn metric(

@@ -49,6 +49,8 @@ pub struct Reading {
     pub role: InstanceRole,
     /// Lag of the member, by a membership probe.
     pub lag: Option<u64>,
+    /// Position of the member in its application's own log, by a membership probe.
+    pub position: Option<u64>,
     /// Key of the member that leads, by a membership probe; empty when none does.
     pub leader: String,
     /// Whom the instance lists as members, by a membership probe; empty when nothing is told.
@@ -71,6 +73,7 @@ impl Reading {
             body: None,
             role: InstanceRole::Unknown,
             lag: None,
+            position: None,
             leader: String::new(),
             listed: Vec::new(),
             took_ms: 0,

@@ -101,17 +101,23 @@ pub fn role_of(word: &str) -> InstanceRole {
     }
 }
 
+/// Judges the answer of a server that tells of its members.
+#[must_use]
+pub fn judge_membership(paths: &MembershipPaths, answer: &HttpAnswer) -> Reading {
+    if answer.status != 200 {
+        return Reading::new(false, &format!("status {}", answer.status));
+    }
+    judge_members(paths, &answer.body)
+}
+
 /// Judges a membership document: this member is in it, serves, and lags no more than it may. Its role is told, not judged:
 /// whether a learner counts is the group's matter.
 #[must_use]
-pub fn judge_membership(paths: &MembershipPaths, answer: &HttpAnswer) -> Reading {
+pub fn judge_members(paths: &MembershipPaths, document: &[u8]) -> Reading {
     let fail = |text: &str| Reading::new(false, text);
-    if answer.status != 200 {
-        return fail(&format!("status {}", answer.status));
-    }
-    let document: Value = match serde_json::from_slice(&answer.body) {
+    let document: Value = match serde_json::from_slice(document) {
         Ok(document) => document,
-        Err(e) => return fail(&format!("the body is no JSON: {e}")),
+        Err(e) => return fail(&format!("the answer is no JSON: {e}")),
     };
     let Some(Value::Array(members)) = json::at(&document, &paths.members) else {
         return fail(&format!("there is no array {:?} in the answer", paths.members));
@@ -172,6 +178,9 @@ fn judge_member(paths: &MembershipPaths, member: &Value, role: InstanceRole) -> 
     };
     let mut reading = Reading::new(ok, &text);
     (reading.role, reading.lag) = (role, lag);
+    if !paths.position.is_empty() {
+        reading.position = json::at(member, &paths.position).and_then(json::count);
+    }
     reading.value = one_line(&word);
     reading
 }

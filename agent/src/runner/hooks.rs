@@ -13,6 +13,7 @@ use quorate_model::{HookName, InstanceId, NodeName, Reason};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
+use super::leases::Leases;
 use super::settings::Settings;
 use crate::actions::{HookReport, HookRunner, PortError, Told};
 use crate::config::HookCall;
@@ -29,6 +30,7 @@ const ANSWER_MAX_BYTES: usize = 64 * 1024;
 pub struct Hooks {
     host: Arc<dyn Host>,
     settings: Settings,
+    leases: Arc<Leases>,
     cancel: CancellationToken,
 }
 
@@ -61,8 +63,8 @@ pub async fn end_leftovers(config: &crate::config::Config) -> Result<Vec<String>
 impl Hooks {
     /// Hooks as the settings declare them at each call.
     #[must_use]
-    pub fn new(host: Arc<dyn Host>, settings: Settings) -> Self {
-        Self { host, settings, cancel: CancellationToken::new() }
+    pub(super) fn new(host: Arc<dyn Host>, settings: Settings, leases: Arc<Leases>) -> Self {
+        Self { host, settings, leases, cancel: CancellationToken::new() }
     }
 
     /// Hooks of an execution that can be canceled: the one that runs at that moment is ended; one that begins afterwards
@@ -95,20 +97,31 @@ impl Hooks {
                     env.insert("QUORATE_TARGET".to_owned(), target.display().to_string());
                 }
                 env.insert(MARK.to_owned(), mark(&config));
-                let spec =
-                    ExecSpec { argv, cwd, env: environment(env, hook, instance, told), deadline: limit };
-                self.program(&spec, limit).await
+                let mut own = environment(hook, instance, told);
+                if let Some((group, epoch)) = self.leases.held_by(instance) {
+                    own.insert("QUORATE_GROUP".to_owned(), group.to_string());
+                    own.insert("QUORATE_EPOCH".to_owned(), epoch.to_string());
+                }
+                // The host's own variables win: it declared the hook.
+                own.extend(env);
+                let spec = ExecSpec { argv, cwd, env: own, deadline: limit };
+                self.program(&spec, limit, told.until).await
             }
             HookCall::HttpPost { .. } if file.is_some() => {
                 let text = "a check of a file is a program: a POST has no body";
                 Err(PortError::new(Reason::InvalidArgument, text))
             }
             HookCall::HttpPost { address, path, expect_status } => {
-                let answer = tokio::time::timeout(limit, post(address, &path)).await;
-                Ok(match answer {
-                    Err(_) => HookReport { cut_off: true, ..report(format!("no answer after {limit:?}")) },
-                    Ok(Err(error)) => report(format!("no answer: {error}")),
-                    Ok(Ok((status, body))) => {
+                let asked = async {
+                    tokio::select! {
+                        answer = tokio::time::timeout(limit, post(address, &path)) => answer.ok(),
+                        () = given_up(told.until) => None,
+                    }
+                };
+                Ok(match asked.await {
+                    None => HookReport { cut_off: true, ..report(format!("no answer after {limit:?}")) },
+                    Some(Err(error)) => report(format!("no answer: {error}")),
+                    Some(Ok((status, body))) => {
                         let ok = if expect_status.is_empty() {
                             (200..300).contains(&status)
                         } else {
@@ -126,9 +139,22 @@ impl Hooks {
         }
     }
 
-    async fn program(&self, spec: &ExecSpec, limit: Duration) -> Result<HookReport, PortError> {
-        let cancel = if self.cancel.is_cancelled() { CancellationToken::new() } else { self.cancel.clone() };
-        let outcome = self.host.exec_until(spec, cancel.clone()).await?;
+    async fn program(
+        &self,
+        spec: &ExecSpec,
+        limit: Duration,
+        until: Option<&CancellationToken>,
+    ) -> Result<HookReport, PortError> {
+        let cancel =
+            if self.cancel.is_cancelled() { CancellationToken::new() } else { self.cancel.child_token() };
+        let mut running = self.host.exec_until(spec, cancel.clone());
+        let outcome = tokio::select! {
+            outcome = &mut running => outcome?,
+            () = given_up(until) => {
+                cancel.cancel();
+                running.await?
+            }
+        };
         let ended = match outcome.end {
             ExecEnd::Code(code) => format!("exit code {code}"),
             ExecEnd::Signal(signal) => format!("killed by signal {signal}"),
@@ -182,13 +208,16 @@ fn report(ended: String) -> HookReport {
     HookReport { ended, ..HookReport::default() }
 }
 
-/// The host's own variables win: it declared the hook.
-fn environment(
-    own: BTreeMap<String, String>,
-    hook: &HookName,
-    instance: &InstanceId,
-    told: Told<'_>,
-) -> BTreeMap<String, String> {
+/// Never, where nobody can give it up.
+async fn given_up(until: Option<&CancellationToken>) {
+    match until {
+        Some(until) => until.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What every hook is told.
+fn environment(hook: &HookName, instance: &InstanceId, told: Told<'_>) -> BTreeMap<String, String> {
     let mut env = BTreeMap::from([
         ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
         ("QUORATE_HOOK".to_owned(), hook.to_string()),
@@ -200,7 +229,6 @@ fn environment(
         let names = told.targets.iter().map(NodeName::as_str).collect::<Vec<_>>();
         env.insert("QUORATE_TARGETS".to_owned(), names.join(" "));
     }
-    env.extend(own);
     env
 }
 

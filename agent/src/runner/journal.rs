@@ -4,20 +4,22 @@
 //! rests on them. Must never: interpret an action, or report a missing record as an empty one.
 //!
 //! One key for each thing: `m` the journal itself, `e/<id>` an execution, `o/<id>` an obligation, `t/<id>` the tombstone
-//! of a confirmed execution. A value is a format byte and MessagePack with field names. Format 1 is frozen since
-//! 2026-11-21; its bytes are in the tests.
+//! of a confirmed execution, `l/<group>` a lease. A value is a format byte and MessagePack with field names. Format 1 is
+//! frozen since 2026-11-21; its bytes are in the tests.
+
+mod records;
 
 use std::path::Path;
 
 use quorate_durable::{Batch, Durable, MemoryDisk, OpenError, Options, Probe, SpaceFloor, StoreError, files};
 use quorate_model::session::{Assignment, NodeInstance};
 use quorate_model::{
-    ActionOutcome, ConfigSpec, Driver, DurationMs, Epoch, ExecutionId, ExecutionState, HookName, InstanceId,
-    ObligationId, ObligationState, OperationId, Reason, SilenceSpec, Timestamp, TrafficSpec,
+    ActionOutcome, DurationMs, Epoch, ExecutionId, ExecutionState, GroupName, ObligationId, Reason, Timestamp,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use self::records::{Leased, Owed, OwedConfig, OwedMaintenance, OwedSilence, OwedTraffic};
 use super::machine::Digest;
 use crate::config::JournalConfig;
 use crate::host::RunEvidence;
@@ -140,91 +142,6 @@ pub struct Tombstone {
     pub at: Timestamp,
 }
 
-/// An undo that is owed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owed {
-    /// The execution that owes it.
-    pub execution: ExecutionId,
-    /// The hook that undoes; none when something else does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hook: Option<HookName>,
-    /// The pool that the instance belongs into; none when it was never taken out of one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub traffic: Option<OwedTraffic>,
-    /// The configuration file that nobody has confirmed yet; none when something else is owed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config: Option<Box<OwedConfig>>,
-    /// The file that tells the instance that it is worked on; none when there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub maintenance: Option<OwedMaintenance>,
-    /// It outlasts its execution: it waits for its deadline or for the coordinators' word.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub held: bool,
-    /// For whom.
-    pub instance: InstanceId,
-    /// Its state.
-    pub state: ObligationState,
-    /// The kernel's boot id when it was taken on.
-    pub boot_id: String,
-    /// When the helper does it by itself, time since boot.
-    pub due_uptime: DurationMs,
-    /// The same on the wall clock, for people.
-    pub due_at: Timestamp,
-    /// What happened last, one line.
-    #[serde(default)]
-    pub message: String,
-}
-
-/// What must be known to put an instance back into its load balancer's pool.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwedTraffic {
-    /// Where it belongs.
-    pub traffic: TrafficSpec,
-    /// What runs it: it must run.
-    pub driver: Driver,
-}
-
-/// What must be known to put the configuration file from before back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwedConfig {
-    /// What uses it.
-    pub driver: Driver,
-    /// How long a stop may take.
-    pub stop_timeout: DurationMs,
-    /// How long a start or a reload may take.
-    pub start_timeout: DurationMs,
-    /// The file.
-    pub config: ConfigSpec,
-    /// What was put in place: anything else is left.
-    pub digest: quorate_model::Digest,
-}
-
-/// What must be known to remove a file that tells an instance that it is worked on, and to end the silence of its alerts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwedMaintenance {
-    /// Where; empty for none.
-    pub file: String,
-    /// The operation that it names: one that names another, or none, is not ours.
-    pub operation: OperationId,
-    /// The silence; none when nobody was to be silenced.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub silence: Option<OwedSilence>,
-}
-
-/// A silence that may be there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwedSilence {
-    /// Which, and where.
-    pub silence: SilenceSpec,
-    /// It ends by itself at the latest then. Written down before Alertmanager is asked for it, so that it is never too early.
-    pub until: Timestamp,
-    /// It was renewed until then, or set so.
-    pub renewed: Timestamp,
-    /// The work has ended, and Alertmanager could not be told: nobody renews it, and its host goes on ending it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub over: bool,
-}
-
 /// Everything that was found when opening.
 #[derive(Debug, Default)]
 pub struct Contents {
@@ -234,6 +151,8 @@ pub struct Contents {
     pub tombstones: Vec<(ExecutionId, Tombstone)>,
     /// Obligations by id.
     pub owed: Vec<(ObligationId, Owed)>,
+    /// Leases by group.
+    pub leases: Vec<(GroupName, Leased)>,
 }
 
 /// The open journal. Clones share it.
@@ -320,7 +239,12 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub fn contents(&self) -> Result<Contents, JournalError> {
-        Ok(Contents { entries: self.all("e/")?, tombstones: self.all("t/")?, owed: self.all("o/")? })
+        Ok(Contents {
+            entries: self.all("e/")?,
+            tombstones: self.all("t/")?,
+            owed: self.all("o/")?,
+            leases: self.all("l/")?,
+        })
     }
 
     /// Accepts an execution: its record and the highest epoch in one batch.
@@ -369,6 +293,14 @@ impl Journal {
     /// [`JournalError`].
     pub async fn owe(&self, id: &ObligationId, owed: &Owed) -> Result<(), JournalError> {
         self.commit(|batch| put(batch, key("o/", id.as_str()).as_slice(), owed)).await
+    }
+
+    /// Writes a lease.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn lease(&self, group: &GroupName, leased: &Leased) -> Result<(), JournalError> {
+        self.commit(|batch| put(batch, key("l/", group.as_str()).as_slice(), leased)).await
     }
 
     /// Removes an obligation that was paid and reported.

@@ -1,8 +1,8 @@
 //! The runner: accepts executions, does each at most once, and finds them again after a crash.
 //!
 //! Job: `machine.rs` decides (pure), `journal.rs` remembers, `engine.rs` carries out, `recover.rs` judges what an earlier
-//! helper left (pure), `work.rs` does one execution, `obligations.rs` pays what is owed, `hooks.rs` calls the host's own
-//! programs. Must never: act before the INTENT is durable, report before the RESULT is, run an execution a second time,
+//! helper left (pure), `work.rs` does one execution, `obligations.rs` pays what is owed, `leases.rs` stops what leads when its
+//! lease is over, `hooks.rs` calls the host's own programs. Must never: act before the INTENT is durable, report before the RESULT is, run an execution a second time,
 //! or begin anything new without a coordinator (I-21).
 //!
 //! **Architecture Invariant:** the epoch is durable before the effect it allows (I-15); one change at a time on a node
@@ -13,6 +13,7 @@ mod entry;
 pub(crate) mod failpoint;
 mod hooks;
 pub mod journal;
+pub mod leases;
 mod log;
 pub mod machine;
 mod obligations;
@@ -31,7 +32,9 @@ use std::time::Duration;
 
 use quorate_common::task::Shutdown;
 use quorate_model::session::{Assignment, ExecutionReport, InstanceReport, NodeInstance, ObligationReport};
-use quorate_model::{DurationMs, Epoch, ExecutionId, NodeName, ObligationId, ObligationState};
+use quorate_model::{
+    DurationMs, Epoch, ExecutionId, NodeName, ObligationId, ObligationState, Reason, ServiceName,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use self::engine::{Command, Engine};
 pub use self::hooks::{Hooks, end_leftovers};
 use self::journal::{Journal, JournalError};
+use self::leases::{LeaseKnown, LeaseOrder, LeaseStanding, Leases};
 use self::obligations::Book;
 pub use self::settings::Settings;
 use self::undo::Undoer;
@@ -137,6 +141,7 @@ pub struct Runner {
     commands: mpsc::Sender<Command>,
     notices: broadcast::Sender<Notice>,
     book: Arc<Book>,
+    leases: Arc<Leases>,
 }
 
 impl Runner {
@@ -154,7 +159,14 @@ impl Runner {
         let mut contents = journal.contents()?;
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
         let (notices, _) = broadcast::channel(NOTICES_MAX);
-        let hooks = Hooks::new(Arc::clone(&host), settings.clone());
+        let leases = Leases::new(
+            journal.clone(),
+            Arc::clone(&host),
+            settings.clone(),
+            leases::boot_clock(),
+            std::mem::take(&mut contents.leases),
+        );
+        let hooks = Hooks::new(Arc::clone(&host), settings.clone(), Arc::clone(&leases));
         let teller = notices.clone();
         let book = Book::new(
             journal.clone(),
@@ -171,11 +183,17 @@ impl Runner {
             settings,
             hooks,
             book: Arc::clone(&book),
+            leases: Arc::clone(&leases),
             facts,
             stopping: CancellationToken::new(),
             commands: commands.clone(),
         };
-        let handle = Self { commands: commands.clone(), notices: notices.clone(), book: Arc::clone(&book) };
+        let handle = Self {
+            commands: commands.clone(),
+            notices: notices.clone(),
+            book: Arc::clone(&book),
+            leases: Arc::clone(&leases),
+        };
         let renewer = Arc::clone(&book);
         let engine = Engine::new(shop, journal.clone(), meta, installation, commands, notices, contents);
         let life = async move {
@@ -184,7 +202,11 @@ impl Runner {
             let payer = tokio::spawn(book.run(undoing.clone()));
             let mut payer = std::pin::pin!(payer);
             let renewing = renewer.renew(undoing.clone());
+            let keeping = leases.run(undoing.clone());
             let result = tokio::select! {
+                biased;
+                // First: what has no lease is stopped before anything else is done. It ends by itself as the others do.
+                ended = keeping => return ended,
                 result = engine.run(queue, shutdown) => result,
                 ended = &mut payer => return flatten(ended),
                 // It ends by itself only when nothing can be written down any more.
@@ -224,6 +246,28 @@ impl Runner {
     /// [`Stopped`].
     pub async fn confirm_obligation(&self, id: ObligationId, state: ObligationState) -> Result<(), Stopped> {
         self.ask(|answer| Command::ConfirmObligation(id, state, answer)).await
+    }
+
+    /// Takes a lease up, or learns what became of it. Waits for no execution.
+    ///
+    /// # Errors
+    /// Why it is not taken up.
+    pub async fn lease(&self, order: LeaseOrder) -> Result<LeaseStanding, (Reason, String)> {
+        self.leases.order(order).await
+    }
+
+    /// Leases that are known here and not released.
+    #[must_use]
+    pub fn leases(&self) -> Vec<LeaseKnown> {
+        self.leases.all()
+    }
+
+    /// Whether the instance of a service may lead now.
+    ///
+    /// # Errors
+    /// Why not, one sentence.
+    pub fn may_lead(&self, service: &ServiceName) -> Result<(), String> {
+        self.leases.may_lead(service)
     }
 
     /// How it stands.

@@ -59,6 +59,7 @@ pub(super) const fn verb(action: &ActionSpec) -> Option<Verb> {
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::RolePromote { .. }
         | ActionSpec::MaintenanceEnter { .. }
         | ActionSpec::MaintenanceExit { .. }
         | ActionSpec::HostPreflight { .. }
@@ -107,6 +108,9 @@ pub(super) fn resume(action: &ActionSpec, found: Option<Recovered>, late: bool) 
         ActionSpec::ExecRun { once: true, .. } => Resume::Unknown(
             "the helper ended while the hook ran, which is run once: look at what it did before anything else",
         ),
+        // Told a second time it changes nothing; its lease is looked at again.
+        ActionSpec::RolePromote { .. } if late => Resume::Late,
+        ActionSpec::RolePromote { .. } => Resume::Run,
         ActionSpec::ExecRun { once: false, .. } if late => Resume::Late,
         ActionSpec::ExecRun { once: false, .. } => Resume::Run,
         // The file is written whole, and is ours by the operation that it names.

@@ -24,13 +24,15 @@ fn shop(host: &FakeHost) -> Shop {
     let text = "node = \"node1\"\ndata_dir = \"/nonexistent\"\nhelper_socket = \"/nonexistent/socket\"\n\
                 coordinators = [\"127.0.0.1:1\"]\n[policy]\nactions = [\"service.*\"]\nservices = [\"ledger\"]\n";
     let settings = Settings::new(Config::parse(text).unwrap());
-    let hooks = Hooks::new(Arc::new(host.clone()), settings.clone());
     let journal = Journal::in_memory(&quorate_durable::MemoryDisk::new()).unwrap();
+    let (clock, of_host) = (leases::boot_clock(), Arc::new(host.clone()));
+    let leases = Leases::new(journal.clone(), of_host, settings.clone(), clock, Vec::new());
+    let hooks = Hooks::new(Arc::new(host.clone()), settings.clone(), Arc::clone(&leases));
     let undoer = Undoer::new(Arc::new(host.clone()), settings.clone(), hooks.clone());
     let book = Book::new(journal, undoer, host.boot_id().to_owned(), Vec::new(), |_| {});
     let (commands, _) = tokio::sync::mpsc::channel(1);
     let (host, stopping) = (Arc::new(host.clone()), tokio_util::sync::CancellationToken::new());
-    Shop { host, settings, hooks, book, facts: Arc::new(NoFacts), stopping, commands }
+    Shop { host, settings, hooks, book, leases, facts: Arc::new(NoFacts), stopping, commands }
 }
 
 fn restart(host: &FakeHost) -> Entry {

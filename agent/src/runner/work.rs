@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Command;
 use super::journal::{End, Entry, Intent};
+use super::leases::Leases;
 use super::obligations::Book;
 use super::recover::{self, Resume};
 use super::settings::Settings;
@@ -44,6 +45,8 @@ pub(super) struct Shop {
     pub(super) hooks: super::Hooks,
     /// Obligations.
     pub(super) book: Arc<Book>,
+    /// Leases.
+    pub(super) leases: Arc<Leases>,
     /// Facts.
     pub(super) facts: Arc<dyn FactsSource>,
     /// The helper was asked to stop.
@@ -105,9 +108,11 @@ impl Shop {
             node: config.node.clone(),
             execution: id.clone(),
             operation: entry.assignment.operation.clone(),
-            services: Arc::new(HostServices::new(Arc::clone(&self.host), specs)),
+            epoch: entry.assignment.epoch,
+            services: Arc::new(HostServices::new(Arc::clone(&self.host), self.leases.clone(), specs)),
             hooks: Arc::new(self.hooks.until(cancel.clone())),
             obligations: self.book.keeper(id.clone()),
+            leases: self.leases.clone(),
             balancers: Balancers::new(Arc::clone(&self.host), config.balancers.clone()),
             facts: Arc::clone(&self.facts),
             clock: Arc::new(HostClock),

@@ -12,7 +12,7 @@ use super::dial::{self, Book};
 use super::hub::Hub;
 use super::remote::RemoteHost;
 use super::stream::{self, Calling, Context};
-use super::{artifacts, enroll, link, reach, renew};
+use super::{artifacts, enroll, leases, link, reach, renew};
 use crate::actions::{FactsSource, HostFacts};
 use crate::config::Config;
 use crate::facts::{self, Collector, MetricsPage};
@@ -150,6 +150,7 @@ fn start(ground: Ground, tasks: &mut TaskSet) -> std::io::Result<Arc<Context>> {
         page,
     });
     let shutdown = tasks.shutdown().clone();
+    tasks.spawn("leases", leases::run(Arc::clone(&hub), way.clone(), shutdown.clone()));
     tasks.spawn("helper", link::run(hub, way, confirmations, shutdown.clone()));
     tasks.spawn("artifacts", artifacts::run(Arc::clone(&context), shutdown.clone()));
     tasks.spawn("reach", reach::run(Arc::clone(&context), shutdown.clone()));

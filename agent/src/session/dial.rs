@@ -19,6 +19,9 @@ const FILE_MAX_BYTES: u64 = 64 * 1024;
 const RETRY: BackoffPolicy =
     BackoffPolicy { initial: Duration::from_millis(100), max: Duration::from_secs(10), growth_percent: 200 };
 
+/// Longest wait while something leads here whose lease is not renewed: no storm, and half of the shortest lease's fifth.
+const HURRIED: Duration = Duration::from_millis(300);
+
 /// Addresses that were handed out, and those of the configuration behind them.
 pub(super) struct Book {
     file: PathBuf,
@@ -106,6 +109,9 @@ fn next(ended: Ended, turn: &mut usize, backoff: &mut Backoff, entropy: &mut Ent
     }
     *turn = turn.wrapping_add(1);
     let jittered = backoff.next_delay(entropy.next_u64());
+    if ended.another_at_once {
+        return jittered.min(HURRIED);
+    }
     match ended.retry_after {
         Some(after) if after.is_zero() => jittered.min(RETRY.initial),
         // Not all at the same moment: up to a quarter later.

@@ -7,6 +7,7 @@ use quorate_model::session::{InstanceReport, NodeWork};
 use quorate_model::{DurationMs, ServiceName};
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::leases::Renewals;
 use super::outbox::{Confirmed, Outbox, Report};
 use crate::host::clock;
 use crate::runner::{Incoming, Notice, Status};
@@ -44,6 +45,7 @@ pub(super) struct Seen {
 #[derive(Default)]
 struct Inner {
     outbox: Outbox,
+    renewals: Renewals,
     work: Option<Incoming>,
     desired: NodeWork,
     seen: Seen,
@@ -61,6 +63,10 @@ pub(super) struct Hub {
     pub(super) artifacts: Notify,
     /// Work may ask what can be reached from here.
     pub(super) reach: Notify,
+    /// The helper is to be told of a lease.
+    pub(super) orders: Notify,
+    /// A coordinator is to be told of a lease.
+    pub(super) leases: Notify,
     /// Instances changed visibly.
     pub(super) instances: Notify,
     /// How the helper stands.
@@ -78,6 +84,8 @@ impl Hub {
             work: Notify::new(),
             artifacts: Notify::new(),
             reach: Notify::new(),
+            orders: Notify::new(),
+            leases: Notify::new(),
             instances: Notify::new(),
             helper: watch::Sender::new(HelperState::Away("it was not asked yet".to_owned())),
             confirmations,
@@ -124,6 +132,18 @@ impl Hub {
         change(&mut self.inner().outbox)
     }
 
+    /// A new session knows nothing of what an earlier one was sent.
+    pub(super) fn session_began(&self) {
+        let mut inner = self.inner();
+        inner.outbox.session_began();
+        inner.renewals.session_began(DurationMs(clock::uptime_ms()));
+    }
+
+    /// Works on the leases.
+    pub(super) fn renewals<T>(&self, change: impl FnOnce(&mut Renewals) -> T) -> T {
+        change(&mut self.inner().renewals)
+    }
+
     /// Tells the helper that it may forget something.
     pub(super) fn confirm(&self, confirmed: Confirmed) {
         if self.confirmations.try_send(confirmed).is_err() {
@@ -137,9 +157,11 @@ impl Hub {
         let incoming = incoming(&work, received, transit);
         let mut inner = self.inner();
         inner.work = Some(incoming);
+        inner.renewals.take_work(&work, received);
         inner.desired = work;
         drop(inner);
         self.work.notify_one();
+        self.orders.notify_one();
         self.artifacts.notify_one();
         self.reach.notify_one();
     }

@@ -122,9 +122,12 @@ fn done(answer: Answer) -> Result<(), FrameError> {
     match answer {
         Answer::Done => Ok(()),
         Answer::Refused { message, .. } => Err(FrameError::Malformed(message)),
-        other @ (Answer::Status(_) | Answer::Probe(_) | Answer::Notice(_) | Answer::CaughtUp) => {
-            Err(FrameError::Malformed(format!("{other:?} is no answer to this")))
-        }
+        other @ (Answer::Status(_)
+        | Answer::Probe(_)
+        | Answer::Notice(_)
+        | Answer::CaughtUp
+        | Answer::Lease(_)
+        | Answer::Leases(_)) => Err(FrameError::Malformed(format!("{other:?} is no answer to this"))),
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! `dial.rs` chooses whom to call and when, `stream.rs` is one session, `tell.rs` what it says, `hub.rs` what outlives a session, `link.rs` the
 //! way to the helper, `outbox.rs` what waits for an acknowledgement (pure), `conditions.rs` what is wrong here (pure),
-//! `artifacts.rs` fetches what the helper is to install into the `spool.rs`, `reach.rs` looks at what a pre-flight asks of the network, `enroll.rs` and `renew.rs` the identity, `remote.rs` the host as probes see it, `words.rs` what is said of calls that fail.
+//! `leases.rs` renews the leases of what leads here, `artifacts.rs` fetches what the helper is to install into the `spool.rs`, `reach.rs` looks at what a pre-flight asks of the network, `enroll.rs` and `renew.rs` the identity, `remote.rs` the host as probes see it, `words.rs` what is said of calls that fail.
 
 mod artifacts;
 mod conditions;
@@ -17,6 +17,7 @@ mod daemon;
 mod dial;
 mod enroll;
 mod hub;
+mod leases;
 mod link;
 mod outbox;
 mod reach;

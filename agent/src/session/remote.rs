@@ -47,9 +47,12 @@ impl RemoteHost {
                 Ok(ExecOutcome { end: end.into(), stdout, ..ExecOutcome::default() })
             }
             Answer::Refused { message, .. } => Err(failed(message)),
-            other @ (Answer::Status(_) | Answer::Done | Answer::Notice(_) | Answer::CaughtUp) => {
-                Err(failed(format!("{other:?} is no answer to this")))
-            }
+            other @ (Answer::Status(_)
+            | Answer::Done
+            | Answer::Notice(_)
+            | Answer::CaughtUp
+            | Answer::Lease(_)
+            | Answer::Leases(_)) => Err(failed(format!("{other:?} is no answer to this"))),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quorate_common::task::Shutdown;
+use quorate_common::task::{Entropy, Shutdown};
 use quorate_common::tls::{Address, ChannelLimits, ClientTls, LiveTls, channel};
 use quorate_common::wire::agent::{FromAgent, ToAgent, read_to_agent, write_from_agent};
 use quorate_model::DurationMs;
@@ -80,22 +80,35 @@ pub(super) struct Ended {
     pub(super) welcomed: bool,
     /// Call the same one at once: Hello has changed.
     pub(super) same_again: bool,
+    /// Call another one at once: something leads here whose lease this one does not renew.
+    pub(super) another_at_once: bool,
     /// The coordinator said when to come back.
     pub(super) retry_after: Option<Duration>,
 }
 
 impl Ended {
     fn new(reason: impl Into<String>, welcomed: bool) -> Self {
-        Self { reason: reason.into(), welcomed, same_again: false, retry_after: None }
+        let (same_again, another_at_once) = (false, false);
+        Self { reason: reason.into(), welcomed, same_again, another_at_once, retry_after: None }
     }
 }
 
 /// Calls a coordinator and talks until one side ends it.
 pub(super) async fn session(context: &Arc<Context>, address: &Address, shutdown: &Shutdown) -> Ended {
+    let hurry = context.hub.renewals(|renewals| renewals.hurry());
     let work = async {
-        match connect(context, address).await {
+        let connected = match hurry {
+            // A coordinator that can not be reached must not cost what leads here its lease.
+            Some(limit) => {
+                tokio::time::timeout(limit, connect(context, address)).await.unwrap_or_else(|_| {
+                    Err(format!("no Welcome within {limit:?}, and a lease is to be renewed"))
+                })
+            }
+            None => connect(context, address).await,
+        };
+        match connected {
             Ok((talk, inbound)) => talk.run(inbound).await,
-            Err(reason) => Ended::new(reason, false),
+            Err(reason) => Ended { another_at_once: hurry.is_some(), ..Ended::new(reason, false) },
         }
     };
     // Boxed: the future of a session is large, and there is one.
@@ -113,7 +126,8 @@ async fn connect(
     let (sender, receiver) = mpsc::channel(OUTGOING_MAX);
     let teller = Teller::new(Arc::clone(context));
     let (hello, greeted) = teller.hello();
-    let mut talk = Talk { context: Arc::clone(context), teller, sender, sequence: 0, greeted };
+    let (context, entropy) = (Arc::clone(context), Entropy::from_os());
+    let mut talk = Talk { context: Arc::clone(&context), entropy, teller, sender, sequence: 0, greeted };
     talk.send(&hello).await?;
     let greeting = async {
         let response = client.session(ReceiverStream::new(receiver)).await;
@@ -123,9 +137,10 @@ async fn connect(
         match read_to_agent(first).map_err(|e| e.to_string())? {
             ToAgent::Welcome(welcome) => Ok((welcome, inbound)),
             ToAgent::Close { reason, message, .. } => Err(format!("{reason}: {message}")),
-            ToAgent::HeartbeatAck { .. } | ToAgent::Work(_) | ToAgent::ReportAck { .. } => {
-                Err("the first word was no Welcome".to_owned())
-            }
+            ToAgent::HeartbeatAck { .. }
+            | ToAgent::Work(_)
+            | ToAgent::ReportAck { .. }
+            | ToAgent::Lease(_) => Err("the first word was no Welcome".to_owned()),
         }
     };
     let greeted = tokio::time::timeout(WELCOME_TIMEOUT, greeting).await;
@@ -149,8 +164,25 @@ fn every(span: Duration) -> tokio::time::Interval {
     interval
 }
 
+/// Until there may be something to say of a lease.
+async fn until_lease(hub: &Hub) {
+    let wait = hub.renewals(|renewals| renewals.next()).map(|at| at.minus(super::now()));
+    let due = async {
+        match wait {
+            Some(wait) => tokio::time::sleep(Duration::from_millis(wait.0)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = hub.leases.notified() => {}
+        () = due => {}
+    }
+}
+
 struct Talk {
     context: Arc<Context>,
+    /// Numbers for renewals.
+    entropy: Entropy,
     teller: Teller,
     sender: mpsc::Sender<SessionRequest>,
     sequence: u64,
@@ -180,13 +212,12 @@ impl Talk {
 
     async fn talk(&mut self, mut inbound: Streaming<SessionResponse>) -> Result<Ended, String> {
         let hub = Arc::clone(&self.context.hub);
-        hub.outbox(super::outbox::Outbox::session_began);
+        hub.session_began();
         let Welcome { heartbeat_interval, silence_limit, metrics_interval, .. } = self.teller.terms().clone();
         let silence = bounded(silence_limit).max(bounded(heartbeat_interval) * 2);
         let mut beat = every(bounded(heartbeat_interval));
         let mut metrics = every(bounded(metrics_interval));
-        let mut resend = every(RESEND_LOOK);
-        let mut facts = every(FACTS_LOOK);
+        let (mut resend, mut facts) = (every(RESEND_LOOK), every(FACTS_LOOK));
         let mut readings = self.context.scheduler.changes();
         readings.mark_changed();
         let mut gathered: Option<Instant> = None;
@@ -217,6 +248,11 @@ impl Talk {
                     // A unit that came or went changes what its metrics say.
                     metrics.reset_immediately();
                 }
+                () = until_lease(&hub) => {
+                    if let Some(ended) = self.leases().await? {
+                        return Ok(ended);
+                    }
+                }
                 () = hub.reports.notified() => self.reports().await?,
                 _ = resend.tick() => self.reports().await?,
                 Ok(()) = readings.changed(), if gathered.is_none() => gathered = Some(Instant::now() + GATHER),
@@ -237,8 +273,7 @@ impl Talk {
                     }
                 }
                 Ok(()) = helper.changed() => {
-                    let state = helper.borrow_and_update().clone();
-                    if let Some(ended) = self.helper_changed(&state) {
+                    if let Some(ended) = self.helper_changed(&helper.borrow_and_update()) {
                         return Ok(ended);
                     }
                 }
@@ -270,11 +305,33 @@ impl Talk {
                     hub.confirm(confirmed);
                 }
             }
+            ToAgent::Lease(answer) => {
+                let hub = &self.context.hub;
+                if hub.renewals(|renewals| renewals.answered(&answer, super::now())) {
+                    hub.orders.notify_one();
+                }
+            }
             ToAgent::Close { reason, message, retry_after } => {
                 let mut ended = Ended::new(format!("{reason}: {message}"), true);
                 ended.retry_after = Some(Duration::from_millis(retry_after.0));
                 return Ok(Some(ended));
             }
+        }
+        Ok(None)
+    }
+
+    /// Renews what is due; ends when this coordinator does not answer for what leads here.
+    async fn leases(&mut self) -> Result<Option<Ended>, String> {
+        let hub = Arc::clone(&self.context.hub);
+        let now = super::now();
+        if let Some(group) = hub.renewals(|renewals| renewals.overdue(now).cloned()) {
+            let ended = Ended::new(format!("it does not renew the lease of {group}"), true);
+            return Ok(Some(Ended { another_at_once: true, ..ended }));
+        }
+        // The time counts from before it is queued.
+        let entropy = &mut self.entropy;
+        for renewal in hub.renewals(|renewals| renewals.due(now, || entropy.next_u64())) {
+            self.send(&FromAgent::Lease(renewal)).await?;
         }
         Ok(None)
     }

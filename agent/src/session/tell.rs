@@ -21,6 +21,8 @@ const BEATS_MAX: usize = 64;
 const METRICS_PER_MESSAGE: usize = 1_000;
 /// Readings of one message: each has a line of at most 200 characters.
 const READINGS_PER_MESSAGE: usize = 500;
+/// Members that the readings of one message list together: each has a key of at most 128 bytes.
+const LISTED_PER_MESSAGE: usize = 512;
 /// Facts are told again after so many looks even if nothing changed: free space does.
 const FACTS_ANYWAY: u32 = 5;
 
@@ -161,14 +163,15 @@ impl Teller {
         let driver = work.instances.iter().find(|i| own && i.service == *service).map(|i| i.driver.clone());
         let settings = self.context.settings.current();
         let allowed = match &probe.probe.kind {
-            ProbeKind::Exec { argv } => own && settings.policy.allows_probe(argv).is_ok(),
+            ProbeKind::Exec { argv } | ProbeKind::Membership { argv, .. } => {
+                own && settings.policy.allows_probe(argv).is_ok()
+            }
             ProbeKind::Certificate(wanted) => {
                 wanted.file.is_empty() || (own && settings.policy.allows_path(wanted.file.as_ref()).is_ok())
             }
             ProbeKind::Http { .. }
             | ProbeKind::Tcp { .. }
             | ProbeKind::UnitSoak { .. }
-            | ProbeKind::Membership { .. }
             | ProbeKind::Metric(_)
             | ProbeKind::Alerts(_)
             | ProbeKind::Expression { .. } => false,
@@ -185,12 +188,15 @@ impl Teller {
         let latest = self.context.scheduler.latest();
         self.told.retain(|key, _| latest.contains_key(key));
         let now = clock::now();
-        let mut readings = Vec::new();
+        let (mut readings, mut listed) = (Vec::new(), 0_usize);
         for (key, newest) in latest.into_iter().take(NODE_PROBES_MAX) {
             let mark = (newest.taken, newest.reading.at);
-            if self.told.get(&key) == Some(&mark) || readings.len() >= READINGS_PER_MESSAGE {
+            let lists = listed.saturating_add(newest.reading.listed.len());
+            let full = readings.len() >= READINGS_PER_MESSAGE || lists > LISTED_PER_MESSAGE;
+            if self.told.get(&key) == Some(&mark) || full {
                 continue;
             }
+            listed = lists;
             self.told.insert(key.clone(), mark);
             readings.push(Reading {
                 instance: InstanceId { node: key.node, service: key.service },
@@ -203,6 +209,7 @@ impl Teller {
                 lag: newest.reading.lag,
                 value: newest.reading.number,
                 listed: newest.reading.listed,
+                position: newest.reading.position,
                 age: now.since(newest.reading.at),
             });
         }

@@ -1,6 +1,7 @@
 //! The session against a small coordinator over real mutual TLS.
 
 mod artifacts;
+mod leases;
 mod reach;
 
 use std::net::SocketAddr;

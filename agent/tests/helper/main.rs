@@ -4,6 +4,7 @@ mod crash;
 mod edge;
 mod fixture;
 mod hooks;
+mod leases;
 mod maintenance;
 mod obligations;
 mod refusals;

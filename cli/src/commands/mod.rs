@@ -13,6 +13,7 @@ pub mod config;
 pub mod context;
 pub mod diff;
 pub mod explain;
+pub mod failover;
 pub mod freeze;
 pub mod group;
 pub mod log;

@@ -68,6 +68,17 @@ pub fn membership_spec(
     v1::WorkSpec { kind: Some(Kind::Membership(membership)), max_failures: 0 }
 }
 
+/// The primary role of a group is moved.
+#[must_use]
+pub fn failover_spec(group: &str, to: Option<&str>, lost: bool) -> v1::WorkSpec {
+    let failover = v1::FailoverWorkSpec {
+        group: group.to_owned(),
+        to: to.unwrap_or_default().to_owned(),
+        planned: !lost,
+    };
+    v1::WorkSpec { kind: Some(Kind::Failover(failover)), max_failures: 0 }
+}
+
 /// A member's data is put aside and copied anew from the others.
 #[must_use]
 pub fn rebuild_spec(group: &str, node: &str) -> v1::WorkSpec {

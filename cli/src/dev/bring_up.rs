@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use quorate_proto::v1::{GroupState, NodeStatus, OperationState, TokenPurpose};
+use quorate_proto::v1::{GroupState, NodeStatus, OperationState, TokenPurpose, WorkSpec};
 
 use super::api::{Api, until};
 use super::config::{AgentConfig, CliConfig, CliContext, CoordinatorConfig, Policy, write_toml};
 use super::daemon::{Daemon, Keeper, say, tail};
-use super::fleet::{Coordinator, Fleet, LEDGER, Slot};
+use super::fleet::{Coordinator, Fleet, LEDGER, PAIR, Slot};
 use super::layout::{Layout, make_private, write_atomically};
-use super::sample;
+use super::{sample, sample_pair};
 
 /// Longest run of `init` or `join`.
 const SETUP_LIMIT: Duration = Duration::from_secs(30);
@@ -98,7 +98,8 @@ impl BringUp<'_> {
         self.wait_members(&api, &fleet).await?;
         say(&format!("coordinators: {} of {} up", fleet.coordinators.len(), fleet.coordinators.len()));
         self.agents(&api, &fleet).await?;
-        self.group(&api, &fleet).await
+        self.group(&api, &fleet).await?;
+        self.pair(&api, &fleet).await
     }
 
     async fn coordinator(&self, member: &Coordinator, first: Option<&Coordinator>) -> anyhow::Result<()> {
@@ -199,6 +200,7 @@ impl BringUp<'_> {
 
     async fn agents(&self, api: &Api, fleet: &Fleet) -> anyhow::Result<()> {
         sample::write_instances(self.layout, fleet, &self.programs.quorate)?;
+        sample_pair::write_instances(self.layout, fleet)?;
         let known: Vec<String> = until("the list of nodes", self.deadline, || api.nodes())
             .await?
             .into_iter()
@@ -297,6 +299,9 @@ impl BringUp<'_> {
         if let Some(instance) = fleet.placed().find(|instance| instance.node == node) {
             sample::declare(self.layout, instance, &self.programs.quorate, &mut config);
         }
+        if let Some(instance) = fleet.pair.iter().find(|instance| instance.node == node) {
+            sample_pair::declare(self.layout, instance, &self.programs.quorate, &mut config);
+        }
         Ok(config)
     }
 
@@ -308,8 +313,24 @@ impl BringUp<'_> {
             api.apply(sample::service(self.layout, fleet), sample::group(fleet))
         })
         .await?;
+        self.start(api, || sample::start_all(&declared.voters)).await?;
+        until("the group is HEALTHY", self.deadline, || async {
+            let group = api.group(LEDGER).await?;
+            // Of one or two voters none can be spared: all of them up is as healthy as such a group gets.
+            let whole = group.available == group.voters && group.required == group.voters;
+            if group.state() != GroupState::Healthy && !whole {
+                bail!("{} of {} voters available", group.available, group.voters);
+            }
+            Ok(())
+        })
+        .await?;
+        say(&format!("group {LEDGER}: {} of {} serve", declared.voters.len(), declared.voters.len()));
+        Ok(())
+    }
+
+    async fn start(&self, api: &Api, work: impl Fn() -> WorkSpec) -> anyhow::Result<()> {
         let started = until("the instances are started", self.deadline, || {
-            api.start(sample::start_all(&declared.voters), "first start of the local fleet")
+            api.start(work(), "first start of the local fleet")
         })
         .await?;
         until("the start of the instances ends", self.deadline, || async {
@@ -322,18 +343,27 @@ impl BringUp<'_> {
                 state => bail!("{} is {}", operation.name, state.as_str_name()),
             }
         })
-        .await??;
-        until("the group is HEALTHY", self.deadline, || async {
-            let group = api.group(LEDGER).await?;
-            // Of one or two voters none can be spared: all of them up is as healthy as such a group gets.
-            let whole = group.available == group.voters && group.required == group.voters;
-            if group.state() != GroupState::Healthy && !whole {
-                bail!("{} of {} voters available", group.available, group.voters);
+        .await?
+    }
+
+    async fn pair(&self, api: &Api, fleet: &Fleet) -> anyhow::Result<()> {
+        if fleet.pair.is_empty() {
+            return Ok(());
+        }
+        until("the sample pair is declared", self.deadline, || {
+            api.apply(sample_pair::service(fleet), sample_pair::group(fleet))
+        })
+        .await?;
+        self.start(api, || sample_pair::start_all(fleet)).await?;
+        until("both of the pair serve", self.deadline, || async {
+            let group = api.group(PAIR).await?;
+            if group.available < group.voters {
+                bail!("{} of {} available", group.available, group.voters);
             }
             Ok(())
         })
         .await?;
-        say(&format!("group {LEDGER}: {} of {} serve", declared.voters.len(), declared.voters.len()));
+        say(&format!("group {PAIR}: a primary and a standby serve"));
         Ok(())
     }
 

@@ -17,6 +17,11 @@ pub(super) const LEDGER: &str = "ledger";
 /// Voters of the sample group, on the first agents.
 const LEDGER_VOTERS: usize = 3;
 
+/// The sample pair's name.
+pub(super) const PAIR: &str = "pair";
+/// Instances of it, on the first agents.
+const PAIR_INSTANCES: usize = 2;
+
 /// How far the fleet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -40,6 +45,9 @@ pub(super) struct Fleet {
     /// Instances that are no members of the group yet, for tests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) spares: Vec<Instance>,
+    /// The instances of the sample pair, where it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) pair: Vec<Instance>,
     pub(super) state: FleetState,
     #[serde(default)]
     pub(super) message: String,
@@ -166,7 +174,23 @@ impl Fleet {
             .collect::<std::io::Result<Vec<_>>>()
             .context("cannot find free ports")?;
         let (state, supervisor) = (FleetState::Starting, Supervisor::default());
-        Ok(Self { coordinators, agents, instances, spares, state, message: String::new(), supervisor })
+        let (pair, message) = (Vec::new(), String::new());
+        Ok(Self { coordinators, agents, instances, spares, pair, state, message, supervisor })
+    }
+
+    /// Adds the sample pair to a new fleet. Whoever takes one of its ports meanwhile is found by [`Self::repick`].
+    pub(super) fn plan_pair(&mut self, layout: &Layout) -> anyhow::Result<()> {
+        if self.agents.len() < PAIR_INSTANCES {
+            anyhow::bail!("a pair needs {PAIR_INSTANCES} agents");
+        }
+        let instance = |agent: &Agent| {
+            let node = agent.node.clone();
+            let dir = layout.instance(PAIR, &node);
+            let log = layout.instance_logs(PAIR, &node).join("pair.log");
+            Instance { node, service: PAIR.to_owned(), data: dir.clone(), dir, port: 0, log }
+        };
+        self.pair = self.agents.iter().take(PAIR_INSTANCES).map(instance).collect();
+        self.repick()
     }
 
     /// Every instance that has a place, a member or not.
@@ -186,8 +210,9 @@ impl Fleet {
                 })?;
             }
         }
-        for instance in self.instances.iter_mut().chain(&mut self.spares) {
-            instance.port = ports.pick(Some(instance.port)).context("cannot find a free port")?;
+        for instance in self.instances.iter_mut().chain(&mut self.spares).chain(&mut self.pair) {
+            let wish = Some(instance.port).filter(|port| *port != 0);
+            instance.port = ports.pick(wish).context("cannot find a free port")?;
         }
         for agent in &mut self.agents {
             let port = port_of(&agent.metrics)?;

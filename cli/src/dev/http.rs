@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 
 /// Largest answer read, in bytes: a page of records is at most 4 MiB (`ledger::node`), all else is far smaller.
@@ -61,6 +61,12 @@ impl Call {
 
     /// Sends it and reads the whole answer.
     pub(super) async fn send(self) -> Result<(StatusCode, Bytes), CallError> {
+        let (status, _, body) = self.send_for_headers().await?;
+        Ok((status, body))
+    }
+
+    /// As [`Self::send`], with what stands above the answer.
+    pub(super) async fn send_for_headers(self) -> Result<(StatusCode, HeaderMap, Bytes), CallError> {
         let (to, timeout) = (self.to, self.timeout);
         match tokio::time::timeout(timeout, self.exchange()).await {
             Ok(answer) => answer,
@@ -68,7 +74,7 @@ impl Call {
         }
     }
 
-    async fn exchange(self) -> Result<(StatusCode, Bytes), CallError> {
+    async fn exchange(self) -> Result<(StatusCode, HeaderMap, Bytes), CallError> {
         let to = self.to;
         let broken = |why: String| CallError::Broken { to, why };
         let stream = tokio::net::TcpStream::connect(to).await.map_err(|error| match error.kind() {
@@ -94,7 +100,7 @@ impl Call {
                 .collect()
                 .await
                 .map_err(|error| broken(error.to_string()))?;
-            Ok((parts.status, body.to_bytes()))
+            Ok((parts.status, parts.headers, body.to_bytes()))
         };
         // The connection is driven beside the answer, so that dropping this future closes it.
         tokio::pin!(connection);

@@ -17,8 +17,10 @@ mod http;
 mod layout;
 pub mod ledger;
 mod ledger_admin;
+mod pair;
 mod process;
 mod sample;
+mod sample_pair;
 mod status;
 mod supervise;
 mod sweep;
@@ -64,6 +66,9 @@ struct FleetArgs {
     /// Further agents of a new fleet with an instance that is no member of the group yet, for tests
     #[arg(long, hide = true, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=6))]
     spares: u8,
+    /// A new fleet also runs the sample pair, a primary and a standby with a lease, on its first two nodes
+    #[arg(long)]
+    pair: bool,
 }
 
 /// `coord1=127.0.0.1:7443`.
@@ -98,6 +103,7 @@ impl FleetArgs {
             agents: self.agents.map(usize::from),
             advertise: self.advertise.clone(),
             spares: self.spares,
+            pair: self.pair,
         })
     }
 }
@@ -123,6 +129,12 @@ enum DevCommand {
     /// One administrative request to an instance
     #[command(hide = true)]
     LedgerAdmin(ledger_admin::AdminArgs),
+    /// One instance of the sample pair (started by the fleet's agents)
+    #[command(hide = true)]
+    Pair(pair::PairArgs),
+    /// What the hooks of the sample pair run
+    #[command(hide = true)]
+    PairAdmin(pair::admin::PairAdminArgs),
 }
 
 /// Runs `quorate dev`.
@@ -144,6 +156,8 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         Some(DevCommand::Supervise(fleet)) => supervise::background(&fleet.wish()?).await,
         Some(DevCommand::Ledger(args)) => ledger::run(args, &ledger::Build::own()).await,
         Some(DevCommand::LedgerAdmin(args)) => ledger_admin::run(args).await,
+        Some(DevCommand::Pair(args)) => pair::run(args).await,
+        Some(DevCommand::PairAdmin(args)) => pair::admin::run(args).await,
     }
 }
 

@@ -21,7 +21,7 @@ const PROBE_INTERVAL_MS: u64 = 300;
 /// Entries behind the leader that still count as caught up.
 const MAX_LAG: u64 = 10;
 
-fn duration(ms: u64) -> Option<prost_types::Duration> {
+pub(super) fn duration(ms: u64) -> Option<prost_types::Duration> {
     let (seconds, nanos) = (ms / 1000, ms % 1000 * 1_000_000);
     Some(prost_types::Duration {
         seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
@@ -261,6 +261,8 @@ fn probes(has_peers: bool) -> Vec<ProbeSpec> {
                 serving: "serving".to_owned(),
                 lag: "lag".to_owned(),
                 max_lag: MAX_LAG,
+                position: String::new(),
+                argv: Vec::new(),
             }),
         ),
         probe("soak", false, probe_spec::Kind::UnitSoak(UnitSoakProbe { min_up: duration(1_000) })),

@@ -84,7 +84,7 @@ fn table(
     for slot in slots {
         writeln!(out, "{:<18} {}", slot.to_string(), word(alive(slot)))?;
     }
-    for instance in &fleet.instances {
+    for instance in fleet.instances.iter().chain(&fleet.pair) {
         writeln!(
             out,
             "{:<18} http://127.0.0.1:{}  {}",

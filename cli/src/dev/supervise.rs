@@ -39,6 +39,8 @@ pub(super) struct Wish {
     /// Names of coordinators, and what others are told to call them at. Only of a new fleet: it is in its membership.
     pub(super) advertise: Vec<(String, String)>,
     pub(super) spares: u8,
+    /// The sample pair, too. Only of a new fleet.
+    pub(super) pair: bool,
 }
 
 const DEFAULT_COORDINATORS: usize = 3;
@@ -85,6 +87,9 @@ fn fleet_of(layout: &Layout, wish: &Wish) -> anyhow::Result<(Fleet, bool)> {
             member.with_context(|| format!("there is no coordinator {name}"))?.advertise =
                 Some(address.clone());
         }
+        if wish.pair {
+            fleet.plan_pair(layout)?;
+        }
         return Ok((fleet, false));
     };
     let (coordinators, agents) = (fleet.coordinators.len(), fleet.agents.len());
@@ -95,6 +100,9 @@ fn fleet_of(layout: &Layout, wish: &Wish) -> anyhow::Result<(Fleet, bool)> {
         bail!(
             "{dir} holds a fleet of {coordinators} coordinators and {agents} agents; leave the numbers out, or use another --dir"
         );
+    }
+    if wish.pair && fleet.pair.is_empty() {
+        bail!("{} holds a fleet without the pair; use another --dir", layout.dir().display());
     }
     fleet.repick()?;
     Ok((fleet, true))
@@ -260,6 +268,9 @@ pub(super) async fn detach(wish: &Wish) -> anyhow::Result<ExitCode> {
     }
     if wish.spares > 0 {
         command.arg("--spares").arg(wish.spares.to_string());
+    }
+    if wish.pair {
+        command.arg("--pair");
     }
     for (name, address) in &wish.advertise {
         command.arg("--advertise").arg(format!("{name}={address}"));

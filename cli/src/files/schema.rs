@@ -25,7 +25,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
     ("quorate.v1.JsonCheck", &["path", "op", "value"]),
     ("quorate.v1.TcpProbe", &["address"]),
     ("quorate.v1.ExecProbe", &["argv"]),
-    ("quorate.v1.MembershipProbe", &["url", "members", "key", "this", "role"]),
+    ("quorate.v1.MembershipProbe", &["members", "key", "this", "role"]),
     ("quorate.v1.BackupPolicy", &["paths"]),
     ("quorate.v1.LogRotation", &["paths"]),
     ("quorate.v1.BinaryInstall", &["dir", "file"]),

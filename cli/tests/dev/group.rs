@@ -216,7 +216,7 @@ fn ask(port: u16) -> Option<Value> {
 }
 
 /// Sends bytes as they are and reads the whole answer. `None`: no connection or no HTTP answer.
-fn raw(port: u16, bytes: &[u8]) -> Option<Answer> {
+pub(crate) fn raw(port: u16, bytes: &[u8]) -> Option<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
     // The server may answer and close before it has read everything.

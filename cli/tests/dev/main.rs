@@ -2,4 +2,5 @@
 
 mod group;
 mod ledger;
+mod pair;
 mod supervisor;

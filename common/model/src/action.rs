@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backup::{BackupPolicy, BackupReceipt, LogRotation};
 use crate::data::DataVerb;
-use crate::id::{BackupId, HookName, NodeName, QuarantineId, RotationId, ServiceName, Version};
+use crate::id::{BackupId, GroupName, HookName, NodeName, QuarantineId, RotationId, ServiceName, Version};
 use crate::maintenance::MaintenanceSpec;
 use crate::node::Facts;
 use crate::preflight::PreflightSpec;
@@ -72,6 +72,8 @@ words! {
         TrafficRestore = "traffic.restore",
         /// Run a hook that the host declares.
         ExecRun = "exec.run",
+        /// Make an instance the primary.
+        RolePromote = "role.promote",
         /// Tell an instance that it is worked on.
         MaintenanceEnter = "maintenance.enter",
         /// Tell an instance that it is worked on no longer.
@@ -241,6 +243,15 @@ pub enum ActionSpec {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         targets: Vec<NodeName>,
     },
+    /// `role.promote`: the instance becomes the primary, under a lease of the assignment's own epoch and while that lives.
+    RolePromote {
+        /// Which instance.
+        service: ServiceName,
+        /// Whose primary.
+        group: GroupName,
+        /// The hook that does it; told a second time it changes nothing.
+        hook: HookName,
+    },
     /// `maintenance.enter`: the file is there until it is taken away again, by its host alone if need be.
     MaintenanceEnter {
         /// Which instance.
@@ -325,6 +336,7 @@ impl ActionSpec {
             Self::TrafficDrain { .. } => ActionKind::TrafficDrain,
             Self::TrafficRestore { .. } => ActionKind::TrafficRestore,
             Self::ExecRun { .. } => ActionKind::ExecRun,
+            Self::RolePromote { .. } => ActionKind::RolePromote,
             Self::MaintenanceEnter { .. } => ActionKind::MaintenanceEnter,
             Self::MaintenanceExit { .. } => ActionKind::MaintenanceExit,
             Self::HostPreflight { .. } => ActionKind::HostPreflight,
@@ -355,6 +367,7 @@ impl ActionSpec {
             | Self::HostPreflight { service, .. }
             | Self::MaintenanceEnter { service, .. }
             | Self::MaintenanceExit { service, .. }
+            | Self::RolePromote { service, .. }
             | Self::ExecRun { service, .. } => Some(service),
             Self::BackupVerify { .. } | Self::HostFacts | Self::HostDiagnose => None,
         }
@@ -382,6 +395,7 @@ impl ActionSpec {
             | Self::TrafficDrain { .. }
             | Self::TrafficRestore { .. }
             | Self::ExecRun { .. }
+            | Self::RolePromote { .. }
             | Self::MaintenanceEnter { .. }
             | Self::MaintenanceExit { .. }
             | Self::HostFacts
@@ -411,6 +425,7 @@ impl ActionSpec {
             | Self::MaintenanceEnter { .. }
             | Self::MaintenanceExit { .. }
             // What a hook does is not known here: the budget of its instance is taken for it.
+            | Self::RolePromote { .. }
             | Self::ExecRun { .. } => RiskClass::Disruptive,
             Self::Secret { verb, .. } => match verb {
                 SecretVerb::Stage | SecretVerb::Confirm => RiskClass::Safe,

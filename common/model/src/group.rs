@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{GroupName, HookName, NodeName, ServiceName};
+use crate::lease::FailoverSpec;
 use crate::refusal::OutReason;
 use crate::time::{DurationMs, Timestamp};
 
@@ -131,8 +132,7 @@ pub enum QuorumPolicy {
         /// 1 to 100.
         percent: u32,
     },
-    /// One primary with a live lease and a standby; never both disturbed. Shape only until failover lands: every
-    /// disruption of a primary is refused.
+    /// One primary with a live lease and a standby; never both disturbed.
     PrimaryStandby,
     /// No quorum: only `max_unavailable` bounds the work.
     None,
@@ -208,4 +208,7 @@ pub struct GroupSpec {
     /// How its members are changed; none where nothing but the declaration tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub membership: Option<MembershipSpec>,
+    /// How its primary role is held and moved, for a primary and its standby; none where nobody but people move it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<FailoverSpec>,
 }

@@ -23,6 +23,7 @@ pub mod config;
 pub mod data;
 pub mod group;
 pub mod id;
+pub mod lease;
 pub mod maintenance;
 pub mod node;
 pub mod number;
@@ -55,6 +56,9 @@ pub use group::{
     MissingVoter, QuorumPolicy, Sync,
 };
 pub use id::*;
+pub use lease::{
+    FailoverSpec, FailoverState, HeldLease, LeaseAnswer, LeaseHold, LeaseRenewal, LeaseState, LeaseTimes,
+};
 pub use maintenance::{MaintenanceSpec, SilenceSpec};
 pub use node::{Drain, NodeStatus, Scheduling};
 pub use number::Millionths;

@@ -53,6 +53,9 @@ pub struct ProbeReading {
     /// Whom the instance lists as members, by a membership probe; empty when nothing is told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub listed: Vec<Listed>,
+    /// Position in the application's own log, by a membership probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
     /// When, on the coordinator's clock: stamped on arrival minus the age the agent gave.
     pub at: Timestamp,
 }

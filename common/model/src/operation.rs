@@ -15,6 +15,8 @@ words! {
         Drain = "DRAIN",
         /// A member joins a group, or leaves it.
         Membership = "MEMBERSHIP",
+        /// The primary role of a group is moved.
+        Failover = "FAILOVER",
         /// A member's data is put aside and copied anew from the others.
         Rebuild = "REBUILD",
     }
@@ -133,6 +135,12 @@ words! {
         Join = "JOIN",
         /// `exec.run`: the application's own call that removes a member, on another one.
         Leave = "LEAVE",
+        /// `role.promote`: an instance becomes the primary, under a lease that is handed out for it.
+        Promote = "PROMOTE",
+        /// `exec.run`: clients are led to the new primary.
+        Switch = "SWITCH",
+        /// `exec.run`: a former primary becomes a standby of the new one, before it is started again.
+        Rejoin = "REJOIN",
         /// `data.quarantine`: its data is put aside.
         Quarantine = "QUARANTINE",
         /// A condition that must hold before the next step.

@@ -60,6 +60,9 @@ pub struct MembershipPaths {
     /// Largest lag that still counts as caught up.
     #[serde(default)]
     pub max_lag: u64,
+    /// Field with the position in the application's own log, a number that only grows; empty when there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub position: String,
 }
 
 /// One comparison with a number.
@@ -165,8 +168,12 @@ pub enum ProbeKind {
     },
     /// The member's place in a JSON membership document.
     Membership {
-        /// `http://host:port/path`.
+        /// `http://host:port/path`; empty where a program tells.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
         url: String,
+        /// Program and arguments that print the document, run as those of `Exec`; empty where a URL is asked.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        argv: Vec<String>,
         /// Where things are in the document.
         paths: MembershipPaths,
     },
@@ -223,9 +230,9 @@ impl ProbeKind {
         match self {
             Self::Exec { .. } | Self::UnitSoak { .. } => true,
             Self::Certificate(CertificateProbe { file, .. }) => !file.is_empty(),
+            Self::Membership { argv, .. } => !argv.is_empty(),
             Self::Http { .. }
             | Self::Tcp { .. }
-            | Self::Membership { .. }
             | Self::Metric(_)
             | Self::Alerts(_)
             | Self::Expression { .. } => false,
@@ -247,7 +254,7 @@ pub struct ProbeSpec {
     /// Consecutive passes that make it stable.
     pub passes: u32,
     /// Also run by one other node, which must agree before a gate passes. Not for `Exec` and `UnitSoak`, nor for
-    /// `Certificate` with a file.
+    /// `Certificate` with a file or `Membership` with a program.
     #[serde(default)]
     pub from_peer: bool,
 }

@@ -53,9 +53,13 @@ reasons! {
         "Work that could not be observed or undone.",
         "Check quorate-agent on the host and its way to the coordinators.";
     PrimaryLease = "PRIMARY_LEASE", retry true,
-        "A PRIMARY_STANDBY group is disturbed only under a primary lease, which this release does not hand out.",
-        "The pair: primary and standby are never both disturbed.",
-        "Move the role by the service's own means, or use another policy for this group.";
+        "The primary role of the group is a lease: who holds it is not disturbed, nobody else gets it before it is over, and the standby is disturbed only while it is held for certain by an instance that serves.",
+        "One primary, never two and never none by our own hand.",
+        "`quorate failover status GROUP` shows who holds it; `quorate failover switchover GROUP` moves it first. A PRIMARY_STANDBY group that declares no failover is moved by the service's own means.";
+    StandbyBehind = "STANDBY_BEHIND", retry true,
+        "Whoever would take over is further behind the last that is known of the primary than the group allows, or nobody can tell how far.",
+        "What the primary has acknowledged and no standby has.",
+        "The details hold both positions. Wait until it has caught up; where the primary is lost for good, naming the standby says that the loss is accepted where it is not known.";
     WindowClosed = "WINDOW_CLOSED", retry true,
         "A window covers what would be disturbed, and it is closed, or closes before the step and its gate may be over.",
         "The agreed quiet hours.",

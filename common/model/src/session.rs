@@ -13,6 +13,7 @@ use crate::group::InstanceRole;
 use crate::id::{
     ClusterId, Epoch, ExecutionId, InstanceId, NodeName, ObligationId, OperationId, ProbeName, ServiceName,
 };
+use crate::lease::HeldLease;
 use crate::node::NodeCondition;
 use crate::number::Millionths;
 use crate::observe::Listed;
@@ -94,6 +95,9 @@ pub struct Reading {
     /// Whom the instance lists as members, by a membership probe; empty when nothing is told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub listed: Vec<Listed>,
+    /// Position in the application's own log, by a membership probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
     /// How long ago, on the agent's monotonic clock.
     pub age: DurationMs,
 }
@@ -228,4 +232,6 @@ pub struct NodeWork {
     pub extended: Vec<(ObligationId, DurationMs)>,
     /// Executions whose end is durable: their journal entries may be compacted.
     pub confirmed: Vec<ExecutionId>,
+    /// Leases that instances on the node hold.
+    pub leases: Vec<HeldLease>,
 }

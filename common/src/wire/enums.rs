@@ -2,10 +2,10 @@
 
 use quorate_model::backup::BackupState;
 use quorate_model::{
-    AccessRole, AlarmLevel, ApprovalState, DataVerb, Drain, ExecutionState, FreezeState, GroupState,
-    InstanceRole, InstanceState, MembershipVerb, MigrateWhen, MigrationChoice, MissedPolicy, NodeStatus,
-    ObligationState, OnFailure, OperationKind, OperationState, Overlap, Promotion, RunResult, Scheduling,
-    SecretVerb, StepKind, StepState, Sync, WaveState, WindowState,
+    AccessRole, AlarmLevel, ApprovalState, DataVerb, Drain, ExecutionState, FailoverState, FreezeState,
+    GroupState, InstanceRole, InstanceState, LeaseState, MembershipVerb, MigrateWhen, MigrationChoice,
+    MissedPolicy, NodeStatus, ObligationState, OnFailure, OperationKind, OperationState, Overlap, Promotion,
+    RunResult, Scheduling, SecretVerb, StepKind, StepState, Sync, WaveState, WindowState,
 };
 use quorate_proto::{agent, v1};
 
@@ -58,6 +58,12 @@ pairs! {
     }
     /// How urgent an alarm is.
     read_alarm_level / write_alarm_level: AlarmLevel = v1::AlarmLevel { None, Warning, Critical }
+    /// How a lease stands.
+    read_lease_state / write_lease_state: LeaseState = v1::LeaseState { Requested, Held, Released, Expired }
+    /// Where a failover stands.
+    read_failover_state / write_failover_state: FailoverState = v1::FailoverState {
+        Suspected, Confirmed, Fencing, Fenced, Promoting, TrafficSwitching, Verifying, Completed, Aborted, HoldDown,
+    }
     /// Where a freeze stands.
     read_freeze_state / write_freeze_state: FreezeState = v1::FreezeState { Upcoming, Active, Ended }
     /// Where a window stands.
@@ -70,7 +76,7 @@ pairs! {
     read_run_result / write_run_result: RunResult = v1::ScheduleResult { Started, Refused, Skipped, Missed }
     /// What an operation is for.
     read_operation_kind / write_operation_kind: OperationKind = v1::OperationKind {
-        Rollout, Backup, Rotation, Run, Drain, Membership, Rebuild,
+    Rollout, Backup, Rotation, Run, Drain, Membership, Rebuild, Failover,
     }
     /// The life of an operation.
     read_operation_state / write_operation_state: OperationState = v1::OperationState {
@@ -85,7 +91,7 @@ pairs! {
     read_step_kind / write_step_kind: StepKind = v1::StepKind {
         Status, Start, Stop, Restart, Reload, Backup, Verify, Rotate, Facts, Diagnose, Gate, Stage,
         Activate, Confirm, Drain, EnterMaintenance, ExitMaintenance, Handover, Hook, Join, Leave, Preflight, Restore,
-        Retire, Revert, RunOnce, Quarantine,
+    Retire, Revert, RunOnce, Quarantine, Promote, Switch, Rejoin,
     }
     /// How a node's membership of a group is changed.
     read_membership_verb / write_membership_verb: MembershipVerb = v1::MembershipVerb { Add, Remove }

@@ -6,11 +6,11 @@ use quorate_model::group::MEMBERSHIP_TIMEOUT_MAX;
 use quorate_model::{BftRounding, DurationMs, GroupSpec, MembershipSpec, NodeName, QuorumPolicy};
 use quorate_proto::v1;
 
-use super::Invalid;
 use super::invalid::each;
 use super::limits::GROUP_MEMBERS_MAX;
 use super::text::{read_labels, read_name};
 use super::time::{read_duration_or, write_duration};
+use super::{Invalid, failover};
 
 /// Longest time of a change of members where nothing is said.
 const MEMBERSHIP_TIMEOUT: DurationMs = DurationMs::from_secs(120);
@@ -20,7 +20,8 @@ const MEMBERSHIP_TIMEOUT: DurationMs = DurationMs::from_secs(120);
 /// # Errors
 /// [`Invalid`] with the field: no voters, a node named twice, a policy that no number of voters can meet, …
 pub fn read_group(message: v1::GroupSpec) -> Result<GroupSpec, Invalid> {
-    let v1::GroupSpec { name, service, voters, learners, policy, spare_wanted, labels, membership } = message;
+    let v1::GroupSpec { name, service, voters, learners, policy, spare_wanted, labels, membership, failover } =
+        message;
     let node = |text| read_name::<NodeName>("", text);
     let voters = each("voters", voters, GROUP_MEMBERS_MAX, node)?;
     let learners = each("learners", learners, GROUP_MEMBERS_MAX, node)?;
@@ -50,6 +51,7 @@ pub fn read_group(message: v1::GroupSpec) -> Result<GroupSpec, Invalid> {
         spare_wanted,
         labels: read_labels("labels", labels)?,
         membership: membership.map(read_membership).transpose().map_err(|i| i.within("membership"))?,
+        failover: failover.map(failover::read).transpose().map_err(|i| i.within("failover"))?,
     })
 }
 
@@ -100,7 +102,8 @@ fn read_rounding(value: i32) -> Result<BftRounding, Invalid> {
 /// As a message.
 #[must_use]
 pub fn write_group(spec: &GroupSpec) -> v1::GroupSpec {
-    let GroupSpec { name, service, voters, learners, policy, spare_wanted, labels, membership } = spec;
+    let GroupSpec { name, service, voters, learners, policy, spare_wanted, labels, membership, failover } =
+        spec;
     let names = |nodes: &[NodeName]| nodes.iter().map(|n| n.as_str().to_owned()).collect();
     v1::GroupSpec {
         name: name.as_str().to_owned(),
@@ -111,6 +114,7 @@ pub fn write_group(spec: &GroupSpec) -> v1::GroupSpec {
         spare_wanted: *spare_wanted,
         labels: labels.clone(),
         membership: membership.as_ref().map(write_membership),
+        failover: failover.as_ref().map(failover::write),
     }
 }
 

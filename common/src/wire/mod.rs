@@ -13,6 +13,7 @@ pub mod calendar;
 pub mod config;
 pub mod data;
 pub mod enums;
+pub mod failover;
 pub mod group;
 pub mod invalid;
 pub mod limits;

@@ -60,8 +60,7 @@ pub fn read_probe(message: v1::ProbeSpec) -> Result<ProbeSpec, Invalid> {
             if argv.is_empty() {
                 return Err(Invalid::missing("exec.argv"));
             }
-            let argument = |text| read_text("", text, SPEC_TEXT_MAX_BYTES);
-            ProbeKind::Exec { argv: each("exec.argv", argv, ARGV_MAX, argument)? }
+            ProbeKind::Exec { argv: read_argv("exec.argv", argv)? }
         }
         Kind::UnitSoak(v1::UnitSoakProbe { min_up }) => {
             let min_up = read_duration_or("unit_soak.min_up", min_up, DurationMs::ZERO)?;
@@ -83,6 +82,10 @@ pub fn read_probe(message: v1::ProbeSpec) -> Result<ProbeSpec, Invalid> {
     }
     let passes = if passes == 0 { PASSES } else { passes };
     Ok(ProbeSpec { name, kind, interval, timeout, passes, from_peer })
+}
+
+fn read_argv(field: &str, argv: Vec<String>) -> Result<Vec<String>, Invalid> {
+    each(field, argv, ARGV_MAX, |text| read_text("", text, SPEC_TEXT_MAX_BYTES))
 }
 
 fn read_url(field: &str, url: String) -> Result<String, Invalid> {
@@ -122,7 +125,11 @@ fn read_check(message: v1::JsonCheck) -> Result<JsonCheck, Invalid> {
 }
 
 fn read_membership(message: v1::MembershipProbe) -> Result<ProbeKind, Invalid> {
-    let v1::MembershipProbe { url, members, key, this, role, serving, lag, max_lag } = message;
+    let v1::MembershipProbe { url, members, key, this, role, serving, lag, max_lag, position, argv } =
+        message;
+    if !argv.is_empty() && !url.is_empty() {
+        return Err(Invalid::new("argv", "there is a url already; exactly one of them tells"));
+    }
     let filled = |field, text| read_filled(field, text, SPEC_TEXT_MAX_BYTES);
     let paths = MembershipPaths {
         members: filled("members", members)?,
@@ -132,8 +139,10 @@ fn read_membership(message: v1::MembershipProbe) -> Result<ProbeKind, Invalid> {
         serving: read_text("serving", serving, SPEC_TEXT_MAX_BYTES)?,
         lag: read_text("lag", lag, SPEC_TEXT_MAX_BYTES)?,
         max_lag,
+        position: read_text("position", position, SPEC_TEXT_MAX_BYTES)?,
     };
-    Ok(ProbeKind::Membership { url: read_url("url", url)?, paths })
+    let url = if argv.is_empty() { read_url("url", url)? } else { url };
+    Ok(ProbeKind::Membership { url, argv: read_argv("argv", argv)?, paths })
 }
 
 fn read_op(op: &str) -> Result<Comparison, Invalid> {
@@ -265,10 +274,20 @@ pub fn write_probe(probe: &ProbeSpec) -> v1::ProbeSpec {
         ProbeKind::UnitSoak { min_up } => {
             Kind::UnitSoak(v1::UnitSoakProbe { min_up: Some(write_duration(*min_up)) })
         }
-        ProbeKind::Membership { url, paths } => {
-            let MembershipPaths { members, key, this, role, serving, lag, max_lag } = paths.clone();
-            let url = url.clone();
-            Kind::Membership(v1::MembershipProbe { url, members, key, this, role, serving, lag, max_lag })
+        ProbeKind::Membership { url, argv, paths } => {
+            let MembershipPaths { members, key, this, role, serving, lag, max_lag, position } = paths.clone();
+            Kind::Membership(v1::MembershipProbe {
+                url: url.clone(),
+                members,
+                key,
+                this,
+                role,
+                serving,
+                lag,
+                max_lag,
+                position,
+                argv: argv.clone(),
+            })
         }
         ProbeKind::Metric(metric) => Kind::Metric(write_metric(metric)),
         ProbeKind::Certificate(probe) => Kind::Certificate(write_certificate(probe)),
@@ -317,6 +336,13 @@ mod tests {
             serving: "serving".into(),
             lag: "lag".into(),
             max_lag: 10,
+            position: "lsn".into(),
+            argv: Vec::new(),
+        };
+        let program = v1::MembershipProbe {
+            url: String::new(),
+            argv: vec!["/usr/lib/pair/status".into(), "${port}".into()],
+            ..membership.clone()
         };
         let min_up = Some(write_duration(DurationMs(1_500)));
         let kinds = [
@@ -330,6 +356,7 @@ mod tests {
             Kind::Exec(v1::ExecProbe { argv: vec!["/bin/true".into(), String::new()] }),
             Kind::UnitSoak(v1::UnitSoakProbe { min_up }),
             Kind::Membership(membership),
+            Kind::Membership(program),
             Kind::Metric(metric()),
             Kind::Certificate(certificate()),
             Kind::Certificate(v1::CertificateProbe {
@@ -344,6 +371,28 @@ mod tests {
             let probe = read_probe(v1::ProbeSpec { kind: Some(kind), ..http("http://h") }).unwrap();
             assert_eq!(read_probe(write_probe(&probe)), Ok(probe));
         }
+    }
+
+    #[test]
+    fn a_membership_is_told_by_a_url_or_by_a_program_here() {
+        let read = |from_peer, url: &str, argv: &[&str]| {
+            let probe = v1::MembershipProbe {
+                url: url.into(),
+                argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+                members: "members".into(),
+                key: "node".into(),
+                this: "${node}".into(),
+                role: "role".into(),
+                ..Default::default()
+            };
+            let kind = Some(Kind::Membership(probe));
+            read_probe(v1::ProbeSpec { kind, from_peer, ..http("http://h") }).map_err(|i| i.field)
+        };
+        assert!(read(true, "http://h/members", &[]).is_ok() && read(false, "", &["/bin/status"]).is_ok());
+        assert_eq!(read(false, "", &[]), Err("membership.url".into()));
+        assert_eq!(read(false, "http://h/members", &["/bin/status"]), Err("membership.argv".into()));
+        assert_eq!(read(false, "", &["x"; 65]), Err("membership.argv".into()));
+        assert_eq!(read(true, "", &["/bin/status"]), Err("from_peer".into()));
     }
 
     fn certificate() -> v1::CertificateProbe {

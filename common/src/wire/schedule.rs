@@ -90,6 +90,9 @@ pub fn canonical_work(work: v1::WorkSpec) -> Result<v1::WorkSpec, Invalid> {
         Kind::VerifyBackup(v1::VerifyBackupSpec { backup }) => {
             Kind::VerifyBackup(v1::VerifyBackupSpec { backup })
         }
+        Kind::Failover(v1::FailoverWorkSpec { group, to, planned }) => {
+            Kind::Failover(v1::FailoverWorkSpec { group, to, planned })
+        }
         Kind::Rebuild(v1::RebuildSpec { group, node }) => Kind::Rebuild(v1::RebuildSpec { group, node }),
         Kind::Membership(v1::MembershipChangeSpec { group, node, change, spare }) => {
             Kind::Membership(v1::MembershipChangeSpec { group, node, change, spare })

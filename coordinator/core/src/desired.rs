@@ -4,14 +4,14 @@ use alloc::vec::Vec;
 
 use quorate_model::service::DesiredState;
 use quorate_model::{
-    ActionSpec, DurationMs, Epoch, ExecutionId, InstanceId, NodeName, NodeStatus, ObligationId,
+    ActionSpec, DurationMs, Epoch, ExecutionId, HeldLease, InstanceId, NodeName, NodeStatus, ObligationId,
     ObligationState, OperationId, ProbeSpec, ServiceSpec, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::expand;
 use crate::state::traffic::{self, Due};
-use crate::state::{Execution, Node, Obligation, State};
+use crate::state::{Execution, Group, Node, Obligation, State};
 
 /// Everything one node should do and know. Level-triggered: sending it twice changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,9 @@ pub struct Desired {
     /// Undos to wait longer for, each until when: their operation lives.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extended: Vec<(ObligationId, Timestamp)>,
+    /// Leases that its instances hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<HeldLease>,
 }
 
 /// One execution to do.
@@ -92,6 +95,7 @@ pub fn desired(state: &State, node: &NodeName) -> Desired {
         discharge: Vec::new(),
         left_out: Vec::new(),
         extended: Vec::new(),
+        leases: Vec::new(),
     };
     // A removed node has no work at all.
     if state.nodes.present(node).is_some() {
@@ -106,6 +110,7 @@ pub fn desired(state: &State, node: &NodeName) -> Desired {
         work.discharge = owed(state, node, Due::Undo);
         work.left_out = owed(state, node, Due::LeaveOut);
         work.extended = extended(state, node);
+        work.leases = leases(state, node);
     }
     work.generation = crate::hash::canonical(&work).short();
     work
@@ -170,6 +175,21 @@ fn extended(state: &State, node: &NodeName) -> Vec<(ObligationId, Timestamp)> {
         Some((o.id.clone(), o.updated_at.plus(lease)))
     };
     state.obligations.values().filter(|o| o.node == *node).filter_map(later).collect()
+}
+
+/// Leases that are not over.
+fn leases(state: &State, node: &NodeName) -> Vec<HeldLease> {
+    let held = |group: &Group| {
+        let lease = group.primary.as_ref().filter(|l| l.node == *node && !l.state.is_over())?;
+        Some(HeldLease {
+            group: group.spec.name.clone(),
+            service: group.spec.service.clone(),
+            epoch: lease.epoch,
+            ttl: lease.ttl,
+            recalled: lease.recalled.is_some(),
+        })
+    };
+    state.groups.values().filter_map(held).collect()
 }
 
 /// Undos of which this is due.

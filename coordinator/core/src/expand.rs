@@ -58,8 +58,9 @@ pub fn probe(probe: &ProbeSpec, spec: &ServiceSpec, node: &NodeName) -> ProbeSpe
         ProbeKind::Tcp { address } => fill(address),
         ProbeKind::Exec { argv } => argv.iter_mut().for_each(fill),
         ProbeKind::UnitSoak { min_up: _ } => {}
-        ProbeKind::Membership { url, paths } => {
+        ProbeKind::Membership { url, argv, paths } => {
             fill(url);
+            argv.iter_mut().for_each(fill);
             for path in [
                 &mut paths.members,
                 &mut paths.key,
@@ -67,6 +68,7 @@ pub fn probe(probe: &ProbeSpec, spec: &ServiceSpec, node: &NodeName) -> ProbeSpe
                 &mut paths.role,
                 &mut paths.serving,
                 &mut paths.lag,
+                &mut paths.position,
             ] {
                 fill(path);
             }
@@ -212,6 +214,7 @@ pub fn action(action: &ActionSpec, spec: &ServiceSpec, node: &NodeName) -> Actio
         | ActionSpec::ServiceReload { .. }
         | ActionSpec::BackupVerify { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::RolePromote { .. }
         | ActionSpec::HostFacts
         | ActionSpec::HostDiagnose => {}
     }

@@ -68,6 +68,9 @@ const fn about(kind: ActionKind) -> (RiskClass, &'static str) {
         ActionKind::TrafficRestore => {
             (RiskClass::Disruptive, "Put an instance back into its load balancer once it is fit to serve.")
         }
+        ActionKind::RolePromote => {
+            (RiskClass::Disruptive, "Make an instance the primary of its group, under a lease that lives.")
+        }
         ActionKind::ExecRun => {
             (RiskClass::Disruptive, "Run a hook that the host declares and lets be run this way.")
         }

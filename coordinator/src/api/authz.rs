@@ -163,6 +163,11 @@ pub const RULES: &[Rule] = rules! {
         "ApplyPolicy": ADMIN, Change, Any;
         "DeletePolicy": ADMIN, Change, Any;
     }
+    "quorate.v1.FailoverService" {
+        "ListFailovers": VIEWER, Read, Leader;
+        "GetFailover": VIEWER, Read, Leader;
+        "AcknowledgeFailover": OPERATOR, Change, Leader;
+    }
     "quorate.v1.ActionService" {
         "ListActions": VIEWER, Read, Leader;
     }
@@ -210,6 +215,7 @@ pub const RULES: &[Rule] = rules! {
         "Propose": Allow::Coordinators, Stream, Any;
         "ReadIndex": Allow::Coordinators, Stream, Any;
         "ReportObservations": Allow::Coordinators, Stream, Any;
+        "RenewLeases": Allow::Coordinators, Stream, Any;
         "GetPeerStatus": Allow::Coordinators, Stream, Any;
         "GetStateDigest": Allow::Coordinators, Stream, Any;
         "StandForElection": Allow::Coordinators, Stream, Any;

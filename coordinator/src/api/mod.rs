@@ -26,6 +26,7 @@ mod context;
 mod drain;
 mod dryrun;
 mod enroll;
+mod failover;
 mod fleet;
 mod group;
 mod health;

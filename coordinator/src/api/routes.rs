@@ -6,6 +6,7 @@ use quorate_proto::v1::artifact_service_server::ArtifactServiceServer;
 use quorate_proto::v1::audit_service_server::AuditServiceServer;
 use quorate_proto::v1::backup_service_server::BackupServiceServer;
 use quorate_proto::v1::enroll_service_server::EnrollServiceServer;
+use quorate_proto::v1::failover_service_server::FailoverServiceServer;
 use quorate_proto::v1::fleet_service_server::FleetServiceServer;
 use quorate_proto::v1::group_service_server::GroupServiceServer;
 use quorate_proto::v1::operation_service_server::OperationServiceServer;
@@ -44,6 +45,7 @@ pub fn routes(api: &Api) -> Result<RoutesBuilder, tonic_reflection::server::Erro
     builder
         .add_service(limited!(FleetServiceServer, api))
         .add_service(limited!(GroupServiceServer, api))
+        .add_service(limited!(FailoverServiceServer, api))
         .add_service(limited!(OperationServiceServer, api))
         .add_service(limited!(ScheduleServiceServer, api))
         .add_service(limited!(PolicyServiceServer, api))

@@ -150,6 +150,7 @@ pub const fn code(reason: Reason) -> Code {
         | Reason::NodeCordoned
         | Reason::AgentDisconnected
         | Reason::PrimaryLease
+        | Reason::StandbyBehind
         | Reason::WindowClosed
         | Reason::ApprovalRequired
         | Reason::NothingToChange

@@ -7,7 +7,7 @@ use quorate_common::wire::rollout::{
     read_migration, read_policy, read_waves, write_migration, write_policy, write_waves,
 };
 use quorate_common::wire::selector::{read_optional_selector, read_selector, write_selector};
-use quorate_common::wire::text::read_name;
+use quorate_common::wire::text::{read_name, read_optional_name};
 use quorate_common::wire::time::{read_duration, write_duration};
 use quorate_core::PlanRequest;
 use quorate_core::state::ReleaseRequest;
@@ -60,6 +60,7 @@ pub(super) fn read_work(
         Kind::VerifyBackup(v1::VerifyBackupSpec { backup }) => {
             (Goal::Verify { backups: vec![read_name("work.verify_backup.backup", backup)?] }, 0)
         }
+        Kind::Failover(failover) => (read_failover(failover).map_err(|i| i.within("work.failover"))?, 0),
         Kind::Rebuild(v1::RebuildSpec { group, node }) => {
             let (group, node) =
                 (read_name("work.rebuild.group", group)?, read_name("work.rebuild.node", node)?);
@@ -224,6 +225,9 @@ fn read_run(run: v1::RunSpec) -> Result<(Goal, u32), Invalid> {
         ActionKind::TrafficDrain | ActionKind::TrafficRestore => {
             return Err(Invalid::new("action", "it is part of the work on a service that declares traffic"));
         }
+        ActionKind::RolePromote => {
+            return Err(Invalid::new("action", "the role is moved by quorate failover switchover"));
+        }
         ActionKind::ExecRun => {
             return Err(Invalid::new(
                 "action",
@@ -265,6 +269,11 @@ fn read_membership(message: v1::MembershipChangeSpec) -> Result<Goal, Invalid> {
         return Err(Invalid::new("spare", format!("expected at most {GROUP_MEMBERS_MAX}")));
     }
     Ok(Goal::Membership { group: read_name("group", group)?, node: read_name("node", node)?, change, spare })
+}
+
+fn read_failover(message: v1::FailoverWorkSpec) -> Result<Goal, Invalid> {
+    let v1::FailoverWorkSpec { group, to, planned } = message;
+    Ok(Goal::Failover { group: read_name("group", group)?, to: read_optional_name("to", to)?, planned })
 }
 
 fn write_rolling(request: &PlanRequest, group: &GroupName, change: &Change) -> v1::RollingSpec {
@@ -371,6 +380,11 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
             service: service.as_str().to_owned(),
             selector: Some(write_selector(nodes)),
             parallelism: *max_unavailable,
+        }),
+        Goal::Failover { group, to, planned } => Kind::Failover(v1::FailoverWorkSpec {
+            group: group.as_str().to_owned(),
+            to: to.as_ref().map_or_else(String::new, |to| to.as_str().to_owned()),
+            planned: *planned,
         }),
         Goal::Rebuild { group, node } => Kind::Rebuild(v1::RebuildSpec {
             group: group.as_str().to_owned(),

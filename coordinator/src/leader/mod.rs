@@ -4,6 +4,8 @@
 //! due. Must never: decide what is safe (`apply` decides again), or go on for a moment after leadership is lost: every
 //! proposal of an old leader is refused by Raft itself.
 
+mod failovers;
+mod leases;
 mod members;
 mod schedules;
 mod ticker;
@@ -15,6 +17,7 @@ use quorate_common::task::{BoxError, Shutdown};
 use quorate_core::State;
 
 use crate::api::backend::Backend;
+use crate::leases::Book;
 use crate::observe::Table;
 use crate::raft::{Machine, RaftNode};
 
@@ -26,6 +29,8 @@ pub struct Leader<M: Machine> {
     pub backend: Arc<dyn Backend>,
     /// What is observed.
     pub table: Arc<Table>,
+    /// When leases were renewed.
+    pub leases: Arc<Book>,
     /// Liveness limits by configuration; proposed when they differ from the replicated ones.
     pub limits: Limits,
 }
@@ -55,6 +60,7 @@ impl<M: Machine> Leader<M> {
                 if let Some((term, stop)) = leading.take() {
                     stop.trigger();
                     self.table.set_leading(None);
+                    self.leases.end();
                     tracing::info!(term, "no longer leading");
                 }
                 if let Some(term) = term {
@@ -81,8 +87,8 @@ impl<M: Machine> Leader<M> {
     }
 
     fn start(&self, stop: &Shutdown) {
-        let (backend, table) = (self.backend.clone(), self.table.clone());
-        tokio::spawn(ticker::run(backend, table, self.limits, stop.clone()));
+        let seen = ticker::Seen { table: self.table.clone(), leases: self.leases.clone() };
+        tokio::spawn(ticker::run(self.backend.clone(), seen, self.limits, stop.clone()));
         tokio::spawn(members::run(self.node.clone(), self.backend.clone(), stop.clone()));
     }
 }

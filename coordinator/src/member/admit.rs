@@ -3,15 +3,17 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use quorate_core::command::{
-    ArtifactCommand, AuditCommand, ClusterCommand, ExecutionCommand, IdentityCommand, ObligationCommand,
-    TokenCommand,
+    ArtifactCommand, AuditCommand, ClusterCommand, ExecutionCommand, IdentityCommand, LeaseCommand,
+    ObligationCommand, TokenCommand,
 };
 use quorate_core::safety::approval;
 use quorate_core::{Command, Entry, State};
 use quorate_model::{AccessRole, Principal};
 
 use super::ground::Clock;
+use crate::leases::Renewals;
 use crate::observe::{Report, Table};
 use crate::raft::{Hooks, RaftNode, Refusal};
 
@@ -22,12 +24,18 @@ type Parts = (RaftNode<State>, Arc<Table>, Arc<dyn Clock>);
 #[derive(Default)]
 pub(super) struct Admit {
     inner: OnceLock<Parts>,
+    renewals: OnceLock<Arc<Renewals>>,
 }
 
 impl Admit {
     /// Gives it the member; once.
     pub(super) fn set(&self, node: RaftNode<State>, table: Arc<Table>, clock: Arc<dyn Clock>) {
         let _ = self.inner.set((node, table, clock));
+    }
+
+    /// Gives it what answers renewals; once.
+    pub(super) fn set_renewals(&self, renewals: Arc<Renewals>) {
+        let _ = self.renewals.set(renewals);
     }
 }
 
@@ -49,6 +57,15 @@ impl Hooks<Entry> for Admit {
         let report: Report = rmp_serde::from_slice(&payload).map_err(|e| Refusal::Invalid(e.to_string()))?;
         table.merge(report, clock.now());
         Ok(Bytes::new())
+    }
+
+    fn leases(&self, _sender: u64, payload: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+        let renewals = self.renewals.get().cloned();
+        Box::pin(async move {
+            let unavailable = |why: &str| Refusal::Unavailable(why.to_owned());
+            let renewals = renewals.ok_or_else(|| unavailable("this member is starting"))?;
+            renewals.passed_on(&payload).await
+        })
     }
 }
 
@@ -73,6 +90,10 @@ fn admitted(state: &State, entry: &Entry) -> Result<(), String> {
             Command::Obligation(
                 ObligationCommand::Open { node: of, .. } | ObligationCommand::Close { node: of, .. },
             ) => of == node,
+            Command::Lease(LeaseCommand::Release { group, .. }) => {
+                let lease = state.groups.get(group).and_then(|group| group.primary.as_ref());
+                lease.is_some_and(|lease| lease.node == *node)
+            }
             Command::Identity(IdentityCommand::Register { certificate }) => {
                 own(&certificate.principal) && state.nodes.present(node).is_some()
             }
@@ -96,6 +117,16 @@ fn admitted(state: &State, entry: &Entry) -> Result<(), String> {
         ) => false,
         // What the leader finds is for the leader to say.
         (Principal::User { .. }, Command::Alarm(_)) => false,
+        (
+            Principal::User { .. },
+            Command::Lease(
+                LeaseCommand::Lead { .. }
+                | LeaseCommand::Adopt { .. }
+                | LeaseCommand::Confirm { .. }
+                | LeaseCommand::Release { .. }
+                | LeaseCommand::Expire { .. },
+            ),
+        ) => false,
         (Principal::User { .. }, command) => {
             approval::access(state, &entry.principal) >= Some(needed(command))
         }
@@ -120,6 +151,7 @@ fn needed(command: &Command) -> AccessRole {
         | Command::Backup(_)
         | Command::Artifact(_)
         | Command::Audit(_)
-        | Command::Alarm(_) => AccessRole::Operator,
+        | Command::Alarm(_)
+        | Command::Lease(_) => AccessRole::Operator,
     }
 }

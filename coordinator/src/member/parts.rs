@@ -22,6 +22,7 @@ use crate::api::{self, Api, ApiOptions};
 use crate::artifacts::{Keeper, PeerArtifacts};
 use crate::config::Config;
 use crate::leader::{Leader, Limits};
+use crate::leases::{Book, Renewals};
 use crate::listen::PeerIdentity;
 use crate::observe::Table;
 use crate::raft::{Dial, GrpcTransport, PeerServer, RaftNode, StartError};
@@ -38,6 +39,8 @@ pub struct Member {
     table: Arc<Table>,
     allow: Arc<Allow>,
     sessions: Sessions,
+    leases: Arc<Book>,
+    renewals: Arc<Renewals>,
     dial: Arc<dyn Dial>,
     api: Api,
 }
@@ -70,9 +73,12 @@ impl Member {
             name: config.name.clone(),
             clock,
         });
+        let leases = Arc::new(Book::default());
+        let renewals = Arc::new(Renewals::new(node.clone(), backend.clone(), leases.clone()));
+        admit.set_renewals(renewals.clone());
         let options = ApiOptions { limit_loopback: !config.grpc.ip().is_loopback(), ..ApiOptions::default() };
         let api = Api::new(backend.clone(), signer, artifacts, &options);
-        Ok(Self { node, backend, table, allow, sessions, dial, api })
+        Ok(Self { node, backend, table, allow, sessions, leases, renewals, dial, api })
     }
 
     /// The Raft part.
@@ -111,6 +117,7 @@ impl Member {
             self.api.clone(),
             self.table.clone(),
             self.sessions.clone(),
+            self.renewals.clone(),
             SessionOptions { coordinator: config.name.to_string(), heartbeat: config.heartbeat },
             shutdown.child(),
         );
@@ -144,6 +151,7 @@ impl Member {
             node: self.node.clone(),
             backend: self.backend.clone(),
             table: self.table.clone(),
+            leases: self.leases.clone(),
             limits: Limits { silence: ms(config.silence), grace: ms(config.grace) },
         };
         tasks.spawn("leader", leader.run(shutdown.child()));

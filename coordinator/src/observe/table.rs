@@ -58,6 +58,8 @@ pub struct Seen {
     units: BTreeMap<ServiceName, UnitSeen>,
     /// Readings it took, by what it looked at.
     readings: BTreeMap<(InstanceId, quorate_model::ProbeName), ProbeReading>,
+    /// The newest reading with a position of each of its own instances: of a primary that is gone it is the last that is known.
+    positions: BTreeMap<InstanceId, ProbeReading>,
     facts_version: u64,
     metrics_version: u64,
 }
@@ -97,7 +99,12 @@ impl Seen {
 
     fn reading(&mut self, reading: ProbeReading) {
         let key = (reading.instance.clone(), reading.probe.clone());
-        if self.readings.get(&key).is_none_or(|known| known.at <= reading.at) {
+        let is_newer = |known: Option<&ProbeReading>| known.is_none_or(|known| known.at <= reading.at);
+        let own = reading.position.is_some() && reading.from == reading.instance.node;
+        if own && is_newer(self.positions.get(&reading.instance)) {
+            self.positions.insert(reading.instance.clone(), reading.clone());
+        }
+        if is_newer(self.readings.get(&key)) {
             self.readings.insert(key, reading);
         }
     }
@@ -207,8 +214,20 @@ impl Table {
         let mut inner = self.lock();
         let Some(seen) = inner.nodes.get_mut(node) else { return };
         for reading in readings {
-            let Reading { instance, probe, ok, passes, failures, detail, role, lag, value, listed, age } =
-                reading;
+            let Reading {
+                instance,
+                probe,
+                ok,
+                passes,
+                failures,
+                detail,
+                role,
+                lag,
+                value,
+                listed,
+                position,
+                age,
+            } = reading;
             let at = now.minus(age);
             let from = node.clone();
             seen.reading(ProbeReading {
@@ -223,6 +242,7 @@ impl Table {
                 lag,
                 value,
                 listed,
+                position,
                 at,
             });
         }
@@ -302,6 +322,7 @@ impl Table {
             let (heard, agent_version) = (seen.heard, seen.agent_version.clone());
             let capabilities = seen.capabilities.clone();
             observations.nodes.insert(name.clone(), NodeObservation { heard, agent_version, capabilities });
+            observations.positions.extend(seen.positions.clone());
         }
         // Readings of an instance lie with whoever took them: gather them once.
         let mut by_instance: BTreeMap<&InstanceId, Vec<ProbeReading>> = BTreeMap::new();

@@ -68,6 +68,7 @@ fn reading(from: &str, ok: bool, count: u32, at: i64) -> quorate_model::ProbeRea
         role: InstanceRole::Unknown,
         lag: None,
         listed: Vec::new(),
+        position: None,
         value: None,
         at: Timestamp(at),
     }
@@ -211,6 +212,7 @@ fn a_follower_tells_ages_and_the_leader_uses_its_own_clock() {
         role: InstanceRole::Unknown,
         lag: None,
         listed: Vec::new(),
+        position: None,
         value: None,
         age: DurationMs(50),
     };

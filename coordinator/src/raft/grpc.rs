@@ -106,6 +106,7 @@ fn purpose(request: &PeerRequest) -> Purpose {
         PeerRequest::Propose(_)
         | PeerRequest::ReadIndex
         | PeerRequest::Observations(_)
+        | PeerRequest::Leases(_)
         | PeerRequest::Digest
         | PeerRequest::Status => Purpose::Control,
     }
@@ -255,6 +256,11 @@ impl GrpcTransport {
                 let message = pb::ReportObservationsRequest { header, payload: payload.into() };
                 let reply = client.report_observations(request(message, deadline)).await.map_err(failed)?;
                 Ok(PeerReply::Observations(reply.into_inner().payload.into()))
+            }
+            PeerRequest::Leases(payload) => {
+                let message = pb::RenewLeasesRequest { header, payload: payload.into() };
+                let reply = client.renew_leases(request(message, deadline)).await.map_err(failed)?;
+                Ok(PeerReply::Leases(reply.into_inner().payload.into()))
             }
             PeerRequest::Status => {
                 let message = pb::GetPeerStatusRequest { header };

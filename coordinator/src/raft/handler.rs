@@ -45,6 +45,9 @@ pub trait Hooks<C>: Send + Sync + 'static {
     /// # Errors
     /// [`Refusal`], for instance when this member does not lead.
     fn observations(&self, sender: u64, payload: Bytes) -> Result<Bytes, Refusal>;
+
+    /// Takes renewals of leases that came over the sessions of `sender`; returns what became of them.
+    fn leases(&self, sender: u64, payload: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>>;
 }
 
 /// Admits everything and takes no observations.
@@ -59,9 +62,14 @@ impl<C> Hooks<C> for NoHooks {
     fn observations(&self, _sender: u64, _payload: Bytes) -> Result<Bytes, Refusal> {
         Err(Refusal::Unavailable("observations are not taken here".to_owned()))
     }
+
+    fn leases(&self, _sender: u64, _payload: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+        Box::pin(async { Err(Refusal::Unavailable("leases are not renewed here".to_owned())) })
+    }
 }
 
 pub(crate) type Admit = Arc<dyn Fn(u64, &Bytes) -> Result<(), Refusal> + Send + Sync>;
+pub(crate) type Renew = Arc<dyn Fn(u64, Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> + Send + Sync>;
 pub(crate) type Observe = Arc<dyn Fn(u64, Bytes) -> Result<Bytes, Refusal> + Send + Sync>;
 
 /// Hashes the state as it is.
@@ -79,6 +87,7 @@ pub struct PeerHandler {
     pub(crate) reader: Reader,
     pub(crate) admit: Admit,
     pub(crate) observe: Observe,
+    pub(crate) renew: Renew,
     pub(crate) transfers: Arc<Transfers>,
     pub(crate) digests: Digests,
     pub(crate) digest: Digest,
@@ -123,6 +132,9 @@ impl PeerHandler {
             PeerRequest::ReadIndex => self.read_index().await,
             PeerRequest::Observations(payload) => {
                 (self.observe)(header.sender_id, payload).map(PeerReply::Observations)
+            }
+            PeerRequest::Leases(payload) => {
+                (self.renew)(header.sender_id, payload).await.map(PeerReply::Leases)
             }
             PeerRequest::Status => {
                 let status = RaftStatus::new(&self.raft.metrics().borrow());

@@ -199,6 +199,7 @@ impl<M: Machine> RaftNode<M> {
                 PeerReply::Raft(_)
                 | PeerReply::ReadIndex(_)
                 | PeerReply::Observations(_)
+                | PeerReply::Leases(_)
                 | PeerReply::Status(_)
                 | PeerReply::Digests { .. }
                 | PeerReply::Standing,
@@ -281,6 +282,32 @@ impl<M: Machine> RaftNode<M> {
             PeerReply::Observations(answer) => Ok(answer),
             _ => Err(PeerError::NoReply("a reply of another kind".to_owned())),
         }
+    }
+
+    /// Hands the leader renewals of leases; returns its answer. Not for the leader itself.
+    ///
+    /// # Errors
+    /// [`PeerError`]; a renewal that nobody answers extends nothing, and its host asks again.
+    pub async fn renew_leases(&self, payload: Bytes, timeout: Duration) -> Result<Bytes, PeerError> {
+        let Some((leader, address)) = self.status().leader.filter(|(id, _)| *id != self.id()) else {
+            return Err(PeerError::Unreachable("no other member leads".to_owned()));
+        };
+        match self.call(leader, &address, PeerRequest::Leases(payload), timeout).await? {
+            PeerReply::Leases(answer) => Ok(answer),
+            _ => Err(PeerError::NoReply("a reply of another kind".to_owned())),
+        }
+    }
+
+    /// Proves that this member itself leads, at a moment after the call, and waits until it has applied all that was committed
+    /// before. Unlike [`RaftNode::read_index`] it never asks another member.
+    ///
+    /// # Errors
+    /// [`ReadError`]; then nothing is known.
+    pub async fn prove_lead(&self) -> Result<u64, ReadError> {
+        let deadline = Instant::now() + self.inner.config.read_timeout;
+        let index = self.inner.handler.reader.index().await?;
+        self.wait_applied(index, deadline.saturating_duration_since(Instant::now())).await?;
+        Ok(index)
     }
 
     /// Asks a member how it sees itself.

@@ -148,6 +148,7 @@ impl PeerService for PeerServer {
             PeerReply::Raft(_)
             | PeerReply::ReadIndex(_)
             | PeerReply::Observations(_)
+            | PeerReply::Leases(_)
             | PeerReply::Status(_)
             | PeerReply::Digests { .. }
             | PeerReply::Standing => {
@@ -176,6 +177,16 @@ impl PeerService for PeerServer {
         match self.handle(&extensions, header, PeerRequest::Observations(payload.into())).await? {
             PeerReply::Observations(payload) => {
                 Ok(Response::new(pb::ReportObservationsResponse { payload: payload.into() }))
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn renew_leases(&self, request: Request<pb::RenewLeasesRequest>) -> Reply<pb::RenewLeasesResponse> {
+        let (_, extensions, pb::RenewLeasesRequest { header, payload }) = request.into_parts();
+        match self.handle(&extensions, header, PeerRequest::Leases(payload.into())).await? {
+            PeerReply::Leases(payload) => {
+                Ok(Response::new(pb::RenewLeasesResponse { payload: payload.into() }))
             }
             _ => Err(unexpected()),
         }

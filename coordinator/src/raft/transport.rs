@@ -44,6 +44,8 @@ pub enum PeerRequest {
     ReadIndex,
     /// What the sender's agent sessions observed.
     Observations(Bytes),
+    /// Renewals of leases that came over the sender's agent sessions.
+    Leases(Bytes),
     /// How does the target see itself?
     Status,
     /// What is the target's state right now?
@@ -77,6 +79,8 @@ pub enum PeerReply {
     ReadIndex(u64),
     /// The leader's answer to observations.
     Observations(Bytes),
+    /// What became of renewals.
+    Leases(Bytes),
     /// How the target sees itself.
     Status(PeerStatus),
     /// The target's state now, then the digests that all members take.

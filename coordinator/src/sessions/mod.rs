@@ -4,6 +4,7 @@
 //! acknowledge it only then. Must never: queue work (the work is level-triggered), let an agent speak for another node,
 //! or block one session on another.
 
+mod leases;
 mod outbound;
 mod registry;
 mod reports;

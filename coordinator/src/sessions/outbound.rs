@@ -9,7 +9,7 @@ use quorate_model::{DurationMs, ExecutionId, NodeName, Timestamp};
 /// The whole work of a node. `unconfirmed` are executions whose end the agent has not seen confirmed.
 #[must_use]
 pub(super) fn work(state: &State, node: &NodeName, unconfirmed: &[ExecutionId], now: Timestamp) -> NodeWork {
-    let Desired { generation, executions, services, probes, discharge, left_out, extended, .. } =
+    let Desired { generation, executions, services, probes, discharge, left_out, extended, leases, .. } =
         desired(state, node);
     let cancels = executions.iter().filter(|e| e.cancel).map(|e| e.id.clone()).collect();
     let instances = services.into_iter().map(|service| NodeInstance {
@@ -33,6 +33,7 @@ pub(super) fn work(state: &State, node: &NodeName, unconfirmed: &[ExecutionId], 
         left_out,
         extended: extended.into_iter().map(|(id, until)| (id, until.since(now))).collect(),
         confirmed: confirmed.cloned().collect(),
+        leases,
     }
 }
 

@@ -10,7 +10,7 @@ use quorate_common::telemetry::sanitize;
 use quorate_common::wire::agent::{FromAgent, ToAgent, read_from_agent, write_to_agent};
 use quorate_model::node::NodeCondition;
 use quorate_model::session::{Hello, NodeWork, Welcome};
-use quorate_model::{DurationMs, ExecutionId, NodeName, Principal, Reason};
+use quorate_model::{DurationMs, ExecutionId, LeaseRenewal, NodeName, Principal, Reason};
 use quorate_proto::agent::v1 as pb;
 use quorate_proto::agent::v1::agent_service_server::AgentService;
 use tokio::sync::mpsc;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::leases;
 use super::outbound::work;
 use super::registry::{Place, Registry};
 use super::reports::{self, Item};
@@ -25,6 +26,7 @@ use crate::api::Api;
 use crate::api::backend::Backend;
 use crate::api::caller::Caller;
 use crate::api::status::problem;
+use crate::leases::Renewals;
 use crate::observe::Table;
 
 /// First message of a session.
@@ -54,6 +56,7 @@ pub struct AgentSessions {
     api: Api,
     table: Arc<Table>,
     registry: Registry,
+    renewals: Arc<Renewals>,
     options: SessionOptions,
     shutdown: Shutdown,
 }
@@ -64,6 +67,7 @@ struct Session {
     node: NodeName,
     out: mpsc::Sender<ToAgent>,
     reports: mpsc::Sender<Item>,
+    leases: mpsc::Sender<LeaseRenewal>,
     unconfirmed: Vec<ExecutionId>,
     sent: Option<NodeWork>,
     sequence: u64,
@@ -79,10 +83,11 @@ impl AgentSessions {
         api: Api,
         table: Arc<Table>,
         registry: Registry,
+        renewals: Arc<Renewals>,
         options: SessionOptions,
         shutdown: Shutdown,
     ) -> Self {
-        Self { backend, api, table, registry, options, shutdown }
+        Self { backend, api, table, registry, renewals, options, shutdown }
     }
 
     /// The tonic service with its limits.
@@ -131,12 +136,16 @@ impl AgentSessions {
         let (out, receiver) = mpsc::channel(OUTBOUND);
         let (reports, items) = mpsc::channel(reports::QUEUE);
         tokio::spawn(reports::run(self.backend.clone(), node.clone(), items, out.clone()));
+        let (leases, asked) = mpsc::channel(leases::QUEUE);
+        let desk = leases::Desk { backend: self.backend.clone(), renewals: self.renewals.clone() };
+        tokio::spawn(desk.run(node.clone(), asked, out.clone()));
         // The queue is new and empty: this cannot fail.
         let _ = out.try_send(ToAgent::Welcome(welcome));
         let place = self.registry.enter(&node, &hello.installation, &self.shutdown);
         self.opened(&node, &hello, &place);
         let Hello { unconfirmed, .. } = *hello;
-        let session = Session { sessions: self, node, out, reports, unconfirmed, sent: None, sequence };
+        let session =
+            Session { sessions: self, node, out, reports, leases, unconfirmed, sent: None, sequence };
         tokio::spawn(session.run(inbound, place));
         let outbound = ReceiverStream::new(receiver).map(|said| Ok(write_to_agent(&said)));
         Ok(Response::new(Box::pin(outbound)))
@@ -258,6 +267,8 @@ impl Session {
             FromAgent::Instances(reports) => table.instances(node, reports, now),
             FromAgent::Execution(report) => self.durable(Item::Execution(sequence, report))?,
             FromAgent::Obligation(report) => self.durable(Item::Obligation(sequence, report))?,
+            // One too many is not answered: its host asks again.
+            FromAgent::Lease(renewal) => drop(self.leases.try_send(renewal)),
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ fn every_command_has_a_page_that_says_what_it_does_and_how_it_ends() {
         "quorate-dev.1",
         "quorate-agent.8",
         "quorate-helper.8",
+        "quorate-agent-may-lead.8",
         "quorate-helper-reset-journal.8",
         "quorate-coordinator.8",
         "quorate-coordinator-join.8",

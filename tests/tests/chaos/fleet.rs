@@ -1,22 +1,18 @@
 //! The fleet under chaos: every coordinator behind a proxy, one coordinator and one agent on a small disk of their own.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use quorate_tests::cluster::{CALM, Fleet};
+use quorate_tests::proxied::Proxied;
 use quorate_tests::proxy::Network;
-use quorate_tests::wait::wait_until;
-use quorate_tests::workspace;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-/// Coordinators and agents; the sample group votes on the first three agents.
-const COORDINATORS: [&str; 3] = ["coord1", "coord2", "coord3"];
+/// Agents; the sample group votes on the first three.
 const AGENTS: &str = "5";
 /// The member and the host that have a disk of their own, and its size: far more than two hundred rounds need. Of 96 MiB, 177 rounds
 /// had taken 70, and the next snapshot no longer fitted.
@@ -65,35 +61,13 @@ impl Drop for Disk {
 
 impl Chaos {
     pub(crate) fn start() -> Self {
-        // Building them may take longer than a fleet is waited for.
-        let _ = workspace::binaries();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let runtime = runtime.expect("a runtime");
-        let names = COORDINATORS.map(str::to_owned);
-        let network = Arc::new(Network::open(runtime.handle(), &names).expect("ports on loopback"));
         let dir = tempfile::Builder::new().prefix("quorate-chaos-").tempdir().expect("a temporary directory");
         let places = [
             dir.path().join("coordinators").join(SMALL_COORDINATOR),
             dir.path().join("agents").join(SMALL_NODE),
         ];
         let disks = places.iter().filter_map(|place| Disk::mount(place)).collect();
-        let through: Vec<String> =
-            COORDINATORS.iter().map(|name| format!("{name}={}", network.address(name))).collect();
-        let flags = through.iter().flat_map(|pair| ["--advertise", pair.as_str()]);
-        let flags: Vec<&str> = ["--coordinators", "3", "--agents", AGENTS].into_iter().chain(flags).collect();
-        let up = AtomicBool::new(false);
-        let fleet = std::thread::scope(|scope| {
-            // The ports behind the proxies are picked while the fleet comes up.
-            let (network, up, path) = (&network, &up, dir.path().to_path_buf());
-            scope.spawn(move || {
-                wait_until("the ports", CALM, || {
-                    lead(network, dir_record(&path)) || up.load(Ordering::Relaxed)
-                });
-            });
-            let fleet = Fleet::start_in(dir, &flags);
-            up.store(true, Ordering::Relaxed);
-            fleet
-        });
+        let Proxied { network, fleet, runtime } = Proxied::start_in(dir, &["--agents", AGENTS]);
         Self { network, disks, fleet, runtime }
     }
 
@@ -136,21 +110,4 @@ impl Chaos {
         }
         nodes
     }
-}
-
-fn dir_record(dir: &Path) -> Option<Value> {
-    serde_json::from_slice(&fs::read(dir.join("fleet.json")).ok()?).ok()
-}
-
-/// Leads the proxies to where the coordinators listen; false while that is not known.
-fn lead(network: &Network, record: Option<Value>) -> bool {
-    let Some(record) = record else { return false };
-    let rows = record["coordinators"].as_array().cloned().unwrap_or_default();
-    for row in &rows {
-        let address = row["grpc"].as_str().and_then(|text| text.parse::<SocketAddr>().ok());
-        if let (Some(name), Some(address)) = (row["name"].as_str(), address) {
-            network.lead(name, address);
-        }
-    }
-    !rows.is_empty()
 }

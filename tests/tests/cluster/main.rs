@@ -29,7 +29,9 @@ mod identity;
 mod kills;
 mod maintenance;
 mod members;
+mod pair;
 mod planning;
+mod postgresql;
 mod procedures;
 mod ready;
 mod rebuild;
@@ -52,6 +54,18 @@ const TESTS: &[Test] = &[
     ("files::diffed_applied_and_refused", files::diffed_applied_and_refused),
     ("restart::rolling_restart_keeps_two_of_three", restart::rolling_restart_keeps_two_of_three),
     ("restart::leader_killed_at_a_random_moment", restart::leader_killed_at_a_random_moment),
+    (
+        "pair::the_writer_finds_nothing_where_one_follows_the_other_and_two_at_once",
+        pair::the_writer_finds_nothing_where_one_follows_the_other_and_two_at_once,
+    ),
+    (
+        "postgresql::a_killed_primary_is_rewound_and_what_only_it_had_is_kept",
+        postgresql::a_killed_primary_is_rewound_and_what_only_it_had_is_kept,
+    ),
+    (
+        "postgresql::a_rejoin_that_was_killed_ends_with_a_copy_and_nothing_is_lost",
+        postgresql::a_rejoin_that_was_killed_ends_with_a_copy_and_nothing_is_lost,
+    ),
     ("refusals::a_stopped_voter_blocks_the_others", refusals::a_stopped_voter_blocks_the_others),
     ("alarm::it_names_who_is_missing_whoever_leads", alarm::it_names_who_is_missing_whoever_leads),
     (

@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorate_model::{ActionOutcome, HookName, InstanceId, Reason, ServiceName};
 
 use super::plan;
-use crate::actions::{ActionContext, ActionError, Told};
+use crate::actions::{ActionContext, ActionError, PortError, Told};
 
 /// `exec.run`. The runner ends the hook, with all that it started, when the execution is canceled or its time is over.
 pub(in crate::actions) async fn run(
@@ -18,14 +18,17 @@ pub(in crate::actions) async fn run(
     context.check("waiting to run a hook")?;
     let instance = InstanceId { node: context.node.clone(), service: service.clone() };
     let limit = Duration::from_millis(context.remaining().0);
-    let report = context.hooks.run_for(hook, &instance, told, limit).await.map_err(|error| {
-        match error.reason {
-            // It is not declared, or not allowed: nothing was done.
-            Reason::PolicyDenied | Reason::NotFound => {
-                ActionError::Refused { reason: error.reason, why: error.message }
-            }
-            _ => ActionError::port(format!("running the hook {hook}"), error),
+    let report = context.hooks.run_for(hook, &instance, told, limit).await;
+    plan::judge(hook, report.map_err(|error| refused(hook, error))?, context.cancel.is_cancelled())
+}
+
+/// What it means that a hook did not run at all.
+pub(in crate::actions) fn refused(hook: &HookName, error: PortError) -> ActionError {
+    match error.reason {
+        // It is not declared, or not allowed: nothing was done.
+        Reason::PolicyDenied | Reason::NotFound => {
+            ActionError::Refused { reason: error.reason, why: error.message }
         }
-    })?;
-    plan::judge(hook, report, context.cancel.is_cancelled())
+        _ => ActionError::port(format!("running the hook {hook}"), error),
+    }
 }

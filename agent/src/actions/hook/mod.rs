@@ -6,5 +6,7 @@
 pub(super) mod exec;
 mod plan;
 
+pub(super) use plan::judge;
+
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use crate::actions::{ActionError, HookReport};
 const NAMED_MAX: usize = 8;
 
 /// The outcome of a hook that has ended; `canceled`: the execution was.
-pub(super) fn judge(
+pub(in crate::actions) fn judge(
     hook: &HookName,
     report: HookReport,
     canceled: bool,

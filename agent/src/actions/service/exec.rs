@@ -33,6 +33,14 @@ async fn failed(service: &ServiceHandle, escalated: bool, message: String) -> Ac
     ActionError::Failed { message, outcome: Box::new(outcome) }
 }
 
+/// Refuses while the host stops what leads there: its lease is over.
+fn check_lease(context: &ActionContext, name: &ServiceName) -> Result<(), ActionError> {
+    match context.leases.stopping(name) {
+        Some(why) => Err(ActionError::Refused { reason: Reason::PrimaryLease, why }),
+        None => Ok(()),
+    }
+}
+
 /// `service.status`.
 pub(in crate::actions) async fn status(
     context: &ActionContext,
@@ -48,6 +56,7 @@ pub(in crate::actions) async fn start(
     name: &ServiceName,
 ) -> Result<ActionOutcome, ActionError> {
     let service = context.service(name)?;
+    check_lease(context, name)?;
     let before = look(&service).await?;
     match plan::start(&before) {
         Decision::Already(why) => return Ok(done(format!("{name}: {why}"), before)),
@@ -98,6 +107,7 @@ pub(in crate::actions) async fn restart(
     name: &ServiceName,
 ) -> Result<ActionOutcome, ActionError> {
     let service = context.service(name)?;
+    check_lease(context, name)?;
     let before = look(&service).await?;
     let mut escalated = false;
     match plan::restart(&before) {

@@ -195,6 +195,14 @@ impl ServiceDriver for ProcessDriver {
         })
     }
 
+    fn kill<'a>(&'a self, unit: &'a str) -> BoxFuture<'a, Result<Effect, HostError>> {
+        Box::pin(async move {
+            // Not declared since this driver was opened: it never ran anything of that name.
+            let Some(unit) = self.find(unit) else { return Ok(Effect::default()) };
+            whole(async move { unit.kill().await }).await
+        })
+    }
+
     fn restart<'a>(
         &'a self,
         unit: &'a str,

@@ -242,6 +242,31 @@ impl Unit {
         self.stop_turn(graceful).await
     }
 
+    /// Kills every process of it without waiting for its turn: the verb that has it may wait for long. That one sees the end; what
+    /// nobody waits for is noted here.
+    pub(super) async fn kill(self: Arc<Self>) -> Result<Effect, HostError> {
+        let began = Instant::now();
+        let record = self.record();
+        let running = self.alive(&record)?.is_some();
+        let leftovers = self.clear(&record, running).await?;
+        if running {
+            self.reaped(&record.token).await;
+        }
+        if let Ok(_turn) = self.verb.try_lock()
+            && running
+        {
+            self.update(move |r| {
+                if r.phase != Phase::Ended {
+                    (r.phase, r.since_ms) = (Phase::Ended, clock::now().0);
+                }
+                (r.asked, r.escalated) = (true, true);
+            })
+            .await?;
+        }
+        let took_ms = millis(began.elapsed());
+        Ok(Effect { unit: self.reading()?, already: !running, escalated: running, leftovers, took_ms })
+    }
+
     pub(super) async fn restart(
         self: Arc<Self>,
         graceful: Duration,

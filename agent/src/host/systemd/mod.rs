@@ -121,6 +121,22 @@ impl SystemdDriver {
         }
     }
 
+    /// Also what a unit that has ended left behind (`KillMode=process`), and what its supervisor is about to start again.
+    async fn kill_unit(&self, unit: &str) -> Result<Effect, HostError> {
+        name::check(unit)?;
+        match self.bus.kill(unit).await {
+            // Refused because it is not loaded, or nothing is left to kill: the reading tells.
+            Ok(()) | Err(HostError::Refused { .. }) => {}
+            Err(e) => return Err(e),
+        }
+        match self.stop_unit(unit, Duration::ZERO).await {
+            Err(HostError::NotFound { .. }) => {
+                Ok(Effect { unit: self.bus.reading(unit).await?, already: true, ..Effect::default() })
+            }
+            done => done,
+        }
+    }
+
     async fn restart_unit(
         &self,
         unit: &str,
@@ -182,6 +198,10 @@ impl ServiceDriver for SystemdDriver {
 
     fn stop<'a>(&'a self, unit: &'a str, graceful: Duration) -> BoxFuture<'a, Result<Effect, HostError>> {
         Box::pin(self.stop_unit(unit, graceful))
+    }
+
+    fn kill<'a>(&'a self, unit: &'a str) -> BoxFuture<'a, Result<Effect, HostError>> {
+        Box::pin(self.kill_unit(unit))
     }
 
     fn restart<'a>(

@@ -165,9 +165,19 @@ async fn membership_programs_and_soaks() {
         serving: "serving".into(),
         lag: "lag".into(),
         max_lag: 0,
+        position: String::new(),
     };
-    let r = read(ProbeKind::Membership { url: format!("http://{at}/cluster/nodes"), paths }, 5_000).await;
+    let by = |url: String, argv: Vec<String>| ProbeKind::Membership { url, argv, paths: paths.clone() };
+    let r = read(by(format!("http://{at}/cluster/nodes"), vec![]), 5_000).await;
     assert_eq!((r.ok, r.role, r.lag, r.leader.as_str()), (true, InstanceRole::Leader, Some(0), "node1"));
+
+    let told = |script: String| by(String::new(), vec!["/bin/sh".into(), "-c".into(), script]);
+    let r = read(told(format!("echo noise >&2; printf %s '{body}'")), 10_000).await;
+    assert_eq!((r.ok, r.role, r.lag, r.leader.as_str()), (true, InstanceRole::Leader, Some(0), "node1"));
+    let r = read(told(format!("printf %s '{body}'; exit 3")), 10_000).await;
+    assert_eq!((r.ok, r.role, r.value.as_str()), (false, InstanceRole::Unknown, "3"), "it did not end well");
+    let r = read(told("echo nothing".into()), 10_000).await;
+    assert!(!r.ok && !r.blind && r.detail.contains("no JSON"), "{}", r.detail);
 
     let sh = |s: &str| ProbeKind::Exec { argv: vec!["/bin/sh".into(), "-c".into(), s.into()] };
     assert!(read(sh("exit 0"), 10_000).await.ok);
@@ -179,6 +189,10 @@ async fn membership_programs_and_soaks() {
     let forbidden = ProbeTarget { allowed: false, ..target() };
     let refused = Prober::new(host).read(&forbidden, &spec(sh("exit 0"), 5_000), &BTreeMap::new()).await;
     assert!(!refused.ok && refused.blind, "the policy's word is no evidence against the instance");
+    let host = Arc::new(RealHost::new(None, None).expect("boot id"));
+    let members = spec(told(format!("printf %s '{body}'")), 5_000);
+    let refused = Prober::new(host).read(&forbidden, &members, &BTreeMap::new()).await;
+    assert!(!refused.ok && refused.blind, "nor does a membership probe run what is not listed");
 
     let fake = FakeHost::new(BTreeMap::from([("ledger".to_owned(), FakeUnit::default())]));
     let prober = Prober::new(Arc::new(fake.clone()));

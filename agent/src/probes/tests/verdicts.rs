@@ -90,6 +90,7 @@ fn paths() -> MembershipPaths {
         serving: "serving".into(),
         lag: "lag".into(),
         max_lag: 10,
+        position: String::new(),
     }
 }
 

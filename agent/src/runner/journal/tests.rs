@@ -1,4 +1,4 @@
-use quorate_model::{ActionSpec, OperationId, ServiceName};
+use quorate_model::{ActionSpec, HookName, InstanceId, ObligationState, OperationId, ServiceName};
 
 use super::*;
 

@@ -108,6 +108,7 @@ pub(super) fn work(spec: &v1::ScheduleSpec) -> String {
         Some(Kind::Backup(backup)) => format!("backup {}", backup.service),
         Some(Kind::Rotate(rotate)) => format!("rotate {}", rotate.service),
         Some(Kind::VerifyBackup(verify)) => format!("verify {}", verify.backup),
+        Some(Kind::Failover(spec)) => format!("move the primary role of {}", spec.group),
         Some(Kind::Rebuild(spec)) => format!("rebuild {} of {}", spec.node, spec.group),
         Some(Kind::Membership(spec)) => match spec.change() {
             v1::MembershipVerb::Unspecified | v1::MembershipVerb::Add => {

@@ -55,6 +55,11 @@ pub fn read_action(message: proto::ActionSpec) -> Result<ActionSpec, Invalid> {
         Kind::TrafficDrain(m) => read_drain(m).map_err(|i| i.within("traffic_drain"))?,
         Kind::TrafficRestore(m) => read_restore(m).map_err(|i| i.within("traffic_restore"))?,
         Kind::ExecRun(m) => read_exec(m).map_err(|i| i.within("exec_run"))?,
+        Kind::RolePromote(proto::RolePromoteAction { service, group, hook }) => ActionSpec::RolePromote {
+            service: read_name("role_promote.service", service)?,
+            group: read_name("role_promote.group", group)?,
+            hook: read_name("role_promote.hook", hook)?,
+        },
         Kind::MaintenanceEnter(m) => read_enter(m).map_err(|i| i.within("maintenance_enter"))?,
         Kind::Data(m) => read_data(m).map_err(|i| i.within("data"))?,
         Kind::MaintenanceExit(m) => read_exit(m).map_err(|i| i.within("maintenance_exit"))?,
@@ -235,6 +240,11 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
         ActionSpec::ExecRun { service, hook, once, release, targets } => {
             write_exec(service, hook, *once, release.as_ref(), targets)
         }
+        ActionSpec::RolePromote { service, group, hook } => Kind::RolePromote(proto::RolePromoteAction {
+            service: service.to_string(),
+            group: group.to_string(),
+            hook: hook.to_string(),
+        }),
         ActionSpec::MaintenanceEnter { service, maintenance, exit_within, reason } => {
             write_enter(service, maintenance, *exit_within, reason)
         }

@@ -1,9 +1,10 @@
 //! The session between an agent and a coordinator: `report.rs` what the agent says, `work.rs` what it is told, `action.rs` what it
-//! is asked to do.
+//! is asked to do, `lease.rs` what both say of leases.
 //!
 //! Both sides use these functions, so a field is checked the same way whoever reads it.
 
 mod action;
+mod lease;
 mod report;
 mod work;
 
@@ -11,6 +12,7 @@ mod work;
 mod tests;
 
 pub use action::{read_action, write_action};
+pub use lease::{read_answer, read_held, read_renewal, write_answer, write_held, write_renewal};
 pub use report::{
     FromAgent, Metric, read_execution, read_from_agent, read_hello, read_instance, read_metric,
     read_obligation, read_reading, write_execution, write_from_agent, write_hello, write_instance,
@@ -27,6 +29,8 @@ pub const METRICS_MAX: usize = 2_000;
 pub const INSTANCES_MAX: usize = 256;
 /// Most probes one node runs: 16 of each instance, its own and as a peer.
 pub const NODE_PROBES_MAX: usize = 4_096;
+/// Most leases of one node: one for each of its instances.
+pub const LEASES_MAX: usize = INSTANCES_MAX;
 /// Most executions, cancels, discharges or confirmations in one message; the runner's queue is far shorter.
 pub const EXECUTIONS_MAX: usize = 1_024;
 /// Most actions an agent can advertise; the vocabulary has about 40.

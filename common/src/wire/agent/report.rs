@@ -7,13 +7,15 @@ use quorate_model::observe::{LISTED_KEY_MAX_BYTES, LISTED_MAX};
 use quorate_model::session::{
     Capability, ExecutionReport, Heartbeat, Hello, InstanceReport, ObligationReport, Reading,
 };
-use quorate_model::{ActionKind, DurationMs, Epoch, InstanceId, InstanceRole, Listed, Millionths, Reason};
+use quorate_model::{
+    ActionKind, DurationMs, Epoch, InstanceId, InstanceRole, LeaseRenewal, Listed, Millionths, Reason,
+};
 use quorate_proto::agent::v1 as proto;
 use quorate_proto::v1;
 
 use super::{
     CAPABILITIES_MAX, EXECUTIONS_MAX, INSTANCES_MAX, LINE_MAX_BYTES, METRIC_LABELS_MAX, METRICS_MAX,
-    NODE_PROBES_MAX, WORD_MAX_BYTES,
+    NODE_PROBES_MAX, WORD_MAX_BYTES, lease,
 };
 use crate::wire::invalid::{at_most, each};
 use crate::wire::text::{printable, read_filled, read_name, read_text};
@@ -50,6 +52,8 @@ pub enum FromAgent {
     Execution(Box<ExecutionReport>),
     /// An obligation's progress.
     Obligation(ObligationReport),
+    /// A lease is to be renewed, or needed no more.
+    Lease(LeaseRenewal),
 }
 
 /// A message from an agent, with its sequence.
@@ -86,6 +90,9 @@ pub fn read_from_agent(message: proto::SessionRequest) -> Result<(u64, FromAgent
         Body::Obligation(report) => {
             FromAgent::Obligation(read_obligation(report).map_err(|i| i.within("obligation"))?)
         }
+        Body::Lease(renewal) => {
+            FromAgent::Lease(lease::read_renewal(renewal).map_err(|i| i.within("lease"))?)
+        }
     };
     Ok((sequence, body))
 }
@@ -111,6 +118,7 @@ pub fn write_from_agent(sequence: u64, said: &FromAgent) -> proto::SessionReques
         }),
         FromAgent::Execution(report) => Body::Execution(write_execution(report)),
         FromAgent::Obligation(report) => Body::Obligation(write_obligation(report)),
+        FromAgent::Lease(renewal) => Body::Lease(lease::write_renewal(renewal)),
     };
     proto::SessionRequest { sequence, body: Some(body) }
 }
@@ -255,6 +263,7 @@ pub fn read_reading(message: proto::Reading) -> Result<Reading, Invalid> {
         age_ms,
         value_millionths,
         listed,
+        position,
     } = message;
     // Most probes see no role; then the field is not set.
     let role = if role == 0 { InstanceRole::Unknown } else { enums::read_instance_role("role", role)? };
@@ -269,6 +278,7 @@ pub fn read_reading(message: proto::Reading) -> Result<Reading, Invalid> {
         lag,
         value: value_millionths.map(Millionths),
         listed: each("listed", listed, LISTED_MAX, read_listed)?,
+        position,
         age: DurationMs(age_ms),
     })
 }
@@ -290,7 +300,8 @@ fn write_listed(listed: &Listed) -> proto::ListedMember {
 /// As a message.
 #[must_use]
 pub fn write_reading(reading: &Reading) -> proto::Reading {
-    let Reading { instance, probe, ok, passes, failures, detail, role, lag, value, listed, age } = reading;
+    let Reading { instance, probe, ok, passes, failures, detail, role, lag, value, listed, position, age } =
+        reading;
     proto::Reading {
         node: instance.node.to_string(),
         service: instance.service.to_string(),
@@ -304,6 +315,7 @@ pub fn write_reading(reading: &Reading) -> proto::Reading {
         age_ms: age.0,
         value_millionths: value.map(|Millionths(value)| value),
         listed: listed.iter().map(write_listed).collect(),
+        position: *position,
     }
 }
 

@@ -11,10 +11,10 @@ use quorate_model::session::{
 };
 use quorate_model::{
     ActionKind, ActionOutcome, ActionSpec, BackupId, BalancerName, ClusterId, ConfigApply, ConfigName,
-    ConfigSpec, DataVerb, Digest, Driver, DurationMs, Epoch, ExecutionId, ExecutionState, HookName, Install,
-    InstanceId, InstanceRole, MaintenanceSpec, NodeName, ObligationId, ObligationState, OnTimeout,
-    OperationId, PreflightSpec, ProbeKind, ProbeName, ProbeSpec, QuarantineId, Reason, Release, ServiceName,
-    SilenceSpec, Timestamp, TrafficSpec, Version,
+    ConfigSpec, DataVerb, Digest, Driver, DurationMs, Epoch, ExecutionId, ExecutionState, GroupName,
+    HookName, Install, InstanceId, InstanceRole, LeaseAnswer, LeaseHold, LeaseRenewal, MaintenanceSpec,
+    NodeName, ObligationId, ObligationState, OnTimeout, OperationId, PreflightSpec, ProbeKind, ProbeName,
+    ProbeSpec, QuarantineId, Reason, Release, ServiceName, SilenceSpec, Timestamp, TrafficSpec, Version,
 };
 use quorate_proto::agent::v1 as proto;
 
@@ -151,9 +151,18 @@ fn actions() -> Vec<ActionSpec> {
             release: None,
             targets: ["node2", "node3"].map(|name| NodeName::new(name).unwrap()).to_vec(),
         },
+        ActionSpec::RolePromote {
+            service: service(),
+            group: group(),
+            hook: HookName::new("promote").unwrap(),
+        },
         ActionSpec::HostFacts,
         ActionSpec::HostDiagnose,
     ]
+}
+
+fn group() -> GroupName {
+    GroupName::new("db").unwrap()
 }
 
 fn work() -> NodeWork {
@@ -192,6 +201,13 @@ fn work() -> NodeWork {
         left_out: vec![ObligationId::new("o-8").unwrap()],
         extended: vec![(ObligationId::new("o-7").unwrap(), DurationMs(60_000))],
         confirmed: vec![ExecutionId::new("x-8").unwrap()],
+        leases: vec![quorate_model::HeldLease {
+            group: group(),
+            service: service(),
+            epoch: Epoch(7),
+            ttl: DurationMs(15_000),
+            recalled: true,
+        }],
     }
 }
 
@@ -223,6 +239,7 @@ fn said() -> Vec<FromAgent> {
         detail: "200".into(),
         role: InstanceRole::Voter,
         lag: Some(0),
+        position: Some(7),
         listed: vec![quorate_model::Listed { key: "node1".into(), role: InstanceRole::Voter }],
         value: Some(quorate_model::Millionths(-1)),
         age: DurationMs(12),
@@ -262,6 +279,14 @@ fn said() -> Vec<FromAgent> {
         FromAgent::Instances(vec![report]),
         FromAgent::Execution(Box::new(execution)),
         FromAgent::Obligation(obligation),
+        FromAgent::Lease(LeaseRenewal {
+            group: group(),
+            epoch: Epoch(7),
+            nonce: u64::MAX,
+            hold: LeaseHold::Released,
+            answered: true,
+            message: "stopped".into(),
+        }),
     ]
 }
 
@@ -290,6 +315,7 @@ fn everything_an_agent_is_told_comes_back() {
         ToAgent::Work(NodeWork::default()),
         ToAgent::ReportAck { sequence: 9, subject: "x-1".into() },
         ToAgent::Close { reason: "SHUTDOWN".into(), message: "bye".into(), retry_after: DurationMs(250) },
+        ToAgent::Lease(LeaseAnswer { group: group(), epoch: Epoch(7), nonce: 1, granted: true }),
     ] {
         assert_eq!(read_to_agent(write_to_agent(&said)), Ok(said));
     }
@@ -306,6 +332,11 @@ fn what_is_wrong_is_named() {
     let mut message = write_work(&work());
     message.cancels.push("../x".into());
     assert_eq!(read_work(message).unwrap_err().field, "cancels[1]");
+    let mut message = write_work(&work());
+    message.leases[0].ttl = Some(prost_types::Duration { seconds: 2, nanos: 0 });
+    assert_eq!(read_work(message).unwrap_err().field, "leases[0].ttl");
+    let unsaid = proto::LeaseRenewal { group: "db".into(), ..Default::default() };
+    assert_eq!(read_renewal(unsaid).unwrap_err().field, "hold");
     let nan = quorate_proto::v1::Metric { name: "x".into(), value: f64::NAN, ..Default::default() };
     assert_eq!(read_metric(nan).unwrap_err().field, "value");
     assert!(read_from_agent(proto::SessionRequest { sequence: 0, body: None }).is_err());

@@ -1,12 +1,13 @@
 //! What an agent is told.
 
 use quorate_model::session::{Assignment, NodeInstance, NodeProbe, NodeWork, Welcome};
-use quorate_model::{DurationMs, Epoch, InstanceId, ObligationId, Timestamp};
+use quorate_model::{DurationMs, Epoch, InstanceId, LeaseAnswer, ObligationId, Timestamp};
 use quorate_proto::agent::v1 as proto;
 
 use super::action::{read_action, write_action};
 use super::{
-    COORDINATORS_MAX, EXECUTIONS_MAX, INSTANCES_MAX, LINE_MAX_BYTES, NODE_PROBES_MAX, WORD_MAX_BYTES,
+    COORDINATORS_MAX, EXECUTIONS_MAX, INSTANCES_MAX, LEASES_MAX, LINE_MAX_BYTES, NODE_PROBES_MAX,
+    WORD_MAX_BYTES, lease,
 };
 use crate::wire::invalid::each;
 use crate::wire::text::{printable, read_filled, read_name, read_text};
@@ -43,6 +44,8 @@ pub enum ToAgent {
         /// Try again after this time; zero means at once, elsewhere.
         retry_after: DurationMs,
     },
+    /// Answer to a renewal of a lease.
+    Lease(LeaseAnswer),
 }
 
 /// A message to an agent.
@@ -67,6 +70,7 @@ pub fn read_to_agent(message: proto::SessionResponse) -> Result<ToAgent, Invalid
             message: printable(&message, LINE_MAX_BYTES),
             retry_after: read_duration_or("close.retry_after", retry_after, DurationMs::ZERO)?,
         },
+        Body::Lease(answer) => ToAgent::Lease(lease::read_answer(answer).map_err(|i| i.within("lease"))?),
     })
 }
 
@@ -88,6 +92,7 @@ pub fn write_to_agent(said: &ToAgent) -> proto::SessionResponse {
             message: message.clone(),
             retry_after: Some(write_duration(*retry_after)),
         }),
+        ToAgent::Lease(answer) => Body::Lease(lease::write_answer(answer)),
     };
     proto::SessionResponse { body: Some(body) }
 }
@@ -156,6 +161,7 @@ pub fn read_work(message: proto::Desired) -> Result<NodeWork, Invalid> {
         confirmed,
         left_out,
         extended,
+        leases,
     } = message;
     Ok(NodeWork {
         generation,
@@ -167,6 +173,7 @@ pub fn read_work(message: proto::Desired) -> Result<NodeWork, Invalid> {
         confirmed: each("confirmed", confirmed, EXECUTIONS_MAX, |id| read_name("", id))?,
         left_out: each("left_out", left_out, EXECUTIONS_MAX, |id| read_name("", id))?,
         extended: each("extended", extended, EXECUTIONS_MAX, read_extension)?,
+        leases: each("leases", leases, LEASES_MAX, lease::read_held)?,
     })
 }
 
@@ -183,6 +190,7 @@ pub fn write_work(work: &NodeWork) -> proto::Desired {
         confirmed,
         left_out,
         extended,
+        leases,
     } = work;
     proto::Desired {
         generation: *generation,
@@ -194,6 +202,7 @@ pub fn write_work(work: &NodeWork) -> proto::Desired {
         confirmed: confirmed.iter().map(ToString::to_string).collect(),
         left_out: left_out.iter().map(ToString::to_string).collect(),
         extended: extended.iter().map(write_extension).collect(),
+        leases: leases.iter().map(lease::write_held).collect(),
     }
 }
 

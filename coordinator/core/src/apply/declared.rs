@@ -1,10 +1,11 @@
 //! Declarations: services and groups.
 
 use alloc::format;
+use alloc::vec::Vec;
 
 use quorate_model::{GroupName, GroupSpec, Reason, Refusal, Revision, ServiceName, ServiceSpec};
 
-use super::{Context, Effect, calendar, membership, validate};
+use super::{Context, Effect, calendar, failover, lease, membership, validate};
 use crate::command::DeclaredCommand;
 use crate::state::declared::{GROUPS_MAX, SERVICES_MAX};
 use crate::state::{Group, Service, State};
@@ -122,10 +123,15 @@ fn put_group(
     }
     ungranted(state, name)?;
     membership::unchanging(state, name)?;
+    lease::kept(state, spec)?;
+    failover::unmoving(state, name)?;
     let created_at = known.map_or(context.now, |group| group.created_at);
     // It stands until somebody has looked at the voters as they are declared now.
     let alarm = known.and_then(|group| group.alarm.clone());
-    let group = Group { spec: spec.clone(), created_at, revision: context.revision, alarm, pending: None };
+    let primary = known.and_then(|group| group.primary.clone());
+    let failovers = known.map_or_else(Vec::new, |group| group.failovers.clone());
+    let revision = context.revision;
+    let group = Group { spec: spec.clone(), created_at, revision, alarm, pending: None, primary, failovers };
     state.groups.insert(name.clone(), group);
     let details = format!("{} voters, {}", spec.voters.len(), spec.policy.kind());
     Ok(Effect::changed(context.done(), format!("groups/{name}"), details))
@@ -137,6 +143,8 @@ fn delete_group(state: &mut State, context: &Context<'_>, name: &GroupName) -> R
     }
     ungranted(state, name)?;
     membership::unchanging(state, name)?;
+    lease::over(state, name)?;
+    failover::unmoving(state, name)?;
     calendar::unnamed(state, name.as_str(), context.now)?;
     state.groups.remove(name);
     Ok(Effect::changed(context.done(), format!("groups/{name}"), "deleted"))

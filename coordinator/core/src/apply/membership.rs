@@ -92,7 +92,8 @@ pub(super) fn moved(state: &mut State, context: &Context<'_>, gate: &MembershipG
 }
 
 /// An operation has ended: nothing of it is pending any more, unless the application was told and nobody has seen it taken back.
-/// Then either set may count, until the group is declared anew or another change of its members is seen.
+/// Then either set may count, until another change of its members is seen or its declaration is changed: the same declaration, told
+/// again, shows nothing.
 pub(super) fn settled(state: &mut State, id: &OperationId) {
     let Some(operation) = state.operations.get(id) else { return };
     if is_open(state, operation) {

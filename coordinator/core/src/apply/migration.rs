@@ -27,11 +27,18 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
                 !once && release.is_none() && targets.is_empty()
             }
             // Whom they are about is looked at apart.
-            (StepKind::Join | StepKind::Leave, Some(ActionSpec::ExecRun { once, release, .. })) => {
-                !once && release.is_none()
-            }
             (
-                StepKind::RunOnce | StepKind::Hook | StepKind::Handover | StepKind::Join | StepKind::Leave,
+                StepKind::Join | StepKind::Leave | StepKind::Switch | StepKind::Rejoin,
+                Some(ActionSpec::ExecRun { once, release, .. }),
+            ) => !once && release.is_none(),
+            (
+                StepKind::RunOnce
+                | StepKind::Hook
+                | StepKind::Handover
+                | StepKind::Join
+                | StepKind::Leave
+                | StepKind::Switch
+                | StepKind::Rejoin,
                 _,
             )
             | (_, Some(ActionSpec::ExecRun { .. })) => false,

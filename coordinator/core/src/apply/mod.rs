@@ -13,9 +13,11 @@ mod calendar;
 mod cluster;
 mod declared;
 mod execution;
+mod failover;
 mod history;
 mod identity;
 mod instance;
+mod lease;
 mod membership;
 mod migration;
 mod node;
@@ -246,6 +248,7 @@ fn family(state: &mut State, context: &Context<'_>, command: &Command) -> Result
         Command::Artifact(command) => artifact::apply(state, context, command),
         Command::Audit(AuditCommand::Append { records }) => append(state, context, records),
         Command::Alarm(command) => alarm::apply(state, context, command),
+        Command::Lease(command) => lease::apply(state, context, command),
     }
 }
 

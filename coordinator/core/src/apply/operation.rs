@@ -9,7 +9,7 @@ use quorate_model::{
     StepState, WaveState,
 };
 
-use super::{Answer, Context, Effect, membership, migration, rebuild, step, validate};
+use super::{Answer, Context, Effect, failover, membership, migration, rebuild, step, validate};
 use crate::command::OperationCommand;
 use crate::state::operation::{ActiveTime, Condition, Failure, OPEN_MAX, Operation, Step, Wave, is_over};
 use crate::state::plan::{Goal, Plan, PlanWave, Resource, STEPS_MAX};
@@ -129,6 +129,7 @@ fn store(state: &mut State, plan: &Plan) -> Result<(), Refusal> {
     rollback::check(plan)?;
     migration::check(plan)?;
     membership::check(plan)?;
+    failover::check(plan)?;
     rebuild::check(state, plan)?;
     crate::safety::rotation::check(plan)?;
     state.plans.insert(plan.id.clone(), plan.clone());
@@ -177,6 +178,7 @@ fn create(
     if let Goal::Membership { group, .. } = &plan.request.goal {
         membership::unchanging(state, group)?;
     }
+    failover::unmoved(state, plan)?;
     let steps = plan.steps().map(|(wave, s)| Step {
         wave: u32::try_from(wave).unwrap_or(u32::MAX),
         node: s.node.clone(),
@@ -225,6 +227,7 @@ fn create(
     approval::hold(&mut operation, context);
     step::tidy(&mut operation, context);
     state.operations.insert(id.clone(), operation);
+    failover::created(state, context, id, plan);
     let answer = Answer::Operation { revision: context.revision, operation: id.clone() };
     let details = format!("plan {} {}", plan.id, plan.summary);
     Ok(Effect::changed(answer, format!("operations/{id}"), details).of(id))
@@ -331,6 +334,7 @@ pub(super) fn cancel(state: &mut State, context: &Context<'_>, id: &OperationId)
         }
     }
     step::release_lanes(state, id);
+    failover::follow(state, context, id);
     Ok(changed(context, id, "canceling"))
 }
 

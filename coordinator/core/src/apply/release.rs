@@ -41,6 +41,7 @@ pub(super) fn ended(
             | ActionSpec::TrafficDrain { .. }
             | ActionSpec::TrafficRestore { .. }
             | ActionSpec::ExecRun { .. }
+            | ActionSpec::RolePromote { .. }
             | ActionSpec::MaintenanceEnter { .. }
             | ActionSpec::MaintenanceExit { .. }
             | ActionSpec::HostPreflight { .. }
@@ -115,6 +116,7 @@ fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Relea
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
+        | Goal::Failover { .. }
         | Goal::Rebuild { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => return None,
@@ -137,6 +139,7 @@ fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Relea
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::RolePromote { .. }
         | ActionSpec::MaintenanceEnter { .. }
         | ActionSpec::MaintenanceExit { .. }
         | ActionSpec::HostPreflight { .. }

@@ -11,11 +11,11 @@ use quorate_model::{
     OperationState, ProbeReading, Reason, Refusal, RiskClass, StepKind, StepState,
 };
 
-use super::{Answer, Context, Effect, backup, membership as members, migration, validate};
+use super::{Answer, Context, Effect, backup, failover as moves, membership as members, migration, validate};
 use crate::command::StepCommand;
 use crate::safety::{
-    Ask, Evidence, approval, budget, disturb_all, fence, gate, handover, membership, once, rebuild, rotation,
-    window,
+    Ask, Evidence, approval, budget, disturb_all, failover, fence, gate, handover, membership, once, rebuild,
+    rotation, window,
 };
 use crate::state::operation::{Before, Failure, Operation, Step, is_over};
 use crate::state::{Execution, Grant, State};
@@ -38,7 +38,9 @@ pub(super) fn apply(
         StepCommand::Start { operation, step, execution, evidence } => {
             start(state, context, (operation, *step), execution, evidence)
         }
-        StepCommand::OpenGate { operation, step } => watched::open_gate(state, context, operation, *step),
+        StepCommand::OpenGate { operation, step, evidence } => {
+            watched::open_gate(state, context, (operation, *step), evidence)
+        }
         StepCommand::PassGate { operation, step, readings, evidence } => {
             watched::pass_gate(state, context, (operation, *step), readings, evidence)
         }
@@ -136,6 +138,9 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
         StepKind::Handover => "handing over from",
         StepKind::Join => "adding a member from",
         StepKind::Leave => "removing a member from",
+        StepKind::Promote => "promoting",
+        StepKind::Switch => "leading clients to",
+        StepKind::Rejoin => "making a standby of",
         StepKind::Quarantine => "putting the data aside of",
         StepKind::Gate => "watching",
     }
@@ -168,6 +173,9 @@ pub(crate) const fn goes_ahead(kind: StepKind) -> bool {
         | StepKind::ExitMaintenance
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Promote
+        | StepKind::Switch
+        | StepKind::Rejoin
         | StepKind::Quarantine
         | StepKind::Gate => false,
     }
@@ -209,6 +217,9 @@ pub(crate) fn guard(
     }
     if membership::is_told(step.kind) {
         return membership::hook_refuses(state, operation, step, evidence, now);
+    }
+    if failover::is_moving(step.kind) {
+        return failover::refuses(state, operation, step, evidence, now);
     }
     let action = step.action.as_ref()?;
     match (step.disruptive, action.risk()) {
@@ -337,6 +348,7 @@ fn start(
     migration::begun(state, context, &made);
     members::begun(state, &made);
     grant(state, context, &made);
+    moves::granted(state, context, &made, &evidence);
     mark_started(state, context, &made, before);
     state.open.insert(execution.clone());
     state.executions.insert(execution.clone(), made);
@@ -393,7 +405,8 @@ fn want(state: &mut State, made: &Execution) {
         ActionSpec::ServiceStart { .. }
         | ActionSpec::ServiceRestart { .. }
         | ActionSpec::ArtifactActivate { .. }
-        | ActionSpec::ArtifactRevert { .. } => DesiredState::Running,
+        | ActionSpec::ArtifactRevert { .. }
+        | ActionSpec::RolePromote { .. } => DesiredState::Running,
         ActionSpec::ServiceStop { .. } => DesiredState::Stopped,
         ActionSpec::ServiceStatus { .. }
         | ActionSpec::ServiceReload { .. }
@@ -452,6 +465,7 @@ fn mark_started(state: &mut State, context: &Context<'_>, made: &Execution, befo
         step.before = before;
     }
     tidy(operation, context);
+    moves::follow(state, context, &made.operation);
 }
 
 fn deadline_passed(
@@ -463,14 +477,15 @@ fn deadline_passed(
     message: &str,
 ) -> Result<Effect, Refusal> {
     let (operation, step) = find(state, id, index)?;
-    if step.state != StepState::Running {
+    let given_up = failover::may_be_given_up(operation, step);
+    if step.state != StepState::Running && !given_up {
         return Err(wrong(format!("step {index} of {id} is {}", step.state)));
     }
     let node = step.node.clone();
     let mut message = String::from(message);
     validate::cut(&mut message, 512);
     let details = format!("step {index} on {node}: {message}");
-    if handover::awaited(state, step).is_some() {
+    if handover::awaited(state, step).is_some() || given_up {
         let failure = Failure { reason: Reason::GateFailed, message };
         end(state, context, id, index, StepState::Failed, Some(failure));
     } else if let Some(execution) = step.execution.clone() {

@@ -9,21 +9,23 @@ use quorate_model::backup::{BackupPolicy, LogRotation};
 use quorate_model::config::{CONFIG_MODE_BITS, CONFIGS_MAX, CONFIRM_MAX, CONFIRM_MIN};
 use quorate_model::data::{DATA_PATH_MAX_BYTES, DATA_PATHS_MAX};
 use quorate_model::group::MEMBERSHIP_TIMEOUT_MAX;
+use quorate_model::lease::{FAILOVER_TIMEOUT_MAX, HOLD_DOWN_MAX, LEASE_TTL_MAX, LEASE_TTL_MIN};
 use quorate_model::maintenance::{LEASE_MAX, LEASE_MIN, MAINTENANCE_PATH_MAX_BYTES};
 use quorate_model::preflight::{REQUIRED_MAX_BYTES, REQUIRES_MAX};
 use quorate_model::secret::{GRACE_MAX, GRACE_MIN, SECRETS_MAX};
 use quorate_model::service::HANDOVER_TIMEOUT_MAX;
 use quorate_model::traffic::{POOL_NAME_MAX_BYTES, is_pool_name};
 use quorate_model::{
-    ConfigSpec, DataSpec, Driver, DurationMs, GroupSpec, MaintenanceSpec, NodeName, PreflightSpec,
-    QuorumPolicy, Reason, Refusal, Required, SecretSource, SecretSpec, ServiceSpec, SilenceSpec, TrafficSpec,
+    ConfigSpec, DataSpec, Driver, DurationMs, FailoverSpec, GroupSpec, MaintenanceSpec, NodeName,
+    PreflightSpec, QuorumPolicy, Reason, Refusal, Required, SecretSource, SecretSpec, ServiceSpec,
+    SilenceSpec, TrafficSpec,
 };
 
 use crate::safety::availability::has_membership_probe;
 use crate::safety::quorum::required;
-use crate::state::State;
 use crate::state::declared::{GROUP_MEMBERS_MAX, PROBES_MAX, SPEC_TEXT_MAX_BYTES};
 use crate::state::node::{LABEL_MAX_BYTES, LABELS_MAX};
+use crate::state::{Service, State};
 
 mod probe;
 
@@ -392,7 +394,27 @@ pub(super) fn group(state: &State, spec: &GroupSpec) -> Result<(), Refusal> {
             return Err(bad("membership: the service needs a membership probe, which tells who is a member"));
         }
     }
+    if let Some(failover) = &spec.failover {
+        failover_spec(spec, failover, service)?;
+    }
     labels(&spec.labels)
+}
+
+fn failover_spec(spec: &GroupSpec, failover: &FailoverSpec, service: &Service) -> Result<(), Refusal> {
+    if spec.policy != QuorumPolicy::PrimaryStandby {
+        return Err(bad("failover: only a PRIMARY_STANDBY group has it"));
+    }
+    if failover.ttl < LEASE_TTL_MIN || failover.ttl > LEASE_TTL_MAX {
+        return Err(bad(format!("failover.ttl: expected {LEASE_TTL_MIN} to {LEASE_TTL_MAX}")));
+    }
+    span("failover.timeout", failover.timeout)?;
+    if failover.timeout > FAILOVER_TIMEOUT_MAX || failover.hold_down > HOLD_DOWN_MAX {
+        return Err(bad("failover: a span is longer than it may be"));
+    }
+    if !has_membership_probe(&service.spec) {
+        return Err(bad("failover: the service needs a membership probe, which tells who leads"));
+    }
+    Ok(())
 }
 
 fn satisfiable(spec: &GroupSpec) -> Result<(), Refusal> {

@@ -2,7 +2,7 @@
 
 use crate::command::{
     AlarmCommand, ArtifactCommand, Attempt, AuditCommand, BackupCommand, CalendarCommand, ClusterCommand,
-    Command, DeclaredCommand, ExecutionCommand, IdentityCommand, InstanceCommand, NodeCommand,
+    Command, DeclaredCommand, ExecutionCommand, IdentityCommand, InstanceCommand, LeaseCommand, NodeCommand,
     ObligationCommand, OperationCommand, PolicyCommand, ScheduleCommand, StepCommand, TokenCommand,
 };
 use crate::hash::{Hash, canonical};
@@ -54,7 +54,8 @@ impl Command {
             | Self::Backup(_)
             | Self::Artifact(_)
             | Self::Audit(_)
-            | Self::Alarm(_) => canonical(&(name, self)),
+            | Self::Alarm(_)
+            | Self::Lease(_) => canonical(&(name, self)),
         }
     }
 
@@ -126,7 +127,8 @@ impl Command {
             | Self::Obligation(_)
             | Self::Backup(_)
             | Self::Audit(_)
-            | Self::Alarm(_) => false,
+            | Self::Alarm(_)
+            | Self::Lease(_) => false,
         }
     }
 
@@ -161,6 +163,14 @@ impl Command {
             },
             Self::Alarm(command) => match command {
                 AlarmCommand::Set { .. } => "alarm.set",
+            },
+            Self::Lease(command) => match command {
+                LeaseCommand::Lead { .. } => "lease.lead",
+                LeaseCommand::Adopt { .. } => "lease.adopt",
+                LeaseCommand::Confirm { .. } => "lease.confirm",
+                LeaseCommand::Release { .. } => "lease.release",
+                LeaseCommand::Expire { .. } => "lease.expire",
+                LeaseCommand::Acknowledge { .. } => "lease.acknowledge",
             },
         }
     }

@@ -9,6 +9,7 @@ mod calendar;
 mod cluster;
 mod declared;
 mod intent;
+mod lease;
 mod node;
 mod operation;
 mod policy;
@@ -26,6 +27,7 @@ pub use artifact::ArtifactCommand;
 pub use calendar::CalendarCommand;
 pub use cluster::{ClusterCommand, IdentityCommand, Join, NewCertificate, TokenCommand};
 pub use declared::{DeclaredCommand, InstanceChange, InstanceCommand};
+pub use lease::LeaseCommand;
 pub use node::NodeCommand;
 pub use operation::{OperationCommand, StepCommand};
 pub use policy::PolicyCommand;
@@ -119,4 +121,6 @@ pub enum Command {
     Audit(AuditCommand),
     /// Alarms of groups.
     Alarm(AlarmCommand),
+    /// Leases of the primary role.
+    Lease(LeaseCommand),
 }

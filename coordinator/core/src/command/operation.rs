@@ -131,6 +131,9 @@ pub enum StepCommand {
         operation: OperationId,
         /// Which step, by index.
         step: u32,
+        /// The voters of its group, for a gate that wants the lease of their primary back.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        evidence: Vec<InstanceReading>,
     },
     /// A gate passed, on these readings.
     PassGate {

@@ -6,7 +6,9 @@
 mod alarm;
 mod calendar;
 mod executions;
+mod failover;
 mod instances;
+mod lease;
 mod nodes;
 mod obligations;
 mod operations;
@@ -34,6 +36,7 @@ pub fn next(
     nodes::next(state, obs, now, &mut due);
     instances::next(state, obs, now, &mut due);
     alarm::next(state, obs, now, &mut due);
+    lease::next(state, obs, now, &mut due);
     executions::next(state, now, &mut due);
     obligations::next(state, now, &mut due);
     operations::next(state, obs, now, mint, &mut due);

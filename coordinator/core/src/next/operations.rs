@@ -7,16 +7,17 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_model::{
-    ConditionReason, ExecutionId, ExecutionState, InstanceId, InstanceReading, NodeName, OperationState,
-    ProbeName, ProbeReading, Reason, Refusal, RiskClass, StepState, Timestamp,
+    ConditionReason, ExecutionId, ExecutionState, InstanceId, InstanceReading, Listed, NodeName,
+    OperationState, ProbeName, ProbeReading, Reason, Refusal, RiskClass, StepState, Timestamp,
 };
 
+use super::failover;
 use crate::apply::operation::{approval, settle};
 use crate::apply::step::{ahead_of, begins, guard, in_order};
 use crate::command::{Command, OperationCommand, StepCommand};
 use crate::observations::Observations;
 use crate::safety::approval::waits_for;
-use crate::safety::{Evidence, gate, handover, rebuild};
+use crate::safety::{Evidence, gate, handover, membership, rebuild};
 use crate::state::State;
 use crate::state::operation::{Operation, Step};
 use crate::state::plan::GateSpec;
@@ -93,7 +94,14 @@ fn one(
                 // One new step per operation and round: lanes are counted in the state, and the next round is near.
                 return;
             }
-            Err(refusal) => wanted = wanted.or_else(|| Some(condition_of(&refusal))),
+            Err(refusal) => {
+                if let Some(command) = failover::given_up(state, obs, operation, (index, step), &refusal, now)
+                {
+                    due.push(command);
+                    return;
+                }
+                wanted = wanted.or_else(|| Some(condition_of(&refusal)));
+            }
         }
     }
     match (wanted, operation.conditions.first()) {
@@ -252,7 +260,7 @@ fn begin(
 ) -> Result<Option<Command>, Refusal> {
     let id = operation.id.clone();
     let Some(action) = &step.action else {
-        return Ok(Some(Command::Step(StepCommand::OpenGate { operation: id, step: index })));
+        return failover::open(state, obs, operation, (index, step), now).map(Some);
     };
     if let Some(refusal) = guard(state, operation, step, evidence, now)
         && !rebuild::gives_up(operation, step, now)
@@ -279,6 +287,9 @@ fn evidence_of(
 ) -> Vec<InstanceReading> {
     let Some(service) = step.action.as_ref().and_then(|a| a.service()) else { return Vec::new() };
     let instance = InstanceId { node: step.node.clone(), service: service.clone() };
+    if let Some(readings) = failover::evidence(state, obs, operation, step) {
+        return readings;
+    }
     let asks = step.disruptive || ahead_of(operation, step).is_some();
     let mut readings = if asks { readings_of(state, obs, &instance) } else { Vec::new() };
     let Some(found) = obs.instances.get(&instance) else { return readings };
@@ -311,16 +322,27 @@ fn readings_of(state: &State, obs: &Observations, instance: &InstanceId) -> Vec<
     nodes.into_iter().filter_map(reading).collect()
 }
 
-/// What a gate rests on beside its own readings: how its groups stand, or whom their members list.
+/// What a gate rests on beside its own readings: how its groups stand, or whether their members list the one it asks for.
 fn gate_evidence(state: &State, obs: &Observations, spec: &GateSpec) -> Vec<InstanceReading> {
     let mut readings = if spec.margin { readings_of(state, obs, &spec.instance) } else { Vec::new() };
-    let asked = spec.membership.as_ref().and_then(|gate| state.groups.get(&gate.group));
-    let Some(group) = asked else { return readings };
+    let leased = spec.lease.as_ref().and_then(|gate| state.groups.get(&gate.group));
+    if let Some(group) = leased {
+        return obs.of_voters(group);
+    }
+    let Some(gate) = &spec.membership else { return readings };
+    let Some(group) = state.groups.get(&gate.group) else { return readings };
+    let key = membership::key(state, group, &gate.node);
+    // One line of a list shows that there is one: an entry of the log does not carry all lists of a large group.
+    let few = |listed: &[Listed]| {
+        let asked = listed.iter().find(|one| key.as_ref() == Some(&one.key));
+        asked.or(listed.first()).cloned().into_iter().collect()
+    };
     for node in &group.spec.voters {
         let id = InstanceId { node: node.clone(), service: group.spec.service.clone() };
         let Some(found) = obs.instances.get(&id) else { continue };
         let lists = |r: &&ProbeReading| r.from == *node && !r.listed.is_empty();
-        let short = |r: &ProbeReading| ProbeReading { detail: String::new(), ..r.clone() };
+        let short =
+            |r: &ProbeReading| ProbeReading { detail: String::new(), listed: few(&r.listed), ..r.clone() };
         let probes = found.probes.iter().filter(lists).map(short).collect();
         readings.retain(|r| r.instance != id);
         readings.push(InstanceReading { probes, ..found.clone() });

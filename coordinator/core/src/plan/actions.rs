@@ -55,6 +55,9 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
         | StepKind::Handover
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Promote
+        | StepKind::Switch
+        | StepKind::Rejoin
         | StepKind::Gate => LOOK_DEADLINE,
     }
 }
@@ -87,6 +90,9 @@ fn is_gated(kind: StepKind, disruptive: bool) -> bool {
         | StepKind::Handover
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Promote
+        | StepKind::Switch
+        | StepKind::Rejoin
         | StepKind::Gate => false,
     }
 }
@@ -155,6 +161,7 @@ fn keeps_margin(goal: &Goal, kind: StepKind) -> bool {
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
+        | Goal::Failover { .. }
         | Goal::Rebuild { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => false,
@@ -211,6 +218,7 @@ fn gate_of(spec: &ServiceSpec, kind: StepKind, instance: InstanceId) -> GateSpec
         hold: DurationMs::ZERO,
         margin: false,
         membership: None,
+        lease: None,
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) fn check(request: &PlanRequest) -> Result<(), Refusal> {
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
+        | Goal::Failover { .. }
         | Goal::Rebuild { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => false,

@@ -19,7 +19,7 @@ use super::{
 use crate::apply::step::doing;
 use crate::observations::Observations;
 use crate::safety::availability::availability;
-use crate::safety::{Evidence, freeze};
+use crate::safety::{Evidence, freeze, lease};
 use crate::state::plan::{PlanRequest, PlanStep, PlanWave};
 use crate::state::{Group, State};
 
@@ -234,12 +234,11 @@ impl<'a> Draft<'a> {
                 .map(|t| t.node.clone())
                 .collect();
             if stand.group.spec.policy == QuorumPolicy::PrimaryStandby {
-                let what = format!(
-                    "{} a member of {}, a primary and its standby",
-                    doing(kind),
-                    stand.group.spec.name
-                );
-                return Err(Refusal::new(Reason::PrimaryLease, what));
+                let all: Vec<NodeName> = job.targets.iter().map(|t| t.node.clone()).collect();
+                let evidence = Evidence::from_observations(self.obs);
+                let refusal =
+                    lease::disturb_refuses(self.state, stand.group, &all, doing(kind), &evidence, self.now);
+                refusal.map_or(Ok(()), Err)?;
             }
             // What is stopped stays down: all of it counts at once. Anything else comes back before the next wave.
             let nodes = if kind == StepKind::Stop { taken } else { taken.into_iter().take(1).collect() };

@@ -45,6 +45,9 @@ const fn is_told(kind: StepKind) -> bool {
         | StepKind::Handover
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Promote
+        | StepKind::Switch
+        | StepKind::Rejoin
         | StepKind::Quarantine
         | StepKind::EnterMaintenance
         | StepKind::ExitMaintenance

@@ -233,6 +233,7 @@ impl Draw<'_> {
                 listed: self.change.verb == MembershipVerb::Add,
                 moves,
             }),
+            lease: None,
         };
         PlanStep {
             node: self.teller.clone(),

@@ -7,6 +7,7 @@ mod actions;
 mod copies;
 mod draft;
 mod estimate;
+mod failover;
 mod handover;
 mod maintenance;
 mod membership;
@@ -41,6 +42,7 @@ pub use crate::state::plan::{
     PlanWave, QuorumLine, Resource, Touch, Verb,
 };
 use draft::Draft;
+pub use failover::due as failovers_due;
 use targets::{Job, Target};
 
 /// Instances worked on at once by default, where nothing is disturbed.
@@ -68,6 +70,9 @@ pub fn plan(
     check_advance(request)?;
     if let Goal::Membership { group, .. } = &request.goal {
         return membership::plan(state, obs, request, group, now, mint);
+    }
+    if let Goal::Failover { group, .. } = &request.goal {
+        return failover::plan(state, obs, request, group, now, mint);
     }
     if let Goal::Rebuild { group, node } = &request.goal {
         return rebuild::plan(state, obs, request, (group, node), now, mint);
@@ -119,6 +124,7 @@ fn check_advance(request: &PlanRequest) -> Result<(), Refusal> {
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
+        | Goal::Failover { .. }
         | Goal::Rebuild { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => {

@@ -47,6 +47,9 @@ pub(super) const fn is_led(kind: StepKind) -> bool {
         | StepKind::Handover
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Promote
+        | StepKind::Switch
+        | StepKind::Rejoin
         | StepKind::Gate => false,
     }
 }
@@ -68,6 +71,7 @@ const fn goes_back(goal: &Goal) -> bool {
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
+        | Goal::Failover { .. }
         | Goal::Rebuild { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => false,

@@ -82,8 +82,8 @@ pub(super) fn of(
                 copies: BTreeMap::new(),
             })
         }
-        Goal::Membership { .. } | Goal::Rebuild { .. } => {
-            Err(Refusal::new(Reason::Internal, "work on one member is planned on its own"))
+        Goal::Membership { .. } | Goal::Failover { .. } | Goal::Rebuild { .. } => {
+            Err(Refusal::new(Reason::Internal, "it is planned on its own"))
         }
         Goal::Verify { backups } => verify(state, backups),
         Goal::Host { nodes, verb } => host(state, nodes, *verb),

@@ -46,6 +46,9 @@ const fn is_drained(kind: StepKind) -> bool {
         | StepKind::Handover
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Promote
+        | StepKind::Switch
+        | StepKind::Rejoin
         | StepKind::Gate => false,
     }
 }
@@ -80,6 +83,9 @@ const fn is_restored(kind: StepKind) -> bool {
         | StepKind::Handover
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Promote
+        | StepKind::Switch
+        | StepKind::Rejoin
         | StepKind::Gate => false,
     }
 }

@@ -47,6 +47,8 @@ pub(super) fn title(goal: &Goal, release: Option<&Release>) -> String {
         Goal::Membership { group, node, change: MembershipVerb::Remove, .. } => {
             format!("remove {node} from {group}")
         }
+        Goal::Failover { group, planned: true, .. } => format!("switchover of {group}"),
+        Goal::Failover { group, planned: false, .. } => format!("failover of {group}"),
         Goal::Host { verb: HostVerb::Facts, .. } => String::from("read facts"),
         Goal::Host { verb: HostVerb::Diagnose, .. } => String::from("diagnose"),
     }

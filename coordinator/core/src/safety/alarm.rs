@@ -20,6 +20,8 @@ pub struct QuorumAlarm {
     pub level: AlarmLevel,
     /// The same, if every voter that is not shown to be out served all the same: what holds whatever is not seen yet.
     pub certain: AlarmLevel,
+    /// The same, of those alone that serve: what our own hand has out counts for nothing.
+    pub alone: AlarmLevel,
     /// Available minus required.
     pub margin: i64,
     /// How many must be available.
@@ -32,10 +34,12 @@ pub struct QuorumAlarm {
 
 impl QuorumAlarm {
     /// The level to hold now, of the one that is held already. Who has just begun to look has not heard everybody yet: until
-    /// `settled`, an alarm is raised by what is shown only. Lowering one needs no patience: it takes voters that are seen to be up.
+    /// `settled`, an alarm is raised by what is shown only. Lowering one needs no patience: it takes voters that are seen to be up,
+    /// and not that somebody has begun to work on one that is missing.
     #[must_use]
     pub fn due(&self, held: AlarmLevel, settled: bool) -> AlarmLevel {
-        if settled { self.level } else { self.level.min(held.max(self.certain)) }
+        let raised = if settled { self.level } else { self.level.min(held.max(self.certain)) };
+        raised.max(held.min(self.alone))
     }
 }
 
@@ -57,6 +61,7 @@ pub fn alarm(state: &State, group: &Group, evidence: &Evidence<'_>, now: Timesta
     QuorumAlarm {
         level: count(false),
         certain: count(true),
+        alone: level(&stand, stand.voters.iter().filter(|v| v.is_available()).count(), 0),
         margin: stand.margin(),
         required: stand.required,
         available: stand.up,

@@ -273,7 +273,11 @@ fn takes_away(state: &State, grant: &Grant) -> bool {
         | StepKind::EnterMaintenance
         | StepKind::Drain
         | StepKind::Restore
-        | StepKind::ExitMaintenance => false,
+        | StepKind::ExitMaintenance
+        // Who takes over serves on; who led before is stopped already.
+        | StepKind::Promote
+        | StepKind::Switch
+        | StepKind::Rejoin => false,
         StepKind::Status
         | StepKind::Start
         | StepKind::Stop

@@ -5,12 +5,12 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use quorate_model::{
-    Drain, DurationMs, GroupName, InstanceId, NodeName, OperationId, OutReason, QuorumPolicy, Reason,
-    Refusal, Timestamp,
+    Drain, DurationMs, GroupName, InstanceId, NodeName, OperationId, OutReason, QuorumPolicy, Refusal,
+    Timestamp,
 };
 
 use super::availability::{Availability, Evidence, availability, freshness_limit, is_ours};
-use super::{fence, freeze, window};
+use super::{fence, freeze, lease, window};
 use crate::state::{Group, State};
 
 /// What a stop is called in [`Ask::doing`].
@@ -47,9 +47,10 @@ pub fn disturb(
     if let Some(refusal) = over_limit(state, group, nodes, ask) {
         return Some(refusal);
     }
-    if group.spec.policy == QuorumPolicy::PrimaryStandby {
-        let what = alloc::format!("{} a member of {}, a primary and its standby", ask.doing, group.spec.name);
-        return Some(Refusal::new(Reason::PrimaryLease, what));
+    if group.spec.policy == QuorumPolicy::PrimaryStandby
+        && let Some(refusal) = lease::disturb_refuses(state, group, nodes, ask.doing, evidence, now)
+    {
+        return Some(refusal);
     }
     let now_up = availability(state, group, evidence, now);
     let cost = now_up.voters.iter().filter(|v| v.is_available() && nodes.contains(&v.node)).count();

@@ -9,10 +9,10 @@ use quorate_model::{
 };
 
 use super::availability::{Evidence, freshness_limit, probe_limit};
-use super::membership;
+use super::{failover, membership};
 use crate::state::State;
 use crate::state::operation::{Before, Operation};
-use crate::state::plan::{GateProbe, GateSpec};
+use crate::state::plan::{GateProbe, GateSpec, LeaseWants};
 
 mod baseline;
 mod margin;
@@ -136,6 +136,10 @@ pub fn missing(
 ) -> Option<String> {
     let gate = operation.step(index)?.gate.as_ref()?;
     let since = counts_from(operation, index);
+    if gate.lease.as_ref().is_some_and(|lease| !matches!(lease.wants, LeaseWants::Held { .. })) {
+        // Nobody leads, and who led need not be heard.
+        return unleased(state, operation, gate, since, evidence, now);
+    }
     let Some(reading) = evidence.get(&gate.instance) else {
         return Some(format!("nothing is known of {}", gate.instance));
     };
@@ -162,6 +166,20 @@ pub fn missing(
     }
     margin_missing(state, operation, index, gate, evidence, now)
         .or_else(|| unlisted(state, gate, since, evidence, now))
+        .or_else(|| unleased(state, operation, gate, since, evidence, now))
+}
+
+/// What the lease of a group's primary still lacks for a gate that asks for it.
+#[must_use]
+pub fn unleased(
+    state: &State,
+    operation: &Operation,
+    gate: &GateSpec,
+    since: Timestamp,
+    evidence: &Evidence<'_>,
+    now: Timestamp,
+) -> Option<String> {
+    failover::missing(state, operation, gate.lease.as_ref()?, (&gate.instance, since), evidence, now)
 }
 
 /// What the lists of a group's members still lack for a gate that asks for them.

@@ -14,6 +14,7 @@ use quorate_model::{
 };
 
 use super::availability::{Evidence, does_not_serve, is_current, member};
+use super::lease::is_lead;
 use crate::state::operation::{Operation, Step};
 use crate::state::{Group, State};
 
@@ -23,17 +24,6 @@ enum Leads {
     Yes,
     No,
     Unknown,
-}
-
-const fn is_lead(role: InstanceRole) -> bool {
-    match role {
-        InstanceRole::Leader | InstanceRole::Primary => true,
-        InstanceRole::Unknown
-        | InstanceRole::Voter
-        | InstanceRole::Learner
-        | InstanceRole::Standby
-        | InstanceRole::Observer => false,
-    }
 }
 
 /// The instance that a hand-over's step is about; none for any other step.
@@ -131,6 +121,9 @@ const fn takes_away(kind: StepKind) -> bool {
         | StepKind::Handover
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Promote
+        | StepKind::Switch
+        | StepKind::Rejoin
         | StepKind::Quarantine
         | StepKind::Gate => false,
     }

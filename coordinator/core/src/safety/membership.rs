@@ -92,6 +92,7 @@ pub fn of(operation: &Operation) -> Option<(&quorate_model::GroupName, Change<'_
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Verify { .. }
+        | Goal::Failover { .. }
         | Goal::Rebuild { .. }
         | Goal::Host { .. } => None,
     }
@@ -302,7 +303,7 @@ fn told<'a>(
 }
 
 /// What names an instance in the lists of its group.
-fn key(state: &State, group: &Group, node: &NodeName) -> Option<String> {
+pub(crate) fn key(state: &State, group: &Group, node: &NodeName) -> Option<String> {
     let spec = &state.services.get(&group.spec.service)?.spec;
     spec.probes.iter().find_map(|probe| match &probe.kind {
         ProbeKind::Membership { paths, .. } => Some(expand::text(&paths.this, spec, node)),

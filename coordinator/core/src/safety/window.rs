@@ -43,6 +43,9 @@ pub const fn is_undo(kind: StepKind) -> bool {
         | StepKind::Handover
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Promote
+        | StepKind::Switch
+        | StepKind::Rejoin
         | StepKind::Quarantine
         | StepKind::Gate => false,
     }

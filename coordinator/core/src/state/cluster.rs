@@ -21,6 +21,15 @@ pub struct Cluster {
     pub ca_pems: Vec<String>,
     /// When it was initialised.
     pub created_at: Timestamp,
+    /// Drawn by the member that answers renewals of leases, when it begins to: what another one measured before counts no
+    /// more. Zero before the first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lease_lead: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Raft members by number.

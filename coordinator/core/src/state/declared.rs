@@ -7,6 +7,7 @@ use quorate_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::lease::{FailoverRecord, PrimaryLease};
 use super::release::{ConfigReleases, Migration, Migrations, Releases};
 
 /// Most services.
@@ -63,6 +64,12 @@ pub struct Group {
     /// What its voters are to become: the application may have them so already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<PendingVoters>,
+    /// The last lease of its primary role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<PrimaryLease>,
+    /// Its last failovers, the newest at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failovers: Vec<FailoverRecord>,
 }
 
 impl Group {

@@ -74,6 +74,7 @@ pub fn lease(state: &State, obligation: &Obligation) -> Option<DurationMs> {
         | ActionSpec::Data { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::RolePromote { .. }
         | ActionSpec::MaintenanceExit { .. }
         | ActionSpec::HostPreflight { .. }
         | ActionSpec::HostFacts

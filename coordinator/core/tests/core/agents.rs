@@ -15,6 +15,7 @@ use quorate_model::{
 
 use crate::world::{World, node, service};
 
+mod leases;
 mod marks;
 
 pub(crate) const TICK_MS: u64 = 500;
@@ -76,6 +77,8 @@ pub(crate) struct Fleet {
     /// Whom the application takes for its members; everybody where nobody asks.
     pub(crate) members: Option<BTreeSet<NodeName>>,
     pub(crate) mischief: Mischief,
+    /// Leases of primaries.
+    pub(crate) leases: leases::Leases,
     begun: BTreeMap<ExecutionId, Timestamp>,
     /// What is out of its pool, and the undo that is owed for it.
     out: BTreeMap<InstanceId, ObligationId>,
@@ -100,6 +103,7 @@ impl Fleet {
             leader: node("node1"),
             members: None,
             mischief: Mischief::default(),
+            leases: leases::Leases::default(),
             begun: BTreeMap::new(),
             out: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -141,12 +145,16 @@ impl Fleet {
             leading_since: self.world.now,
             ..quorate_core::Observations::default()
         };
+        if !self.leases.primaries.is_empty() {
+            self.lead();
+        }
     }
 
     /// One round: agents work and report, the leader looks, the ticker proposes, everything twice.
     pub(crate) fn tick(&mut self) {
         self.world.now = Timestamp(self.world.now.0 + i64::try_from(TICK_MS).unwrap());
         self.work();
+        self.keep_leases();
         self.observe();
         let (now, mut minted) = (self.world.now, self.world.minted);
         let due = next(&self.world.state, &self.world.obs, now, &mut || {
@@ -171,6 +179,7 @@ impl Fleet {
             assert!(harmless, "{command:?} twice: {first:?}, {second:?}");
             assert_eq!((executions, epoch), (self.world.state.executions.len(), self.world.state.epoch));
         }
+        self.fail_over();
         self.count();
         self.world.tell();
     }
@@ -301,6 +310,7 @@ impl Fleet {
                 self.results.insert(id, ExecutionState::Unknown);
                 continue;
             }
+            let refused = !self.may_promote(name, &id, &action);
             let (kind, mischief) = (action.kind(), &self.mischief);
             let hook = matches!(kind, ActionKind::ExecRun | ActionKind::SecretConfirm);
             let writes = matches!(
@@ -310,7 +320,7 @@ impl Fleet {
                     | ActionKind::SecretStage
                     | ActionKind::BackupCreate
             );
-            if hook && mischief.broken.contains(name) || writes && mischief.full.contains(name) {
+            if hook && mischief.broken.contains(name) || writes && mischief.full.contains(name) || refused {
                 self.results.insert(id, ExecutionState::Failed);
                 continue;
             }
@@ -341,6 +351,7 @@ impl Fleet {
                 action.kind(),
                 ActionKind::ServiceRestart
                     | ActionKind::ServiceStart
+                    | ActionKind::RolePromote
                     | ActionKind::ArtifactActivate
                     | ActionKind::ArtifactRevert
                     | ActionKind::ConfigApply
@@ -374,6 +385,10 @@ impl Fleet {
             let on: Vec<_> = self.truth.iter().filter(|(id, _)| id.node == *name).collect();
             for (id, truth) in on {
                 let reading = self.reading(id, truth, now);
+                let told = reading.probes.iter().find(|r| r.position.is_some());
+                if let Some(told) = told {
+                    self.world.obs.positions.insert(id.clone(), told.clone());
+                }
                 self.world.obs.instances.insert(id.clone(), reading);
             }
         }
@@ -391,6 +406,7 @@ impl Fleet {
         let passes = now.since(truth.healthy_from).0 / TICK_MS + 1;
         let stranger = self.members.as_ref().is_some_and(|members| !members.contains(&id.node));
         let voter = if id.node == self.leader { InstanceRole::Leader } else { InstanceRole::Voter };
+        let voter = self.pair_role(&id.node).unwrap_or(voter);
         let role = if stranger { InstanceRole::Learner } else { voter };
         let probe = |name: &str, from: &NodeName| ProbeReading {
             instance: id.clone(),
@@ -404,9 +420,12 @@ impl Fleet {
             lag: Some(0),
             value: None,
             listed: Vec::new(),
+            position: None,
             at: now,
         };
-        let mut probes = vec![probe("health", &id.node), self.listing(probe("member", &id.node), stranger)];
+        let position = self.leases.positions.get(&id.node).filter(|_| healthy).copied();
+        let member = ProbeReading { position, ..probe("member", &id.node) };
+        let mut probes = vec![probe("health", &id.node), self.listing(member, stranger)];
         let peer = peer_of(&self.world.state, &id.node).filter(|peer| !self.mischief.deaf.contains(*peer));
         probes.extend(peer.map(|peer| probe("health", peer)));
         let spec = self.world.state.services.get(&id.service).map(|s| &s.spec);

@@ -118,6 +118,10 @@ fn since_is_what_is_recorded() {
 fn work_of_ours_warns_only_when_it_does_not_end() {
     let mut case = case(&[Stand::Up, Stand::Up, Stand::Granted], &QuorumPolicy::Majority, 0);
     assert_eq!(found(&case).level, AlarmLevel::None);
+    assert_eq!(found(&case).due(AlarmLevel::None, true), AlarmLevel::None);
+    // One that is raised already is not taken back because somebody works on it.
+    assert_eq!(found(&case).due(AlarmLevel::Warning, true), AlarmLevel::Warning);
+    assert_eq!(found(&case).due(AlarmLevel::Critical, true), AlarmLevel::Warning);
     let patience = case.state.settings.gate_deadline;
     case.now = START.plus(patience).plus(DurationMs(1));
     for reading in &mut case.readings {
@@ -165,6 +169,8 @@ proptest! {
         let serving = stands.iter().filter(|s| !is_shown(**s)).count();
         let returning = stands.iter().filter(|s| **s == Stand::Granted).count();
         prop_assert_eq!(alarm.certain, naive(serving, returning, voters, required, spare));
+        prop_assert_eq!(alarm.alone, naive(up, 0, voters, required, spare));
+        prop_assert!(alarm.alone >= alarm.level, "work brings nobody back");
         prop_assert!(alarm.certain <= alarm.level, "what is certain is never worse than what is feared");
         let out: Vec<_> = alarm.missing.iter().map(|v| v.node.to_string()).collect();
         let expected: Vec<_> = (1..=voters)

@@ -321,7 +321,7 @@ proptest! {
                     fleet.world.system(Command::Step(command));
                 }
                 7 => {
-                    fleet.world.system(Command::Step(StepCommand::OpenGate { operation: id("r-1"), step: u32::from(who) }));
+                    fleet.world.system(Command::Step(StepCommand::OpenGate { operation: id("r-1"), step: u32::from(who), evidence: vec![] }));
                 }
                 8 => {
                     let command = if right { OperationCommand::Pause { id: id("r-1") } } else { OperationCommand::Resume { id: id("r-1") } };

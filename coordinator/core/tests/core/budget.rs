@@ -140,7 +140,7 @@ fn execution(name: &NodeName, number: u64, state: ExecutionState) -> Execution {
 pub(crate) struct Case {
     pub(crate) state: State,
     pub(crate) readings: Vec<InstanceReading>,
-    names: Vec<NodeName>,
+    pub(crate) names: Vec<NodeName>,
     pub(crate) now: Timestamp,
 }
 
@@ -197,9 +197,17 @@ pub(crate) fn case(stands: &[Stand], policy: &QuorumPolicy, spare: u32) -> Case 
         spare_wanted: spare,
         labels: BTreeMap::new(),
         membership: None,
+        failover: None,
     };
-    let declared =
-        Group { spec: declared, created_at: START, revision: Revision(1), alarm: None, pending: None };
+    let declared = Group {
+        spec: declared,
+        created_at: START,
+        revision: Revision(1),
+        alarm: None,
+        pending: None,
+        primary: None,
+        failovers: vec![],
+    };
     state.groups.insert(group("ledger"), declared);
     Case { state, readings, names, now }
 }

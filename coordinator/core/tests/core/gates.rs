@@ -31,6 +31,7 @@ fn a_gate_counts_only_passes_that_are_newer_than_its_step() {
         hold: DurationMs::ZERO,
         margin: false,
         membership: None,
+        lease: None,
     };
     let since = START;
     // A reading of a probe after some passes, so many milliseconds after the step.
@@ -46,6 +47,7 @@ fn a_gate_counts_only_passes_that_are_newer_than_its_step() {
         lag: None,
         value: None,
         listed: Vec::new(),
+        position: None,
         at: since.plus(DurationMs(after)),
     };
     let passes = |readings: &[ProbeReading]| gate::probes_missing(&spec, &[], readings, since).is_none();

@@ -29,6 +29,10 @@ pub(crate) fn declare(spec: &mut ServiceSpec, options: &[&str]) {
 /// A hook that is told who may take over makes the first of them the leader; one that is stuck only says so.
 pub(crate) fn hand_over(fleet: &mut Fleet, name: &NodeName, action: &ActionSpec) {
     let ActionSpec::ExecRun { targets, hook, .. } = action else { return };
+    if hook.as_str() == "rejoin" {
+        fleet.leases.primaries.remove(name);
+        return;
+    }
     if let ("join" | "leave", Some(members), Some(target)) =
         (hook.as_str(), &mut fleet.members, targets.first())
     {

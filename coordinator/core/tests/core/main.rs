@@ -10,6 +10,7 @@ mod freezes;
 mod frozen;
 mod gates;
 mod hooks;
+mod leases;
 mod liveness;
 mod members;
 mod samples;

@@ -3,6 +3,7 @@
 mod alarms;
 mod approvals;
 mod calendar;
+mod leases;
 mod membership;
 mod rebuild;
 mod rollouts;
@@ -81,7 +82,7 @@ impl Log {
 
     fn observations(&self) -> Observations {
         let instances = self.readings().into_iter().map(|r| (r.instance.clone(), r)).collect();
-        Observations { leading_since: START, nodes: BTreeMap::new(), instances }
+        Observations { leading_since: START, instances, ..Observations::default() }
     }
 
     fn readings(&self) -> Vec<InstanceReading> {
@@ -129,6 +130,7 @@ impl Log {
             lag: Some(1),
             value: probe.baseline.as_ref().map(|_| Millionths(120_000)),
             listed: Vec::new(),
+            position: None,
             at,
         };
         let own = spec.instance.node.as_str();
@@ -148,7 +150,7 @@ impl Log {
 
     /// Opens a gate and passes it.
     fn pass(&mut self, id: &OperationId, step: u32) {
-        self.step(StepCommand::OpenGate { operation: id.clone(), step });
+        self.step(StepCommand::OpenGate { operation: id.clone(), step, evidence: vec![] });
         let readings = self.probed(id, usize::try_from(step).unwrap(), true);
         let evidence = self.readings();
         self.step(StepCommand::PassGate { operation: id.clone(), step, readings, evidence });
@@ -198,6 +200,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     rebuild::canceled(&mut log);
     rest(&mut log);
     artifacts(&mut log);
+    leases::leased(&mut log);
     alone(&mut log);
     log.entries
 }
@@ -341,6 +344,7 @@ fn declarations(log: &mut Log) {
             spare_wanted: 0,
             labels: BTreeMap::new(),
             membership: None,
+            failover: None,
         };
         log.user(declare(DeclaredCommand::ApplyGroup { spec, expect: None }));
     }
@@ -381,6 +385,7 @@ fn rollout(log: &mut Log) {
         lag: None,
         value: Some(Millionths(100_000)),
         listed: Vec::new(),
+        position: None,
         at: log.now(),
     };
     let learner = InstanceReading { instance: instance(4), probes: vec![errors], ..evidence[1].clone() };
@@ -400,7 +405,7 @@ fn rollout(log: &mut Log) {
     log.report("x-1", 1, ExecutionState::Succeeded);
     let (node4, state) = (node("node4"), ObligationState::Discharged);
     log.user(Command::Obligation(ObligationCommand::Close { id: owed, node: node4.clone(), state }));
-    log.step(StepCommand::OpenGate { operation: id.clone(), step: 1 });
+    log.step(StepCommand::OpenGate { operation: id.clone(), step: 1, evidence: vec![] });
     let spec = log.state.operations[&id].steps[1].gate.clone().unwrap();
     let later = log.now().plus(DurationMs::from_secs(60));
     let reading = |probe: &quorate_core::plan::GateProbe, from: &str| ProbeReading {
@@ -415,6 +420,7 @@ fn rollout(log: &mut Log) {
         lag: Some(1),
         value: probe.baseline.as_ref().map(|_| Millionths(120_000)),
         listed: Vec::new(),
+        position: None,
         at: later,
     };
     let readings = spec.probes.iter().flat_map(|p| [reading(p, "node4"), reading(p, "node1")]).collect();

@@ -430,7 +430,7 @@ fn decode(fleet: &Fleet, kind: u8, a: u8, b: u8, c: u8) -> Command {
             let execution = ExecutionId::new(format!("x-r{c}")).unwrap();
             Command::Step(StepCommand::Start { operation, step, execution, evidence: evidence() })
         }
-        11 => Command::Step(StepCommand::OpenGate { operation, step }),
+        11 => Command::Step(StepCommand::OpenGate { operation, step, evidence: vec![] }),
         12 => Command::Step(StepCommand::PassGate { operation, step, readings: vec![], evidence: vec![] }),
         13 => {
             Command::Step(StepCommand::DeadlinePassed { operation, step, readings: vec![], message: reason })

@@ -3,6 +3,7 @@
 
 mod approvals;
 mod declared;
+mod failover;
 mod membership;
 mod rebuild;
 mod recorded;
@@ -100,6 +101,8 @@ impl Run {
             ["schedule", name, options @ ..] => self.schedule(name, options),
             ["due", name, ago, id] => self.due(name, ago, id),
             ["runs", name] => self.fleet.world.lines.extend(crate::schedules::told(&self.fleet, name)),
+            ["failover", name, options @ ..] => self.failover(name, options),
+            ["move", id, name, options @ ..] => self.moves(id, name, options),
             [what, name] => self.mischief(what, name),
             other => self.members(other),
         }
@@ -122,6 +125,10 @@ impl Run {
             "membership" => self.membership(name),
             "data" => self.data(name),
             "voters" => self.voters(name),
+            "acknowledge" => self.acknowledge(name),
+            "lease" => self.fleet.show_lease(&group(name)),
+            "lags" => drop(self.fleet.leases.lagging.insert(node(name))),
+            "ships" => drop(self.fleet.leases.lagging.remove(&node(name))),
             "kill" => self.fleet.set_up(name, &first, false),
             "heal" => self.fleet.set_up(name, &first, true),
             "deaf" => drop(mischief.deaf.insert(node(name))),

@@ -166,6 +166,7 @@ impl World {
             spare_wanted: 0,
             labels: BTreeMap::new(),
             membership: None,
+            failover: None,
         };
         self.user(Command::Declared(Box::new(DeclaredCommand::ApplyGroup { spec, expect: None })))
     }
@@ -227,6 +228,7 @@ pub(crate) fn spec(name: &str) -> ServiceSpec {
     };
     let membership = ProbeKind::Membership {
         url: "http://${node}:${port}/cluster/nodes".into(),
+        argv: vec![],
         paths: MembershipPaths {
             members: "nodes".into(),
             key: "id".into(),
@@ -235,6 +237,7 @@ pub(crate) fn spec(name: &str) -> ServiceSpec {
             serving: "serving".into(),
             lag: "lag".into(),
             max_lag: 10,
+            position: String::new(),
         },
     };
     ServiceSpec {

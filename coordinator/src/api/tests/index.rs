@@ -12,6 +12,7 @@ use quorate_proto::v1::admin_service_client::AdminServiceClient;
 use quorate_proto::v1::artifact_service_client::ArtifactServiceClient;
 use quorate_proto::v1::audit_service_client::AuditServiceClient;
 use quorate_proto::v1::backup_service_client::BackupServiceClient;
+use quorate_proto::v1::failover_service_client::FailoverServiceClient;
 use quorate_proto::v1::fleet_service_client::FleetServiceClient;
 use quorate_proto::v1::group_service_client::GroupServiceClient;
 use quorate_proto::v1::operation_service_client::OperationServiceClient;
@@ -248,6 +249,15 @@ async fn other_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
     });
 }
 
+async fn failover_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
+    let group = || "ledger".to_owned();
+    asked!(seen, world, FailoverServiceClient, "FailoverService" {
+        "ListFailovers" list_failovers(v1::ListFailoversRequest::default()),
+        "GetFailover" get_failover(v1::GetFailoverRequest { group: group(), consistency: 0 }),
+        "AcknowledgeFailover" acknowledge_failover(v1::AcknowledgeFailoverRequest { group: group(), options: None }),
+    });
+}
+
 async fn admin_calls(world: &World, seen: &mut BTreeSet<&'static str>) {
     asked!(seen, world, AdminServiceClient, "AdminService" {
         "ListMembers" list_members(v1::ListMembersRequest::default()),
@@ -284,6 +294,7 @@ async fn every_call_says_which_index_it_was_served_at() {
     operation_calls(&world, &mut seen).await;
     approval_calls(&world, &mut seen).await;
     other_calls(&world, &mut seen).await;
+    failover_calls(&world, &mut seen).await;
     admin_calls(&world, &mut seen).await;
     artifact_calls(&world, &mut seen).await;
     fleet_calls(&world, &mut seen).await;

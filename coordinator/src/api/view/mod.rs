@@ -6,6 +6,7 @@ pub(crate) mod artifact;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod calendar;
+pub(crate) mod failover;
 pub(crate) mod group;
 pub(crate) mod member;
 pub(crate) mod node;

@@ -134,6 +134,7 @@ fn probe(reading: &ProbeReading) -> v1::ProbeReading {
         lag,
         value,
         listed: _,
+        position,
         at,
     } = reading;
     v1::ProbeReading {
@@ -147,5 +148,6 @@ fn probe(reading: &ProbeReading) -> v1::ProbeReading {
         at: write_timestamp(*at),
         role: write_instance_role(*role) as i32,
         value: value.map(write_number),
+        position: *position,
     }
 }

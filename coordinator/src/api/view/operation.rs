@@ -47,9 +47,10 @@ pub(crate) fn operation(state: &State, operation: &Operation, with_steps: bool) 
         reason: operation.request.reason.clone(),
         message: message(operation),
         group: match &operation.request.goal {
-            Goal::Rollout { group, .. } | Goal::Membership { group, .. } | Goal::Rebuild { group, .. } => {
-                group.as_str().to_owned()
-            }
+            Goal::Rollout { group, .. }
+            | Goal::Membership { group, .. }
+            | Goal::Failover { group, .. }
+            | Goal::Rebuild { group, .. } => group.as_str().to_owned(),
             Goal::Run { .. }
             | Goal::Backup { .. }
             | Goal::Rotate { .. }

@@ -6,11 +6,50 @@ use quorate_common::wire::enums::{write_operation_kind, write_step_kind};
 use quorate_common::wire::time::{write_duration, write_timestamp};
 use quorate_core::safety::gate::words;
 use quorate_core::state::Plan;
-use quorate_core::state::plan::{GateProbe, GateSpec, Goal, MembershipGate, PlanStep, PlanWave, QuorumLine};
+use quorate_core::state::plan::{
+    GateProbe, GateSpec, Goal, LeaseGate, LeaseWants, MembershipGate, PlanStep, PlanWave, QuorumLine,
+};
 use quorate_model::StepKind;
 use quorate_proto::v1;
 
 use crate::api::work::write_work;
+
+/// What stands around an action is no change of its own, and a host that is only given an artifact is not changed by that.
+const fn stands_around(kind: StepKind, backup_first: bool, rebuilds: bool) -> bool {
+    match kind {
+        StepKind::Gate
+        | StepKind::Stage
+        | StepKind::Drain
+        | StepKind::Restore
+        | StepKind::Preflight
+        | StepKind::Handover
+        | StepKind::Join
+        | StepKind::Leave
+        | StepKind::Switch
+        | StepKind::Rejoin
+        | StepKind::Confirm
+        // Of a member that is changed already.
+        | StepKind::Retire
+        | StepKind::EnterMaintenance
+        | StepKind::ExitMaintenance
+        | StepKind::RunOnce => true,
+        StepKind::Backup => backup_first,
+        // Both are part of putting the data aside.
+        StepKind::Stop | StepKind::Start => rebuilds,
+        StepKind::Status
+        | StepKind::Promote
+        | StepKind::Quarantine
+        | StepKind::Restart
+        | StepKind::Reload
+        | StepKind::Verify
+        | StepKind::Rotate
+        | StepKind::Facts
+        | StepKind::Diagnose
+        | StepKind::Activate
+        | StepKind::Revert
+        | StepKind::Hook => false,
+    }
+}
 
 /// A plan as stored.
 pub(crate) fn plan(plan: &Plan) -> v1::Plan {
@@ -29,39 +68,8 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         summary,
         estimate,
     } = plan;
-    // What stands around an action is no change of its own, and a host that is only given an artifact is not changed by that.
-    let around = |kind| match kind {
-        StepKind::Gate
-        | StepKind::Stage
-        | StepKind::Drain
-        | StepKind::Restore
-        | StepKind::Preflight
-        | StepKind::Handover
-        | StepKind::Join
-        | StepKind::Leave
-        | StepKind::Confirm
-        // Of a member that is changed already.
-        | StepKind::Retire
-        | StepKind::EnterMaintenance
-        | StepKind::ExitMaintenance
-        | StepKind::RunOnce => true,
-        StepKind::Backup => request.backup_first,
-        // Both are part of putting the data aside.
-        StepKind::Stop | StepKind::Start if matches!(request.goal, Goal::Rebuild { .. }) => true,
-        StepKind::Status
-        | StepKind::Start
-        | StepKind::Stop
-        | StepKind::Restart
-        | StepKind::Reload
-        | StepKind::Verify
-        | StepKind::Rotate
-        | StepKind::Facts
-        | StepKind::Diagnose
-        | StepKind::Activate
-        | StepKind::Revert
-        | StepKind::Quarantine
-        | StepKind::Hook => false,
-    };
+    let rebuilds = matches!(request.goal, Goal::Rebuild { .. });
+    let around = |kind| stands_around(kind, request.backup_first, rebuilds);
     let actions = waves.iter().flat_map(|w| &w.steps).filter(|s| !around(s.kind));
     let mut notes = warnings.clone();
     notes.push(summary.clone());
@@ -135,9 +143,19 @@ fn step(wave: u32, index: u32, step: &PlanStep) -> v1::Step {
     }
 }
 
+/// What a gate asks of the lease of a primary.
+fn lease_gate(gate: &LeaseGate) -> String {
+    let LeaseGate { group, wants } = gate;
+    match wants {
+        LeaseWants::Over { holder, .. } => format!("{holder} holds the primary role of {group} no more"),
+        LeaseWants::Reached { node } => format!("{node} has all that is known of the old primary"),
+        LeaseWants::Held { node } => format!("{node} holds the primary role of {group}"),
+    }
+}
+
 /// What a gate asks for, one line.
 fn gate(gate: &GateSpec) -> String {
-    let GateSpec { instance: _, soak, probes, caught_up, hold, margin, membership } = gate;
+    let GateSpec { instance: _, soak, probes, caught_up, hold, margin, membership, lease } = gate;
     let mut parts = Vec::new();
     if !hold.is_zero() {
         parts.push(format!("healthy for {hold}"));
@@ -164,6 +182,7 @@ fn gate(gate: &GateSpec) -> String {
             parts.push(format!("then the voters of {group} are changed"));
         }
     }
+    parts.extend(lease.as_ref().map(lease_gate));
     parts.join("; ")
 }
 
@@ -213,6 +232,7 @@ mod tests {
             hold: DurationMs::ZERO,
             margin: true,
             membership: None,
+            lease: None,
         };
         let wanted =
             "up 1s without a restart; health 3x, a peer agrees; soak 3x; caught up; the group at its margin";

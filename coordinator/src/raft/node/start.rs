@@ -12,7 +12,7 @@ use crate::store::{Blocking, Disk, Files, Identity, StoreDirs, StoreOptions};
 use super::super::codec;
 use super::super::config::RaftConfig;
 use super::super::error::StartError;
-use super::super::handler::{Admit, Digest, Hooks, Observe, PeerHandler};
+use super::super::handler::{Admit, Digest, Hooks, Observe, PeerHandler, Renew};
 use super::super::log_store::{self, LogStore};
 use super::super::machine::{Machine, StateHandle, StateMachine};
 use super::super::membership::Changer;
@@ -143,12 +143,14 @@ fn handler<M: Machine>(
     });
     let gate = Gate::default();
     let observing = Arc::clone(&hooks);
+    let renewing = Arc::clone(&hooks);
     let admit: Admit = Arc::new(move |sender, bytes| {
         let command: M::Command =
             codec::decode("command", bytes).map_err(|e| Refusal::Invalid(e.to_string()))?;
         hooks.admit(sender, &command).map_err(Refusal::Denied)
     });
     let observe: Observe = Arc::new(move |sender, payload| observing.observations(sender, payload));
+    let renew: Renew = Arc::new(move |sender, payload| renewing.leases(sender, payload));
     PeerHandler {
         identity,
         raft: raft.clone(),
@@ -156,6 +158,7 @@ fn handler<M: Machine>(
         reader: Reader::start(raft.clone(), config.read_timeout, Arc::clone(&gate)),
         admit,
         observe,
+        renew,
         transfers: Arc::default(),
         digests,
         digest,

@@ -13,7 +13,7 @@ use quorate_model::{
 };
 
 use super::{changed, fresh, open, skip};
-use crate::apply::{Context, Effect, step, validate};
+use crate::apply::{Context, Effect, failover, step, validate};
 use crate::hash::Hash;
 use crate::safety::approval::{access, asked, covering, missing, waits_for};
 use crate::state::State;
@@ -231,5 +231,6 @@ fn finish(
         skip(step, context);
     }
     step::tidy(operation, context);
+    failover::follow(state, context, id);
     Ok(())
 }

@@ -53,6 +53,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Verify { .. }
+        | Goal::Failover { .. }
         | Goal::Host { .. } => false,
     };
     let lacks = plan.steps().any(|(_, s)| s.kind == StepKind::Activate && s.undo.is_none());
@@ -200,6 +201,9 @@ const fn undoing(kind: StepKind) -> StepKind {
         | StepKind::ExitMaintenance
         | StepKind::Preflight
         | StepKind::Handover
+        | StepKind::Promote
+        | StepKind::Switch
+        | StepKind::Rejoin
         | StepKind::Quarantine
         | StepKind::Gate => StepKind::Revert,
     }

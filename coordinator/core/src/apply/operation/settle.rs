@@ -7,7 +7,7 @@ use quorate_model::{
 };
 
 use super::{changed, open, owed, owes, rollback, skip};
-use crate::apply::{Context, Effect, membership, release, step};
+use crate::apply::{Context, Effect, failover, membership, release, step};
 use crate::state::operation::{Condition, Operation, is_over};
 use crate::state::{State, traffic};
 
@@ -44,6 +44,7 @@ pub(super) fn apply(
     step::tidy(operation, context);
     step::release_lanes(state, id);
     if reached.is_terminal() {
+        failover::follow(state, context, id);
         membership::settled(state, id);
     }
     if reached == OperationState::Succeeded {

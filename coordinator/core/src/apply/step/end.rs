@@ -10,7 +10,7 @@ use quorate_model::{
 };
 
 use super::{ATTEMPTS_MAX, failing};
-use crate::apply::{Context, migration, release};
+use crate::apply::{Context, failover, migration, release};
 use crate::state::operation::{Failure, Operation, is_over};
 use crate::state::{Execution, State, traffic};
 
@@ -44,6 +44,7 @@ pub(in crate::apply) fn end(
     }
     tidy(operation, context);
     release_lanes(state, id);
+    failover::follow(state, context, id);
 }
 
 /// A failure that leaves its instance out of a load balancer's pool says so.
@@ -160,6 +161,11 @@ pub(in crate::apply) fn tidy(operation: &mut Operation, context: &Context<'_>) {
 
 /// An execution is final: its step ends with it, if it is still waiting for it.
 pub(in crate::apply) fn execution_ended(state: &mut State, context: &Context<'_>, done: &Execution) {
+    end_of(state, context, done);
+    failover::ended(state, done);
+}
+
+fn end_of(state: &mut State, context: &Context<'_>, done: &Execution) {
     let Some((attempts, canceling)) = waiting(state, &done.operation, done.step, &done.id) else { return };
     let ended = match done.state {
         // Its word is not enough: it ends when another member is seen to lead.

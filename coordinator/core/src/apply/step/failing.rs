@@ -136,6 +136,7 @@ fn stuck(operation: &mut Operation, context: &Context<'_>, failure: &Failure) {
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
+        | ActionSpec::RolePromote { .. }
         | ActionSpec::MaintenanceEnter { .. }
         | ActionSpec::MaintenanceExit { .. }
         | ActionSpec::HostPreflight { .. }

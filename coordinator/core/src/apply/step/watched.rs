@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use quorate_model::{InstanceReading, OperationId, ProbeReading, Reason, Refusal, StepState, Timestamp};
 
 use super::{begins, check_order, end, find, tidy, wrong};
-use crate::apply::{Context, Effect, membership, validate};
-use crate::safety::{Evidence, gate, handover};
+use crate::apply::{Context, Effect, failover as moves, membership, validate};
+use crate::safety::{Evidence, failover, gate, handover};
 use crate::state::State;
 use crate::state::operation::Failure;
 
@@ -17,8 +17,8 @@ const READINGS_KEPT: usize = 16;
 pub(super) fn open_gate(
     state: &mut State,
     context: &Context<'_>,
-    id: &OperationId,
-    index: u32,
+    (id, index): (&OperationId, u32),
+    evidence: &[InstanceReading],
 ) -> Result<Effect, Refusal> {
     let (operation, step) = find(state, id, index)?;
     if step.gate.is_none() || step.state != StepState::Pending {
@@ -26,6 +26,11 @@ pub(super) fn open_gate(
     }
     begins(operation, step)?;
     check_order(operation, index)?;
+    let evidence = Evidence::from_readings(evidence);
+    let lease = step.gate.as_ref().and_then(|gate| gate.lease.clone());
+    if let Some(gate) = &lease {
+        failover::recall_refuses(state, operation, gate, &evidence, context.now).map_or(Ok(()), Err)?;
+    }
     let node = step.node.clone();
     let Some(operation) = state.operations.get_mut(id) else { return Err(wrong("gone")) };
     if let Some(step) = operation.step_mut(index) {
@@ -35,6 +40,10 @@ pub(super) fn open_gate(
     }
     tidy(operation, context);
     let details = format!("gate {index} on {node} looks on");
+    if let Some(gate) = lease {
+        moves::fencing(state, context, id, &gate, &evidence);
+        moves::follow(state, context, id);
+    }
     Ok(Effect::changed(context.done(), format!("operations/{id}"), details).of(id))
 }
 
@@ -69,15 +78,19 @@ pub(super) fn pass_gate(
     let missing = gate::probes_missing(spec, before, readings, since)
         .or_else(|| gate::margin_missing(state, operation, index, spec, &evidence, context.now))
         .or_else(|| gate::unlisted(state, spec, since, &evidence, context.now))
+        .or_else(|| gate::unleased(state, operation, spec, since, &evidence, context.now))
         .or_else(|| gate::held(spec, opened, context.now));
     if let Some(missing) = missing {
         return Err(wrong(format!("gate {index} of {id} has not passed: {missing}")));
     }
     let node = step.node.clone();
     let judged = kept(&gate::verdicts(spec, before, readings));
-    let seen = spec.membership.clone();
+    let (seen, lease) = (spec.membership.clone(), spec.lease.clone());
     if let Some(step) = state.operations.get_mut(id).and_then(|o| o.step_mut(index)) {
         step.readings = judged;
+    }
+    if let Some(gate) = lease {
+        moves::told(state, id, &gate, &evidence);
     }
     end(state, context, id, index, StepState::Succeeded, None);
     let mut details = format!("gate {index} on {node} passed");

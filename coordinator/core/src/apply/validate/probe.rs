@@ -1,15 +1,18 @@
 //! Checks of probes.
 
 use alloc::format;
+use alloc::string::String;
 
 use quorate_model::alert::{ALERT_MATCHERS_MAX, AlertMatcher};
-use quorate_model::probe::{AlertsProbe, CertificateProbe, MetricProbe};
+use quorate_model::probe::{AlertsProbe, CertificateProbe, MembershipPaths, MetricProbe};
 use quorate_model::{DurationMs, Millionths, ProbeKind, ProbeSpec, Refusal};
 
 use super::{bad, limited, span};
 use crate::state::declared::SPEC_TEXT_MAX_BYTES;
 use crate::state::node::LABEL_MAX_BYTES;
 
+/// Most words of a program and its arguments.
+const ARGV_MAX: usize = 64;
 /// Most labels that choose a metric's series.
 const SERIES_LABELS_MAX: usize = 16;
 /// Largest increase of a metric that may be asked for: a thousandfold. More is no limit.
@@ -41,30 +44,14 @@ pub(super) fn check(probe: &ProbeSpec) -> Result<(), Refusal> {
             }
         }
         ProbeKind::Tcp { address } => long("address", address)?,
-        ProbeKind::Exec { argv } => {
-            if argv.is_empty() || argv.len() > 64 || probe.from_peer {
-                return Err(bad(format!("{}: expected 1 to 64 words, never from a peer", field("argv"))));
-            }
-            for word in argv {
-                long("argv", word)?;
-            }
-        }
+        ProbeKind::Exec { argv } => program(probe, argv)?,
         ProbeKind::UnitSoak { min_up } => {
             span(&field("min_up"), *min_up)?;
             if probe.from_peer {
                 return Err(bad(format!("{}: a unit cannot be looked at from a peer", field("from_peer"))));
             }
         }
-        ProbeKind::Membership { url, paths } => {
-            for value in
-                [url, &paths.members, &paths.key, &paths.this, &paths.role, &paths.serving, &paths.lag]
-            {
-                long("paths", value)?;
-            }
-            if paths.key.is_empty() || paths.this.is_empty() {
-                return Err(bad(format!("{}: key and this are needed", field("paths"))));
-            }
-        }
+        ProbeKind::Membership { url, argv, paths } => membership(probe, url, argv, paths)?,
         ProbeKind::Metric(wanted) => metric(probe, wanted)?,
         ProbeKind::Certificate(wanted) => certificate(probe, wanted)?,
         ProbeKind::Alerts(wanted) => alerts(probe, wanted)?,
@@ -76,6 +63,30 @@ pub(super) fn check(probe: &ProbeSpec) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+fn program(probe: &ProbeSpec, argv: &[String]) -> Result<(), Refusal> {
+    let field = format!("probes.{}.argv", probe.name);
+    if argv.is_empty() || argv.len() > ARGV_MAX || probe.from_peer {
+        return Err(bad(format!("{field}: expected 1 to {ARGV_MAX} words, never from a peer")));
+    }
+    argv.iter().try_for_each(|word| limited(&field, word, SPEC_TEXT_MAX_BYTES))
+}
+
+fn membership(probe: &ProbeSpec, url: &str, argv: &[String], paths: &MembershipPaths) -> Result<(), Refusal> {
+    let field = |part: &str| format!("probes.{}.{part}", probe.name);
+    let MembershipPaths { members, key, this, role, serving, lag, max_lag: _, position } = paths;
+    for value in [url, members, key, this, role, serving, lag, position] {
+        limited(&field("paths"), value, SPEC_TEXT_MAX_BYTES)?;
+    }
+    if key.is_empty() || this.is_empty() {
+        return Err(bad(format!("{}: key and this are needed", field("paths"))));
+    }
+    match (url.is_empty(), argv.is_empty()) {
+        (true, false) => program(probe, argv),
+        (false, false) => Err(bad(format!("{}: exactly one of url and argv tells", field("argv")))),
+        (_, true) => Ok(()),
+    }
 }
 
 fn certificate(probe: &ProbeSpec, wanted: &CertificateProbe) -> Result<(), Refusal> {
@@ -151,4 +162,46 @@ fn metric(probe: &ProbeSpec, metric: &MetricProbe) -> Result<(), Refusal> {
         return Err(bad(format!("{}: min_absolute is not negative", field("baseline"))));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use quorate_model::ProbeName;
+
+    use super::*;
+
+    fn told(url: &str, argv: Vec<String>, from_peer: bool) -> Result<(), Refusal> {
+        let paths = MembershipPaths {
+            members: "members".into(),
+            key: "node".into(),
+            this: "${node}".into(),
+            role: "role".into(),
+            serving: String::new(),
+            lag: String::new(),
+            max_lag: 0,
+            position: "position".into(),
+        };
+        check(&ProbeSpec {
+            name: ProbeName::new("members").unwrap(),
+            kind: ProbeKind::Membership { url: url.into(), argv, paths },
+            interval: DurationMs::from_secs(1),
+            timeout: DurationMs::from_secs(1),
+            passes: 1,
+            from_peer,
+        })
+    }
+
+    #[test]
+    fn exactly_one_of_a_url_and_a_program_tells_of_the_members_and_the_program_only_at_home() {
+        let program = || vec!["/usr/lib/pair/status".into()];
+        assert!(told("http://h/members", vec![], true).is_ok());
+        assert!(told("", program(), false).is_ok());
+        assert!(told("http://h/members", program(), false).is_err());
+        assert!(told("", program(), true).is_err());
+        assert!(told("", vec!["x".into(); 65], false).is_err());
+        assert!(told("", vec!["x".repeat(SPEC_TEXT_MAX_BYTES + 1)], false).is_err());
+    }
 }

@@ -31,7 +31,7 @@ pub(super) fn left(log: &mut Log) {
     let id = operation_id("r-15");
     log.operation(OperationCommand::Start { id: id.clone(), plan });
     log.act(&id, 0, "x-leave");
-    log.step(StepCommand::OpenGate { operation: id.clone(), step: 1 });
+    log.step(StepCommand::OpenGate { operation: id.clone(), step: 1, evidence: vec![] });
     let at = log.now().plus(DurationMs::from_secs(60));
     let mut evidence = log.readings();
     for reading in &mut evidence {
@@ -47,6 +47,7 @@ pub(super) fn left(log: &mut Log) {
             role: InstanceRole::Voter,
             lag: Some(0),
             value: None,
+            position: None,
             listed: ["node1", "node2"]
                 .map(|key| Listed { key: key.into(), role: InstanceRole::Voter })
                 .into(),

@@ -30,7 +30,7 @@ pub(super) fn promoted(log: &mut Log) {
     log.operation(OperationCommand::Promote { id: id.clone(), all: false });
     log.act(&id, 3, "x-5");
     log.pass(&id, 4);
-    log.step(StepCommand::OpenGate { operation: id.clone(), step: 5 });
+    log.step(StepCommand::OpenGate { operation: id.clone(), step: 5, evidence: vec![] });
     let gate = log.state.operations[&id].steps[5].gate.clone().unwrap();
     let reading = InstanceReading {
         instance: gate.instance,
@@ -68,7 +68,7 @@ pub(super) fn taken_back(log: &mut Log) {
     let first = u32::try_from(staged).unwrap();
     log.act(&id, first, "x-a");
     let gate = first + 1;
-    log.step(StepCommand::OpenGate { operation: id.clone(), step: gate });
+    log.step(StepCommand::OpenGate { operation: id.clone(), step: gate, evidence: vec![] });
     let readings = log.probed(&id, staged + 1, false);
     let message = String::from("health fails");
     log.step(StepCommand::DeadlinePassed { operation: id.clone(), step: gate, readings, message });
