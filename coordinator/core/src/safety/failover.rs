@@ -48,6 +48,7 @@ pub fn of(operation: &Operation) -> Option<(&GroupName, Move<'_>)> {
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
+        | Goal::Rebuild { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => None,
     }

@@ -59,6 +59,7 @@ pub fn of(operation: &Operation) -> Option<(&GroupName, &NodeName)> {
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
+        | Goal::Failover { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => None,
     }
@@ -180,6 +181,9 @@ const fn asks(kind: StepKind) -> bool {
         | StepKind::Preflight
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Promote
+        | StepKind::Switch
+        | StepKind::Rejoin
         | StepKind::Gate => false,
     }
 }
