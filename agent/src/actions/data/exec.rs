@@ -140,8 +140,11 @@ impl Work<'_> {
         if let Err(error) = self.rename_all(&set.folders) {
             return Err(self.unwound(&set.folders, error));
         }
+        let begun = set.phase == Phase::Begun;
         for (kept, place) in set.folders.iter().zip(&self.places) {
-            if plan::aside(kept.identity(), place.names()?) == Ok(Next::Make) {
+            let made = plan::aside(kept.identity(), place.names()?) != Ok(Next::Make);
+            // Until all of it is written down, one that is there may be half made: who made it may have died before it had its owner.
+            if begun || !made {
                 place.make(kept)?;
                 failpoint::hit("data-made");
             }

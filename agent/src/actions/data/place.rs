@@ -11,6 +11,7 @@ use quorate_model::{QuarantineId, Reason};
 use super::plan::{Identity, Names};
 use super::record::Kept;
 use crate::actions::{ActionContext, ActionError};
+use crate::runner::failpoint;
 use crate::host::dir::{self, Folder, Kind, NAME_MAX_BYTES, Unfit};
 
 /// Most entries that are counted, and the deepest folder: what is larger is told as at least so much.
@@ -156,14 +157,15 @@ impl Place {
         self.rename(&self.name, &self.later, "making way for")
     }
 
-    /// Makes an empty one with the same owner and mode.
+    /// Makes an empty one, or goes on where that was left, with the same owner and mode.
     pub(super) fn make(&self, like: &Kept) -> Result<(), ActionError> {
-        let made = self
-            .above
-            .create_folder(&self.name, 0o700)
-            .and_then(|made| made.set_look(like.uid, like.gid, like.mode))
-            .and_then(|()| self.above.sync());
-        made.map_err(|e| broken("making", &self.path, e))
+        let made = match self.above.create_folder(&self.name, 0o700) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.above.folder(&self.name),
+            made => made,
+        };
+        failpoint::hit("data-bare");
+        let looks = made.and_then(|made| made.set_look(like.uid, like.gid, like.mode));
+        looks.and_then(|()| self.above.sync()).map_err(|e| broken("making", &self.path, e))
     }
 
     /// What lies aside, counted.
