@@ -22,7 +22,8 @@ const REMOVE_HELP: &str = "Examples:\n  quorate group remove ledger node4 --dry-
                            more: --spare 0 says that this is meant.";
 
 const REBUILD_HELP: &str = "Examples:\n  quorate group rebuild ledger node2 --dry-run\n  quorate group rebuild ledger \
-                            node2 --confirm node2 --wait --reason 'its records are damaged'\n\nNothing is deleted: \
+                            node2 --confirm node2 --gate-timeout 6h --wait --reason 'its records are \
+                            damaged'\n\nNothing is deleted: \
                             the data is renamed aside on its host, and comes back where the member does not catch up.";
 
 /// Groups: which instances form one cluster, and its quorum
@@ -78,6 +79,9 @@ pub enum GroupCommand {
         /// Answers the question: the name of the node once more
         #[arg(long, value_name = "NODE")]
         confirm: Option<String>,
+        /// How long it may take to catch up; then it gets its own data back
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        gate_timeout: Option<std::time::Duration>,
         #[command(flatten)]
         change: Change,
         #[command(flatten)]
@@ -112,12 +116,13 @@ pub async fn run(ctx: &Ctx, command: GroupCommand) -> Outcome {
             let what = format!("Remove {} from group {}", safe(&node), safe(&group));
             operation::start(ctx, work, change, waiting, &what).await
         }
-        GroupCommand::Rebuild { group, node, confirm: given, change, waiting } => {
+        GroupCommand::Rebuild { group, node, confirm: given, gate_timeout, change, waiting } => {
+            let work = run::rebuild_spec(&group, &node, gate_timeout)?;
             let what = format!("Put the data of {} in group {} aside", safe(&node), safe(&group));
             confirm::ask_name(&ctx.global, &change, given.as_deref(), &node, &what)?;
             // Whoever has typed the name has answered.
             let change = Change { yes: true, ..change };
-            operation::start(ctx, run::rebuild_spec(&group, &node), change, waiting, &what).await
+            operation::start(ctx, work, change, waiting, &what).await
         }
         GroupCommand::Delete { group, change } => {
             confirm::ask(

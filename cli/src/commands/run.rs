@@ -80,10 +80,20 @@ pub fn failover_spec(group: &str, to: Option<&str>, lost: bool) -> v1::WorkSpec 
 }
 
 /// A member's data is put aside and copied anew from the others.
-#[must_use]
-pub fn rebuild_spec(group: &str, node: &str) -> v1::WorkSpec {
-    let rebuild = v1::RebuildSpec { group: group.to_owned(), node: node.to_owned() };
-    v1::WorkSpec { kind: Some(Kind::Rebuild(rebuild)), max_failures: 0 }
+///
+/// # Errors
+/// When the time is longer than a message can hold.
+pub fn rebuild_spec(
+    group: &str,
+    node: &str,
+    gate_timeout: Option<Duration>,
+) -> Result<v1::WorkSpec, Failure> {
+    let rebuild = v1::RebuildSpec {
+        group: group.to_owned(),
+        node: node.to_owned(),
+        gate_timeout: read_gate_timeout(gate_timeout)?,
+    };
+    Ok(v1::WorkSpec { kind: Some(Kind::Rebuild(rebuild)), max_failures: 0 })
 }
 
 /// Log rotation of a service's instances.

@@ -61,7 +61,8 @@ pub(super) fn read_work(
             (Goal::Verify { backups: vec![read_name("work.verify_backup.backup", backup)?] }, 0)
         }
         Kind::Failover(failover) => (read_failover(failover).map_err(|i| i.within("work.failover"))?, 0),
-        Kind::Rebuild(v1::RebuildSpec { group, node }) => {
+        Kind::Rebuild(v1::RebuildSpec { group, node, gate_timeout }) => {
+            gate_deadline = read_gate(gate_timeout).map_err(|i| i.within("work.rebuild"))?;
             let (group, node) =
                 (read_name("work.rebuild.group", group)?, read_name("work.rebuild.node", node)?);
             (Goal::Rebuild { group, node }, 0)
@@ -389,6 +390,7 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
         Goal::Rebuild { group, node } => Kind::Rebuild(v1::RebuildSpec {
             group: group.as_str().to_owned(),
             node: node.as_str().to_owned(),
+            gate_timeout: gate_deadline.map(write_duration),
         }),
         Goal::Membership { group, node, change, spare } => Kind::Membership(v1::MembershipChangeSpec {
             group: group.as_str().to_owned(),

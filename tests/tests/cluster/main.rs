@@ -184,6 +184,10 @@ const TESTS: &[Test] = &[
         "rebuild::a_damaged_member_is_rebuilt_from_the_others",
         rebuild::a_damaged_member_is_rebuilt_from_the_others,
     ),
+    (
+        "rebuild::one_that_does_not_catch_up_gets_its_own_data_back",
+        rebuild::one_that_does_not_catch_up_gets_its_own_data_back,
+    ),
     ("members::leadership_is_handed_over_under_load", members::leadership_is_handed_over_under_load),
     (
         "members::a_transfer_that_cannot_end_well_is_refused",

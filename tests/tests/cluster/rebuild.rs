@@ -1,6 +1,7 @@
 //! A member's data is damaged: by the guide's procedure, and by ours, with both halves of its agent killed in the middle.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use quorate_tests::cluster::{Daemon, Fleet, http};
@@ -137,5 +138,53 @@ pub(crate) fn a_damaged_member_is_rebuilt_from_the_others(_: &Fleet) {
     let old = aside(&fleet, "node2");
     assert_eq!(old.len(), 1, "{old:?}");
     assert!(fleet.instance("node2").dir.join(&old[0]).join("ledger.kv").exists(), "nothing was deleted");
+    let _ = fleet.stop();
+}
+
+pub(crate) fn one_that_does_not_catch_up_gets_its_own_data_back(_: &Fleet) {
+    let fleet = Fleet::start(1, 3);
+    let writer = Writer::begin(&fleet, "kept");
+    wait_for("records to keep", LIMIT, || {
+        let size = fs::metadata(store(&fleet, "node2").join("ledger.kv")).map_or(0, |seen| seen.len());
+        if size > 1_000 { Ok(()) } else { Err(size) }
+    });
+    let own = fs::metadata(store(&fleet, "node2")).expect("it is ours").ino();
+    // Whatever it has, it does not catch up until somebody takes this away.
+    let misbehave = fleet.instance("node2").dir.join("misbehave");
+    fs::write(&misbehave, "never_catch_up = true\n").expect("the data directory is ours");
+
+    let asked = ["group", "rebuild", "ledger", "node2", "--confirm", "node2", "--gate-timeout", "8s"];
+    let id = fleet.begin(&asked);
+    wait_for("its data to be put aside", LIMIT, || {
+        if aside(&fleet, "node2").is_empty() { Err(fleet.operation(&id).to_string()) } else { Ok(()) }
+    });
+    assert_ne!(fs::metadata(store(&fleet, "node2")).map_or(0, |seen| seen.ino()), own, "it is aside");
+    wait_for("the gate", LIMIT, || {
+        let operation = fleet.operation(&id);
+        let gate = steps(&operation, "GATE").first().map(|step| step["state"].clone());
+        if gate == Some("RUNNING".into()) { Ok(()) } else { Err(operation.to_string()) }
+    });
+    let refused = fleet.quorate(&["rollout", "abort", &id, "--yes"]).expect(3);
+    assert!(refused.stderr.contains("its data may be aside"), "{refused:?}");
+    let later = || aside(&fleet, "node2").iter().any(|name| name.ends_with("-later"));
+    wait_for("what came meanwhile to make way", LIMIT, || {
+        if later() { Ok(()) } else { Err(format!("{:?}", aside(&fleet, "node2"))) }
+    });
+    fs::remove_file(&misbehave).expect("it was there");
+    fleet.kill(Daemon::Agent("node2"));
+    fleet.kill(Daemon::Helper("node2"));
+    let operation = fleet.ended(&id, LIMIT);
+    assert_eq!(operation["state"], "ROLLED_BACK", "{operation:#}");
+    assert_eq!((&operation["openObligations"], &operation["openGrants"]), (&0.into(), &0.into()));
+    let kept = writer.end();
+    fleet.calm();
+
+    assert_eq!(fs::metadata(store(&fleet, "node2")).map_or(0, |seen| seen.ino()), own, "its own data");
+    let left = aside(&fleet, "node2");
+    assert!(left.len() == 1 && later(), "what came meanwhile, and nothing else: {left:?}");
+    wait_for("the last writes to be copied", LIMIT, || {
+        let missing = kept.iter().filter(|key| !has(&fleet, "node2", key)).count();
+        if missing == 0 { Ok(()) } else { Err(missing) }
+    });
     let _ = fleet.stop();
 }

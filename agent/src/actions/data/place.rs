@@ -11,8 +11,8 @@ use quorate_model::{QuarantineId, Reason};
 use super::plan::{Identity, Names};
 use super::record::Kept;
 use crate::actions::{ActionContext, ActionError};
-use crate::runner::failpoint;
 use crate::host::dir::{self, Folder, Kind, NAME_MAX_BYTES, Unfit};
+use crate::runner::failpoint;
 
 /// Most entries that are counted, and the deepest folder: what is larger is told as at least so much.
 const COUNTED_MAX: usize = 100_000;
