@@ -7,84 +7,91 @@ use tonic::{Request, Response, Status};
 
 use super::context::{Api, Served};
 
-/// Risk at its worst and one line, for the catalogue.
-const fn about(kind: ActionKind) -> (RiskClass, &'static str) {
+/// Risk at its worst.
+const fn worst(kind: ActionKind) -> RiskClass {
     match kind {
-        ActionKind::ServiceStatus => (RiskClass::Read, "State of a service's unit."),
-        ActionKind::ServiceStart => (RiskClass::Safe, "Start a service and wait until its unit is active."),
-        ActionKind::ServiceStop => {
-            (RiskClass::Disruptive, "Stop a service; SIGKILL only after its deadline.")
-        }
-        ActionKind::ServiceRestart => (RiskClass::Disruptive, "Stop and start a service."),
-        ActionKind::ServiceReload => (RiskClass::Disruptive, "Make a service read its configuration again."),
-        ActionKind::BackupCreate => {
-            (RiskClass::Disruptive, "Store a hashed copy; disruptive when writes are paused for it.")
-        }
-        ActionKind::BackupVerify => (RiskClass::Safe, "Read a stored copy again and check every file."),
-        ActionKind::LogRotate => {
-            (RiskClass::Disruptive, "Rotate logs; disruptive when the service is reloaded after it.")
-        }
-        ActionKind::ArtifactStage => {
-            (RiskClass::Safe, "Bring a release onto a host, its digest and signature verified.")
-        }
-        ActionKind::ArtifactActivate => {
-            (RiskClass::Disruptive, "Stop a service, switch to a staged release, start it.")
-        }
-        ActionKind::ArtifactRevert => {
-            (RiskClass::Disruptive, "Switch a service back to what was in use before a release.")
-        }
+        ActionKind::ServiceStatus
+        | ActionKind::HostPreflight
+        | ActionKind::HostFacts
+        | ActionKind::HostDiagnose => RiskClass::Read,
+        ActionKind::ServiceStart
+        | ActionKind::BackupVerify
+        | ActionKind::ArtifactStage
+        | ActionKind::ConfigValidate
+        | ActionKind::ConfigConfirm
+        | ActionKind::SecretStage
+        | ActionKind::SecretConfirm => RiskClass::Safe,
+        ActionKind::ServiceStop
+        | ActionKind::ServiceRestart
+        | ActionKind::ServiceReload
+        | ActionKind::BackupCreate
+        | ActionKind::LogRotate
+        | ActionKind::ArtifactActivate
+        | ActionKind::ArtifactRevert
+        | ActionKind::PackageInstall
+        | ActionKind::ConfigApply
+        | ActionKind::ConfigRevert
+        | ActionKind::SecretInstall
+        | ActionKind::SecretRetire
+        | ActionKind::SecretRevert
+        | ActionKind::DataRevert
+        | ActionKind::TrafficDrain
+        | ActionKind::TrafficRestore
+        | ActionKind::RolePromote
+        | ActionKind::ExecRun
+        | ActionKind::MaintenanceEnter
+        | ActionKind::MaintenanceExit => RiskClass::Disruptive,
+        ActionKind::DataQuarantine => RiskClass::Destructive,
+    }
+}
+
+/// What each does, one line.
+const fn about(kind: ActionKind) -> &'static str {
+    match kind {
+        ActionKind::ServiceStatus => "State of a service's unit.",
+        ActionKind::ServiceStart => "Start a service and wait until its unit is active.",
+        ActionKind::ServiceStop => "Stop a service; SIGKILL only after its deadline.",
+        ActionKind::ServiceRestart => "Stop and start a service.",
+        ActionKind::ServiceReload => "Make a service read its configuration again.",
+        ActionKind::BackupCreate => "Store a hashed copy; disruptive when writes are paused for it.",
+        ActionKind::BackupVerify => "Read a stored copy again and check every file.",
+        ActionKind::LogRotate => "Rotate logs; disruptive when the service is reloaded after it.",
+        ActionKind::ArtifactStage => "Bring a release onto a host, its digest and signature verified.",
+        ActionKind::ArtifactActivate => "Stop a service, switch to a staged release, start it.",
+        ActionKind::ArtifactRevert => "Switch a service back to what was in use before a release.",
         ActionKind::PackageInstall => {
-            (RiskClass::Disruptive, "Install a staged Debian package at its exact version, and nothing else.")
+            "Install a staged Debian package at its exact version, and nothing else."
         }
         ActionKind::ConfigValidate => {
-            (RiskClass::Safe, "Check a configuration file on its host, and show what it would change.")
+            "Check a configuration file on its host, and show what it would change."
         }
-        ActionKind::ConfigApply => (
-            RiskClass::Disruptive,
-            "Put a checked configuration file in place; it goes back by itself unless it is confirmed.",
-        ),
-        ActionKind::ConfigRevert => (RiskClass::Disruptive, "Put the configuration file from before back."),
-        ActionKind::ConfigConfirm => (RiskClass::Safe, "Keep a configuration file that was put in place."),
-        ActionKind::SecretStage => (RiskClass::Safe, "Take the next secret from its source and look at it."),
-        ActionKind::SecretInstall => {
-            (RiskClass::Disruptive, "Put a secret in place, and the one in use beside it: both are valid.")
+        ActionKind::ConfigApply => {
+            "Put a checked configuration file in place; it goes back by itself unless it is confirmed."
         }
-        ActionKind::SecretConfirm => (RiskClass::Safe, "Show that a service works with a new secret."),
-        ActionKind::SecretRetire => {
-            (RiskClass::Disruptive, "Remove the secret from before, once every member has confirmed.")
+        ActionKind::ConfigRevert => "Put the configuration file from before back.",
+        ActionKind::ConfigConfirm => "Keep a configuration file that was put in place.",
+        ActionKind::SecretStage => "Take the next secret from its source and look at it.",
+        ActionKind::SecretInstall => "Put a secret in place, and the one in use beside it: both are valid.",
+        ActionKind::SecretConfirm => "Show that a service works with a new secret.",
+        ActionKind::SecretRetire => "Remove the secret from before, once every member has confirmed.",
+        ActionKind::SecretRevert => "Put the secret from before in place, and the new one beside it.",
+        ActionKind::DataQuarantine => {
+            "Put the folders of a stopped instance aside, for a copy from the others; nothing is removed."
         }
-        ActionKind::SecretRevert => {
-            (RiskClass::Disruptive, "Put the secret from before in place, and the new one beside it.")
+        ActionKind::DataRevert => "Put folders that were put aside back.",
+        ActionKind::TrafficDrain => {
+            "Take an instance out of its load balancer and wait for its connections to end."
         }
-        ActionKind::DataQuarantine => (
-            RiskClass::Destructive,
-            "Put the folders of a stopped instance aside, for a copy from the others; nothing is removed.",
-        ),
-        ActionKind::DataRevert => (RiskClass::Disruptive, "Put folders that were put aside back."),
-        ActionKind::TrafficDrain => (
-            RiskClass::Disruptive,
-            "Take an instance out of its load balancer and wait for its connections to end.",
-        ),
-        ActionKind::TrafficRestore => {
-            (RiskClass::Disruptive, "Put an instance back into its load balancer once it is fit to serve.")
-        }
-        ActionKind::RolePromote => {
-            (RiskClass::Disruptive, "Make an instance the primary of its group, under a lease that lives.")
-        }
-        ActionKind::ExecRun => {
-            (RiskClass::Disruptive, "Run a hook that the host declares and lets be run this way.")
-        }
+        ActionKind::TrafficRestore => "Put an instance back into its load balancer once it is fit to serve.",
+        ActionKind::RolePromote => "Make an instance the primary of its group, under a lease that lives.",
+        ActionKind::ExecRun => "Run a hook that the host declares and lets be run this way.",
         ActionKind::MaintenanceEnter => {
-            (RiskClass::Disruptive, "Tell an instance by a file that it is worked on, for a limited time.")
+            "Tell an instance by a file that it is worked on, for a limited time."
         }
-        ActionKind::MaintenanceExit => {
-            (RiskClass::Disruptive, "Tell an instance that it is worked on no longer.")
-        }
-        ActionKind::HostPreflight => {
-            (RiskClass::Read, "Look at all that the work on an instance needs, before it begins.")
-        }
-        ActionKind::HostFacts => (RiskClass::Read, "Facts about the host."),
-        ActionKind::HostDiagnose => (RiskClass::Read, "Findings about the host."),
+        ActionKind::MaintenanceExit => "Tell an instance that it is worked on no longer.",
+        ActionKind::HostPreflight => "Look at all that the work on an instance needs, before it begins.",
+        ActionKind::HostFacts => "Facts about the host.",
+        ActionKind::HostDiagnose => "Findings about the host.",
     }
 }
 
@@ -103,7 +110,7 @@ impl ActionService for Api {
                 let mut actions: Vec<v1::Action> = ActionKind::ALL
                     .iter()
                     .map(|kind| {
-                        let (risk, description) = about(*kind);
+                        let (risk, description) = (worst(*kind), about(*kind));
                         v1::Action {
                             name: kind.as_str().to_owned(),
                             risk: risk.as_str().to_owned(),

@@ -12,7 +12,9 @@ use quorate_common::wire::time::{read_duration, write_duration};
 use quorate_core::PlanRequest;
 use quorate_core::state::ReleaseRequest;
 use quorate_core::state::plan::{Change, Goal, HostVerb, Verb};
-use quorate_model::{ActionKind, DurationMs, GroupName, MembershipVerb, Principal, Refusal, Selector};
+use quorate_model::{
+    ActionKind, DurationMs, GroupName, MembershipVerb, NodeName, Principal, Refusal, Selector,
+};
 use quorate_proto::v1;
 use v1::work_spec::Kind;
 
@@ -215,10 +217,7 @@ fn read_run(run: v1::RunSpec) -> Result<(Goal, u32), Invalid> {
             ));
         }
         ActionKind::HostPreflight => {
-            return Err(Invalid::new(
-                "action",
-                "it goes ahead of the work on a service that declares preflight",
-            ));
+            return Err(Invalid::new("action", "it goes ahead of work on a service that declares preflight"));
         }
         ActionKind::DataQuarantine | ActionKind::DataRevert => {
             return Err(Invalid::new("action", "data is put aside for a rebuilding: quorate group rebuild"));
@@ -275,6 +274,14 @@ fn read_membership(message: v1::MembershipChangeSpec) -> Result<Goal, Invalid> {
 fn read_failover(message: v1::FailoverWorkSpec) -> Result<Goal, Invalid> {
     let v1::FailoverWorkSpec { group, to, planned } = message;
     Ok(Goal::Failover { group: read_name("group", group)?, to: read_optional_name("to", to)?, planned })
+}
+
+fn write_failover(group: &GroupName, to: Option<&NodeName>, planned: bool) -> Kind {
+    Kind::Failover(v1::FailoverWorkSpec {
+        group: group.as_str().to_owned(),
+        to: to.map_or_else(String::new, |to| to.as_str().to_owned()),
+        planned,
+    })
 }
 
 fn write_rolling(request: &PlanRequest, group: &GroupName, change: &Change) -> v1::RollingSpec {
@@ -382,11 +389,7 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
             selector: Some(write_selector(nodes)),
             parallelism: *max_unavailable,
         }),
-        Goal::Failover { group, to, planned } => Kind::Failover(v1::FailoverWorkSpec {
-            group: group.as_str().to_owned(),
-            to: to.as_ref().map_or_else(String::new, |to| to.as_str().to_owned()),
-            planned: *planned,
-        }),
+        Goal::Failover { group, to, planned } => write_failover(group, to.as_ref(), *planned),
         Goal::Rebuild { group, node } => Kind::Rebuild(v1::RebuildSpec {
             group: group.as_str().to_owned(),
             node: node.as_str().to_owned(),

@@ -2,8 +2,9 @@
 
 use quorate_model::service::HANDOVER_TARGETS_MAX;
 use quorate_model::{
-    ActionKind, ActionSpec, DurationMs, HookName, MaintenanceSpec, NodeName, PreflightSpec, Release,
-    RotationId, SecretSpec, SecretVerb, ServiceName, TrafficSpec, Version,
+    ActionKind, ActionSpec, DataVerb, DurationMs, GroupName, HookName, MaintenanceSpec, NodeName,
+    PreflightSpec, QuarantineId, Release, RotationId, SecretSpec, SecretVerb, ServiceName, TrafficSpec,
+    Version,
 };
 use quorate_proto::agent::v1 as proto;
 use quorate_proto::agent::v1::action_spec::Kind;
@@ -240,11 +241,7 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
         ActionSpec::ExecRun { service, hook, once, release, targets } => {
             write_exec(service, hook, *once, release.as_ref(), targets)
         }
-        ActionSpec::RolePromote { service, group, hook } => Kind::RolePromote(proto::RolePromoteAction {
-            service: service.to_string(),
-            group: group.to_string(),
-            hook: hook.to_string(),
-        }),
+        ActionSpec::RolePromote { service, group, hook } => write_promote(service, group, hook),
         ActionSpec::MaintenanceEnter { service, maintenance, exit_within, reason } => {
             write_enter(service, maintenance, *exit_within, reason)
         }
@@ -257,12 +254,9 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
         ActionSpec::Secret { service, secret, rotation, verb, resumes } => {
             write_secret(service, secret, (rotation, resumes.as_ref()), *verb)
         }
-        ActionSpec::Data { service, paths, quarantine, verb } => Kind::Data(proto::DataAction {
-            service: service.to_string(),
-            paths: paths.clone(),
-            quarantine: quarantine.to_string(),
-            verb: write_data_verb(*verb) as i32,
-        }),
+        ActionSpec::Data { service, paths, quarantine, verb } => {
+            write_data(service, paths, quarantine, *verb)
+        }
         ActionSpec::HostPreflight { service, preflight, ahead_of, release, backup } => {
             let release = release.as_ref().map(release::write_release);
             write_preflight(service, preflight, *ahead_of, release, *backup)
@@ -271,6 +265,14 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
         ActionSpec::HostDiagnose => Kind::HostDiagnose(proto::HostDiagnoseAction {}),
     };
     proto::ActionSpec { kind: Some(kind) }
+}
+
+fn write_promote(service: &ServiceName, group: &GroupName, hook: &HookName) -> Kind {
+    Kind::RolePromote(proto::RolePromoteAction {
+        service: service.to_string(),
+        group: group.to_string(),
+        hook: hook.to_string(),
+    })
 }
 
 fn write_exec(
@@ -331,5 +333,14 @@ fn write_preflight(
         ahead_of: ahead_of.as_str().to_owned(),
         release,
         backup,
+    })
+}
+
+fn write_data(service: &ServiceName, paths: &[String], quarantine: &QuarantineId, verb: DataVerb) -> Kind {
+    Kind::Data(proto::DataAction {
+        service: service.to_string(),
+        paths: paths.to_vec(),
+        quarantine: quarantine.to_string(),
+        verb: write_data_verb(verb) as i32,
     })
 }

@@ -8,13 +8,14 @@ use quorate_core::next::next;
 use quorate_core::observations::NodeObservation;
 use quorate_core::{Answer, desired};
 use quorate_model::{
-    ActionKind, ActionOutcome, ActionSpec, DataVerb, ExecutionId, ExecutionState, InstanceId,
-    InstanceReading, InstanceRole, InstanceState, Listed, Millionths, NodeName, ObligationId,
-    ObligationState, Principal, ProbeName, ProbeReading, Reason, Sync, Timestamp,
+    ActionKind, ActionOutcome, ActionSpec, ExecutionId, ExecutionState, InstanceId, InstanceReading,
+    InstanceRole, InstanceState, Listed, Millionths, NodeName, ObligationId, ObligationState, Principal,
+    ProbeName, ProbeReading, Reason, Sync, Timestamp,
 };
 
 use crate::world::{World, node, service};
 
+mod data;
 mod leases;
 mod marks;
 
@@ -338,15 +339,8 @@ impl Fleet {
                 matches!(action, ActionSpec::ArtifactRevert { .. }) || kind == ActionKind::SecretRevert;
             let sick = if back { &self.mischief.stuck } else { &self.mischief.sick };
             let sick = sick.contains(name);
+            self.rename_data(&instance, &action);
             let truth = self.truth.get_mut(&instance).unwrap();
-            if let ActionSpec::Data { quarantine, verb, .. } = &action {
-                assert!(!truth.up, "{instance} runs while its data is renamed");
-                let set = (name.clone(), quarantine.to_string());
-                match verb {
-                    DataVerb::Quarantine => drop(self.aside.insert(set)),
-                    DataVerb::Revert => drop(self.aside.remove(&set)),
-                }
-            }
             if matches!(
                 action.kind(),
                 ActionKind::ServiceRestart

@@ -67,8 +67,6 @@ impl Run {
             ["estimate", name] => self.estimate(name),
             ["label", name, zone] => self.label(name, zone),
             ["starts", name] => self.starts(name),
-            ["rebuild", id, name, on] => self.rebuild(id, name, on),
-            ["aside"] => self.aside(),
             ["ran"] => crate::hooks::ran(&mut self.fleet),
             ["migrations", name] => crate::hooks::migrations(&mut self.fleet, name),
             [verb @ ("pause" | "resume" | "cancel" | "promote"), id] => self.control(verb, id),
@@ -101,8 +99,7 @@ impl Run {
             ["schedule", name, options @ ..] => self.schedule(name, options),
             ["due", name, ago, id] => self.due(name, ago, id),
             ["runs", name] => self.fleet.world.lines.extend(crate::schedules::told(&self.fleet, name)),
-            ["failover", name, options @ ..] => self.failover(name, options),
-            ["move", id, name, options @ ..] => self.moves(id, name, options),
+            ["failover" | "move", ..] => self.role(&words),
             [what, name] => self.mischief(what, name),
             other => self.members(other),
         }

@@ -8,8 +8,16 @@ use super::Run;
 use crate::world::{admin, group, node};
 
 impl Run {
+    pub(super) fn role(&mut self, words: &[&str]) {
+        match words {
+            ["failover", name, options @ ..] => self.failover(name, options),
+            ["move", id, name, options @ ..] => self.moves(id, name, options),
+            other => panic!("unknown line: {other:?}"),
+        }
+    }
+
     /// `failover NAME [automatic] [switch] [rejoin] [max=5] [hold=60s]`: its primary has a lease; the first voter leads.
-    pub(super) fn failover(&mut self, name: &str, options: &[&str]) {
+    fn failover(&mut self, name: &str, options: &[&str]) {
         let mut spec = self.fleet.world.state.groups[&group(name)].spec.clone();
         let hook = |name: &str| HookName::new(name).unwrap();
         let wanted = |name: &str| options.contains(&name).then(|| hook(name));
@@ -33,7 +41,7 @@ impl Run {
     }
 
     /// `move ID GROUP [planned] [to=node2]`.
-    pub(super) fn moves(&mut self, id: &str, name: &str, options: &[&str]) {
+    fn moves(&mut self, id: &str, name: &str, options: &[&str]) {
         let option = |name: &str| options.iter().find_map(|w| w.strip_prefix(name));
         let goal = Goal::Failover {
             group: group(name),

@@ -19,8 +19,16 @@ impl Run {
         self.fleet.world.hush();
     }
 
-    /// `rebuild ID GROUP NODE`.
-    pub(super) fn rebuild(&mut self, id: &str, name: &str, on: &str) {
+    /// `rebuild ID GROUP NODE`, `aside`.
+    pub(super) fn data_aside(&mut self, words: &[&str]) {
+        match words {
+            ["rebuild", id, name, on] => self.rebuild(id, name, on),
+            ["aside"] => self.aside(),
+            other => panic!("unknown line: {}", other.join(" ")),
+        }
+    }
+
+    fn rebuild(&mut self, id: &str, name: &str, on: &str) {
         let goal = Goal::Rebuild { group: group(name), node: node(on) };
         let mut request = PlanRequest::new(goal, admin());
         request.gate_deadline = Some(DurationMs::from_secs(20));
@@ -28,7 +36,7 @@ impl Run {
     }
 
     /// Which of the sets of folders of each node are aside, as its host has done it.
-    pub(super) fn aside(&mut self) {
+    fn aside(&mut self) {
         let told: Vec<String> =
             self.fleet.aside.iter().map(|(node, set)| format!("  {node} has {set} aside")).collect();
         let none = vec!["  nothing is aside".to_owned()];
