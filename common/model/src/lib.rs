@@ -29,6 +29,7 @@ pub mod node;
 pub mod number;
 pub mod observe;
 pub mod operation;
+pub mod outcome;
 pub mod preflight;
 pub mod principal;
 pub mod probe;

@@ -346,10 +346,11 @@ impl World {
 
     /// The hosts that may lead now.
     fn leading(&self) -> Vec<usize> {
-        let leads = |(_, (clock, known)): &(usize, &(Clock, Option<(Epoch, u64)>))| {
+        let leads = |host: usize| {
+            let (clock, known) = &self.hosts[host];
             known.is_some_and(|(_, end)| clock.at(self.real) < end)
         };
-        self.hosts.iter().enumerate().filter(leads).map(|(host, _)| host).collect()
+        (0..HOSTS).filter(|host| leads(*host)).collect()
     }
 }
 

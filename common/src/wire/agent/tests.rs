@@ -211,6 +211,17 @@ fn work() -> NodeWork {
     }
 }
 
+fn renewal() -> LeaseRenewal {
+    LeaseRenewal {
+        group: group(),
+        epoch: Epoch(7),
+        nonce: u64::MAX,
+        hold: LeaseHold::Released,
+        answered: true,
+        message: "stopped".into(),
+    }
+}
+
 fn said() -> Vec<FromAgent> {
     let hello = Hello {
         node: instance().node,
@@ -279,14 +290,7 @@ fn said() -> Vec<FromAgent> {
         FromAgent::Instances(vec![report]),
         FromAgent::Execution(Box::new(execution)),
         FromAgent::Obligation(obligation),
-        FromAgent::Lease(LeaseRenewal {
-            group: group(),
-            epoch: Epoch(7),
-            nonce: u64::MAX,
-            hold: LeaseHold::Released,
-            answered: true,
-            message: "stopped".into(),
-        }),
+        FromAgent::Lease(renewal()),
     ]
 }
 

@@ -315,7 +315,7 @@ fn start(
         if !rebuild::gives_up(operation, step, context.now) {
             return Err(refusal);
         }
-        return Ok(given_up(state, context, (id, index), &refusal));
+        return Ok(end::given_up(state, context, (id, index), &refusal));
     }
     let action = handover::told(state, step, action, &evidence, context.now);
     let epoch = state.epoch.next();
@@ -354,20 +354,6 @@ fn start(
     state.executions.insert(execution.clone(), made);
     let answer = Answer::Execution { revision: context.revision, execution: execution.clone(), epoch };
     Ok(Effect::changed(answer, format!("executions/{execution}"), details).of(id))
-}
-
-/// A member that is stopped is brought back: the others are not enough to take its data away.
-fn given_up(
-    state: &mut State,
-    context: &Context<'_>,
-    (id, index): (&OperationId, u32),
-    refusal: &Refusal,
-) -> Effect {
-    let message = refusal.what();
-    let details = format!("step {index} is given up: {message}");
-    let failure = Failure { reason: refusal.reason(), message };
-    end(state, context, id, index, StepState::Failed, Some(failure));
-    Effect::changed(context.done(), format!("operations/{id}"), details).of(id)
 }
 
 /// What a lane's hand-over makes of a step that is to begin: there is nothing to hand over, or its instance leads by now and

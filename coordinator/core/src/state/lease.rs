@@ -2,7 +2,9 @@
 
 use alloc::string::String;
 
-use quorate_model::{DurationMs, Epoch, FailoverState, LeaseState, NodeName, OperationId, Timestamp};
+use quorate_model::{
+    DurationMs, Epoch, FailoverState, GroupName, LeaseState, NodeName, OperationId, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 /// The last lease of a group's primary role: at most one at a time is not over.
@@ -75,4 +77,37 @@ pub struct FailoverRecord {
     /// Somebody has looked at it: the role may be moved again at once.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub acknowledged: bool,
+}
+
+/// What a gate asks of the lease of a group's primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseGate {
+    /// Whose primary.
+    pub group: GroupName,
+    /// What must be.
+    pub wants: LeaseWants,
+}
+
+/// What must be of a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseWants {
+    /// It is over: nobody leads, and nobody can. Opening the gate wants it back.
+    Over {
+        /// Who holds it, or held it last.
+        holder: NodeName,
+        /// The last that was known of its position when it was planned.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        position: Option<u64>,
+    },
+    /// It is over, and a standby has all that is known of who held it last.
+    Reached {
+        /// Which standby.
+        node: NodeName,
+    },
+    /// It is held, and the gate's instance is what it has to be: the primary there, a standby elsewhere.
+    Held {
+        /// By whom.
+        node: NodeName,
+    },
 }

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::release::ReleaseRequest;
 use crate::hash::Hash;
 
+pub use super::lease::{LeaseGate, LeaseWants};
+
 /// Plans kept; the oldest goes first.
 pub const PLANS_MAX: usize = 100;
 /// Most steps of one plan: an action and a gate on each of 5,000 nodes.
@@ -327,39 +329,6 @@ pub struct GateSpec {
     /// What must be of the lease of a group's primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseGate>,
-}
-
-/// What a gate asks of the lease of a group's primary.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeaseGate {
-    /// Whose primary.
-    pub group: GroupName,
-    /// What must be.
-    pub wants: LeaseWants,
-}
-
-/// What must be of a lease.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LeaseWants {
-    /// It is over: nobody leads, and nobody can. Opening the gate wants it back.
-    Over {
-        /// Who holds it, or held it last.
-        holder: NodeName,
-        /// The last that was known of its position when it was planned.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        position: Option<u64>,
-    },
-    /// It is over, and a standby has all that is known of who held it last.
-    Reached {
-        /// Which standby.
-        node: NodeName,
-    },
-    /// It is held, and the gate's instance is what it has to be: the primary there, a standby elsewhere.
-    Held {
-        /// By whom.
-        node: NodeName,
-    },
 }
 
 /// What a gate asks of the lists that the members of a group keep of each other.
