@@ -146,6 +146,7 @@ fn spec(service: &ServiceName) -> ServiceSpec {
         migrate: None,
         preflight: None,
         handover: None,
+        data: None,
         maintenance: None,
         log_rotation: None,
         vars: std::collections::BTreeMap::new(),

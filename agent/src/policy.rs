@@ -169,6 +169,9 @@ impl Policy {
                 }
                 Ok(())
             }
+            ActionSpec::Data { paths, .. } => {
+                paths.iter().try_for_each(|path| self.allows_data(Path::new(path)))
+            }
             ActionSpec::LogRotate { policy, .. } => {
                 policy.paths.iter().try_for_each(|glob| self.allows_path(Path::new(glob)))
             }
@@ -301,6 +304,17 @@ impl Policy {
             return Ok(());
         }
         Err(format!("[policy] paths of this host has no root for {}", path.display()))
+    }
+
+    /// Whether a folder may be put aside: below a root, and no root itself, nor above one.
+    fn allows_data(&self, path: &Path) -> Result<(), String> {
+        self.allows_path(path)?;
+        match self.paths.iter().find(|root| root.starts_with(path)) {
+            None => Ok(()),
+            Some(root) => {
+                Err(format!("{} is, or holds, a root of this host's [policy] paths", root.display()))
+            }
+        }
     }
 
     /// Whether the places and the hooks of a secret are listed.

@@ -10,6 +10,7 @@
 mod backup;
 pub(crate) mod config;
 mod context;
+mod data;
 mod diagnose;
 mod error;
 mod hook;
@@ -101,6 +102,8 @@ pub const fn info(kind: ActionKind) -> ActionInfo {
         ActionKind::SecretConfirm => secret::CONFIRM,
         ActionKind::SecretRetire => secret::RETIRE,
         ActionKind::SecretRevert => secret::REVERT,
+        ActionKind::DataQuarantine => data::QUARANTINE,
+        ActionKind::DataRevert => data::REVERT,
         ActionKind::TrafficDrain => (
             RiskClass::Disruptive,
             "service, traffic (balancer, pool, server, timeout, minimum), time until it is put back",
@@ -163,6 +166,9 @@ pub async fn finish(context: &ActionContext, spec: &ActionSpec) -> Result<Action
             let turn = (rotation, resumes.as_ref());
             secret::exec::part(context, service, secret, turn, (*verb, true)).await
         }
+        ActionSpec::Data { service, paths, quarantine, verb } => {
+            data::exec::part(context, service, paths, (quarantine, *verb), true).await
+        }
         ActionSpec::ArtifactActivate { service, release } => {
             release::exec::change(context, service, release, Goal::Activate, true).await
         }
@@ -218,6 +224,9 @@ async fn dispatch(context: &ActionContext, spec: &ActionSpec) -> Result<ActionOu
         ActionSpec::Secret { service, secret, rotation, verb, resumes } => {
             let turn = (rotation, resumes.as_ref());
             secret::exec::part(context, service, secret, turn, (*verb, false)).await
+        }
+        ActionSpec::Data { service, paths, quarantine, verb } => {
+            data::exec::part(context, service, paths, (quarantine, *verb), false).await
         }
         ActionSpec::ArtifactStage { service, release } => {
             release::stage::stage(context, service, release).await

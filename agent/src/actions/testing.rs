@@ -377,6 +377,7 @@ pub(super) fn spec() -> ServiceSpec {
         migrate: None,
         preflight: None,
         handover: None,
+        data: None,
         maintenance: None,
         log_rotation: None,
         vars: BTreeMap::new(),

@@ -35,6 +35,24 @@ fn only_what_is_listed_is_allowed() {
     assert!(units.allows_driver(&ledger, &driver("scribe-node.service")).is_ok());
 }
 
+/// A root is the administrator's own choice of a folder: what lies below it may be put aside, and never the root itself.
+#[test]
+fn data_is_put_aside_below_a_root_only() {
+    let some =
+        policy("actions = ['data.*']\nservices = ['ledger']\npaths = ['/srv/ledger', '/srv/logs/deep']");
+    let data = |path: &str| ActionSpec::Data {
+        service: ServiceName::new("ledger").unwrap(),
+        paths: vec!["/srv/ledger/store".into(), path.into()],
+        quarantine: quorate_model::QuarantineId::new("q-1").unwrap(),
+        verb: quorate_model::DataVerb::Quarantine,
+    };
+    assert!(some.allows(&data("/srv/ledger/wal")).is_ok());
+    for bad in ["/srv/ledger", "/srv", "/", "/srv/logs", "/srv/ledger2/x", "/srv/ledger/../x", "srv/ledger/x"]
+    {
+        assert!(some.allows(&data(bad)).is_err(), "{bad}");
+    }
+}
+
 #[test]
 fn only_a_listed_alertmanager_is_told() {
     let some =

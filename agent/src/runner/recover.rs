@@ -55,6 +55,7 @@ pub(super) const fn verb(action: &ActionSpec) -> Option<Verb> {
         | ActionSpec::ArtifactRevert { .. }
         | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::Secret { .. }
+        | ActionSpec::Data { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
@@ -97,6 +98,8 @@ pub(super) fn resume(action: &ActionSpec, found: Option<Recovered>, late: bool) 
         ActionSpec::Secret {
             verb: SecretVerb::Install | SecretVerb::Retire | SecretVerb::Revert, ..
         } => Resume::Finish { late },
+        // The folders' own numbers tell where each of them lies: all of them end in the same place.
+        ActionSpec::Data { .. } => Resume::Finish { late },
         ActionSpec::ConfigConfirm { .. } if late => Resume::Late,
         ActionSpec::ConfigConfirm { .. } => Resume::Run,
         // A balancer is asked first and told again; a late one is not begun, and what the drain owes is done.

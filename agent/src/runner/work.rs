@@ -318,6 +318,7 @@ fn spec_of(instance: &NodeInstance) -> ServiceSpec {
         migrate: None,
         preflight: None,
         handover: None,
+        data: None,
         maintenance: None,
         log_rotation: None::<LogRotation>,
         vars: std::collections::BTreeMap::new(),

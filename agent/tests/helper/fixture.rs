@@ -63,7 +63,7 @@ node = "node1"
 data_dir = "{root}/state"
 helper_socket = "{root}/helper.sock"
 [policy]
-actions = ["service.*", "backup.create", "artifact.*", "traffic.*", "maintenance.*", "exec.run", "role.promote"]
+actions = ["service.*", "backup.create", "artifact.*", "traffic.*", "maintenance.*", "exec.run", "role.promote", "data.*"]
 services = ["ledger"]
 paths = ["{root}/data"]
 hooks = ["pause", "resume", "healthy", "migrate"]

@@ -1,6 +1,7 @@
 //! The real `quorate-helper` process over its socket, with real children of the process driver.
 
 mod crash;
+mod data;
 mod edge;
 mod fixture;
 mod hooks;

@@ -21,6 +21,11 @@ const REMOVE_HELP: &str = "Examples:\n  quorate group remove ledger node4 --dry-
                            ledger node3 --spare 0 --wait --yes\n\nFrom three voters to two none may fail any \
                            more: --spare 0 says that this is meant.";
 
+const REBUILD_HELP: &str = "Examples:\n  quorate group rebuild ledger node2 --dry-run\n  quorate group rebuild ledger \
+                            node2 --confirm node2 --gate-timeout 6h --wait --reason 'its records are \
+                            damaged'\n\nNothing is deleted: \
+                            the data is renamed aside on its host, and comes back where the member does not catch up.";
+
 /// Groups: which instances form one cluster, and its quorum
 #[derive(Subcommand, Clone, Debug)]
 pub enum GroupCommand {
@@ -64,6 +69,24 @@ pub enum GroupCommand {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// A member's data is put aside and copied anew from the others; refused where they are no quorum without it
+    #[command(after_help = REBUILD_HELP)]
+    Rebuild {
+        /// The group
+        group: String,
+        /// The node; its service declares where the data lies
+        node: String,
+        /// Answers the question: the name of the node once more
+        #[arg(long, value_name = "NODE")]
+        confirm: Option<String>,
+        /// How long it may take to catch up; then it gets its own data back
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        gate_timeout: Option<std::time::Duration>,
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// Deletes a group; its service stays
     #[command(alias = "rm")]
     Delete {
@@ -91,6 +114,14 @@ pub async fn run(ctx: &Ctx, command: GroupCommand) -> Outcome {
         GroupCommand::Remove { group, node, spare, change, waiting } => {
             let work = run::membership_spec(&group, &node, v1::MembershipVerb::Remove, spare);
             let what = format!("Remove {} from group {}", safe(&node), safe(&group));
+            operation::start(ctx, work, change, waiting, &what).await
+        }
+        GroupCommand::Rebuild { group, node, confirm: given, gate_timeout, change, waiting } => {
+            let work = run::rebuild_spec(&group, &node, gate_timeout)?;
+            let what = format!("Put the data of {} in group {} aside", safe(&node), safe(&group));
+            confirm::ask_name(&ctx.global, &change, given.as_deref(), &node, &what)?;
+            // Whoever has typed the name has answered.
+            let change = Change { yes: true, ..change };
             operation::start(ctx, work, change, waiting, &what).await
         }
         GroupCommand::Delete { group, change } => {

@@ -86,6 +86,23 @@ pub fn rejoin_spec(group: &str, node: &str) -> v1::WorkSpec {
     v1::WorkSpec { kind: Some(Kind::Rejoin(rejoin)), max_failures: 0 }
 }
 
+/// A member's data is put aside and copied anew from the others.
+///
+/// # Errors
+/// When the time is longer than a message can hold.
+pub fn rebuild_spec(
+    group: &str,
+    node: &str,
+    gate_timeout: Option<Duration>,
+) -> Result<v1::WorkSpec, Failure> {
+    let rebuild = v1::RebuildSpec {
+        group: group.to_owned(),
+        node: node.to_owned(),
+        gate_timeout: read_gate_timeout(gate_timeout)?,
+    };
+    Ok(v1::WorkSpec { kind: Some(Kind::Rebuild(rebuild)), max_failures: 0 })
+}
+
 /// Log rotation of a service's instances.
 ///
 /// # Errors

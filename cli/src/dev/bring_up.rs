@@ -265,6 +265,7 @@ impl BringUp<'_> {
             "artifact.*",
             "config.*",
             "secret.*",
+            "data.*",
             "traffic.*",
             "maintenance.*",
             "exec.run",

@@ -46,7 +46,7 @@
 //! metrics_listen = "127.0.0.1:7481"
 //! [labels]
 //! [policy]                               # the host has the last word
-//! actions = ["service.*", "backup.*", "log.rotate", "artifact.*", "config.*", "secret.*", "traffic.*", "host.*"]
+//! actions = ["service.*", "backup.*", "log.rotate", "artifact.*", "config.*", "secret.*", "data.*", "traffic.*", "host.*"]
 //! services = ["ledger"]
 //! paths = ["…"]
 //! hooks = ["ledger-pause", "ledger-resume", "ledger-check"]

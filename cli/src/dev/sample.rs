@@ -8,13 +8,13 @@ use anyhow::Context as _;
 use quorate_proto::v1::{
     BackupPolicy, BinaryInstall, ConfigApply, ConfigSpec, Driver, GroupMembership, GroupSpec, HttpProbe,
     Install, InstanceVars, LogRotation, MembershipProbe, ProbeSpec, QuorumPolicy, QuorumPolicyKind, RunSpec,
-    Selector, ServiceSpec, UnitSoakProbe, WorkSpec, driver, install, probe_spec, work_spec,
+    Selector, ServiceData, ServiceSpec, UnitSoakProbe, WorkSpec, driver, install, probe_spec, work_spec,
 };
 
 use super::config::{AgentConfig, Hook, Process, write_toml};
 use super::fleet::{Fleet, Instance, LEDGER};
 use super::layout::{Layout, make_private};
-use super::ledger::{LedgerConfig, Misbehave, PeerConfig, TokenConfig};
+use super::ledger::{LedgerConfig, Misbehave, PeerConfig, STORE, TokenConfig};
 
 /// Between readings: fast enough that a gate of three readings takes about a second.
 const PROBE_INTERVAL_MS: u64 = 300;
@@ -215,6 +215,7 @@ pub(super) fn service(layout: &Layout, fleet: &Fleet) -> ServiceSpec {
         migrate: None,
         preflight: None,
         handover: None,
+        data: Some(ServiceData { paths: vec![format!("${{data}}/{STORE}")] }),
         maintenance: None,
         log_rotation: Some(LogRotation {
             paths: vec!["${log}".to_owned()],

@@ -45,6 +45,8 @@ const REQUIRED: &[(&str, &[&str])] = &[
     ("quorate.v1.RotateAllSpec", &["service"]),
     ("quorate.v1.VerifyBackupSpec", &["backup"]),
     ("quorate.v1.MembershipChangeSpec", &["group", "node", "change"]),
+    ("quorate.v1.RebuildSpec", &["group", "node"]),
+    ("quorate.v1.ServiceData", &["paths"]),
     ("quorate.v1.GroupMembership", &["addHook", "removeHook"]),
 ];
 

@@ -192,7 +192,7 @@ fn a_torn_tail_is_cut_and_damage_is_refused() {
         assert_eq!(group.call(1, "PUT", &format!("/kv/{key}"), b"value").expect("an answer").status, 200);
     }
     group.kill(1);
-    let path = group.path(1, "ledger.kv");
+    let path = group.path(1, "store/ledger.kv");
     let whole = std::fs::read(&path).expect("the data file");
     std::fs::OpenOptions::new()
         .append(true)
@@ -213,7 +213,8 @@ fn a_torn_tail_is_cut_and_damage_is_refused() {
     assert!(
         std::fs::read_to_string(group.path(1, "ledger.log")).expect("the log").contains("damaged at byte")
     );
-    std::fs::rename(&path, group.path(1, "ledger.kv.damaged")).expect("move it away, as the message says");
+    std::fs::rename(&path, group.path(1, "store/ledger.kv.damaged"))
+        .expect("move it away, as the message says");
     group.start(1);
     group.wait_serving(&[1, 2, 3]);
     assert_eq!(group.get(1, "/kv/b").expect("copied from the others").body, b"value");

@@ -5,16 +5,17 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backup::{BackupPolicy, BackupReceipt, LogRotation};
-use crate::id::{BackupId, GroupName, HookName, NodeName, RotationId, ServiceName, Version};
+use crate::backup::{BackupPolicy, LogRotation};
+use crate::data::DataVerb;
+use crate::id::{BackupId, GroupName, HookName, NodeName, QuarantineId, RotationId, ServiceName, Version};
 use crate::maintenance::MaintenanceSpec;
-use crate::node::Facts;
 use crate::preflight::PreflightSpec;
-use crate::release::{Install, Release, ReleaseReceipt};
+use crate::release::{Install, Release};
 use crate::secret::{SecretSpec, SecretVerb};
-use crate::service::UnitStatus;
 use crate::time::DurationMs;
-use crate::traffic::{TrafficReceipt, TrafficSpec};
+use crate::traffic::TrafficSpec;
+
+pub use crate::outcome::{ActionOutcome, Finding, OUTPUT_TAIL_MAX_BYTES};
 
 words! {
     /// An action's name, as in the catalogue.
@@ -61,6 +62,10 @@ words! {
         SecretRetire = "secret.retire",
         /// Put the secret from before in place again.
         SecretRevert = "secret.revert",
+        /// Put an instance's data aside.
+        DataQuarantine = "data.quarantine",
+        /// Put data that was put aside back.
+        DataRevert = "data.revert",
         /// Take an instance out of its load balancer.
         TrafficDrain = "traffic.drain",
         /// Put an instance back into its load balancer.
@@ -194,6 +199,18 @@ pub enum ActionSpec {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resumes: Option<RotationId>,
     },
+    /// `data.quarantine` or `data.revert`: the folders of a stopped instance are renamed, all of them or none. Nothing is
+    /// removed.
+    Data {
+        /// Which instance.
+        service: ServiceName,
+        /// Its folders.
+        paths: Vec<String>,
+        /// What they are called by while they are aside; the same again ends the same.
+        quarantine: QuarantineId,
+        /// Which way.
+        verb: DataVerb,
+    },
     /// `traffic.drain`: no new connection for the instance, then wait until it has none. Whatever happens afterwards, it is put
     /// back once it is healthy.
     TrafficDrain {
@@ -312,6 +329,10 @@ impl ActionSpec {
                 SecretVerb::Retire => ActionKind::SecretRetire,
                 SecretVerb::Revert => ActionKind::SecretRevert,
             },
+            Self::Data { verb, .. } => match verb {
+                DataVerb::Quarantine => ActionKind::DataQuarantine,
+                DataVerb::Revert => ActionKind::DataRevert,
+            },
             Self::TrafficDrain { .. } => ActionKind::TrafficDrain,
             Self::TrafficRestore { .. } => ActionKind::TrafficRestore,
             Self::ExecRun { .. } => ActionKind::ExecRun,
@@ -340,6 +361,7 @@ impl ActionSpec {
             | Self::ArtifactRevert { service, .. }
             | Self::ConfigConfirm { service, .. }
             | Self::Secret { service, .. }
+            | Self::Data { service, .. }
             | Self::TrafficDrain { service, .. }
             | Self::TrafficRestore { service, .. }
             | Self::HostPreflight { service, .. }
@@ -369,6 +391,7 @@ impl ActionSpec {
             | Self::BackupVerify { .. }
             | Self::LogRotate { .. }
             | Self::Secret { .. }
+            | Self::Data { .. }
             | Self::TrafficDrain { .. }
             | Self::TrafficRestore { .. }
             | Self::ExecRun { .. }
@@ -408,6 +431,9 @@ impl ActionSpec {
                 SecretVerb::Stage | SecretVerb::Confirm => RiskClass::Safe,
                 SecretVerb::Install | SecretVerb::Retire | SecretVerb::Revert => RiskClass::Disruptive,
             },
+            // What is aside can be put back: but the copy of somebody else is trusted from here on.
+            Self::Data { verb: DataVerb::Quarantine, .. } => RiskClass::Destructive,
+            Self::Data { verb: DataVerb::Revert, .. } => RiskClass::Disruptive,
             Self::BackupCreate { policy, .. } => {
                 if policy.pause.is_some() {
                     RiskClass::Disruptive
@@ -424,66 +450,4 @@ impl ActionSpec {
             }
         }
     }
-}
-
-/// Longest tail of output that travels with an outcome, in bytes; the rest stays on the node.
-pub const OUTPUT_TAIL_MAX_BYTES: usize = 4 * 1024;
-
-/// One finding of `host.diagnose`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// What was looked at: `disk`, `memory`, `unit ledger`, …
-    pub subject: String,
-    /// `ok`, `warning`, `critical`.
-    pub level: String,
-    /// What was found, one line.
-    pub message: String,
-    /// What it rests on.
-    pub evidence: String,
-}
-
-/// What an action gave back.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ActionOutcome {
-    /// One line for people.
-    pub message: String,
-    /// Tail of the output, at most 4 KiB, lossy UTF-8.
-    #[serde(default)]
-    pub output_tail: String,
-    /// Size of the whole output in bytes.
-    #[serde(default)]
-    pub output_bytes: u64,
-    /// sha256 of the whole output, lower-case hex; empty when there was none.
-    #[serde(default)]
-    pub output_sha256: String,
-    /// SIGKILL was needed after the graceful deadline.
-    #[serde(default)]
-    pub escalated: bool,
-    /// How long it took on the node.
-    #[serde(default)]
-    pub took: DurationMs,
-    /// Unit state afterwards, for `service.*`.
-    #[serde(default)]
-    pub unit: Option<UnitStatus>,
-    /// What was stored, for `backup.create` and `backup.verify`.
-    #[serde(default)]
-    pub backup: Option<BackupReceipt>,
-    /// Files rotated, for `log.rotate`.
-    #[serde(default)]
-    pub rotated: Vec<String>,
-    /// What is in use afterwards, for `artifact.*`, `config.*` and `package.install`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub release: Option<ReleaseReceipt>,
-    /// What was measured, for `traffic.*`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub traffic: Option<TrafficReceipt>,
-    /// For `exec.run`: the hook's exit code, or the status of its answer; none when it did not end by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exit_code: Option<i32>,
-    /// For `host.facts`.
-    #[serde(default)]
-    pub facts: Option<Facts>,
-    /// For `host.diagnose`, and every check of `host.preflight`.
-    #[serde(default)]
-    pub findings: Vec<Finding>,
 }

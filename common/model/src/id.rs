@@ -228,6 +228,8 @@ text_ids! {
     ExecutionId, "execution id", check_id;
     /// One stored, hashed copy.
     BackupId, "backup id", check_id;
+    /// What was put aside at once of one instance's data; the folders are named by it.
+    QuarantineId, "quarantine id", check_id;
     /// An undo owed for a temporary state.
     ObligationId, "obligation id", check_id;
     /// A single-use right to join; public part of the token, the secret is never stored.

@@ -20,6 +20,7 @@ pub mod artifact;
 pub mod backup;
 pub mod calendar;
 pub mod config;
+pub mod data;
 pub mod group;
 pub mod id;
 pub mod lease;
@@ -28,6 +29,7 @@ pub mod node;
 pub mod number;
 pub mod observe;
 pub mod operation;
+pub mod outcome;
 pub mod preflight;
 pub mod principal;
 pub mod probe;
@@ -49,6 +51,7 @@ pub use approval::{ApprovalState, Approvers, InvalidPolicy, PolicySpec};
 pub use artifact::{ArtifactSpec, InvalidArtifact};
 pub use calendar::{FreezeSpec, FreezeState, InvalidFreeze};
 pub use config::{ConfigApply, ConfigSpec};
+pub use data::{DataSpec, DataVerb};
 pub use group::{
     AlarmLevel, BftRounding, GroupSpec, GroupState, InstanceRole, MembershipSpec, MembershipVerb,
     MissingVoter, QuorumPolicy, Sync,

@@ -17,6 +17,8 @@ words! {
         Membership = "MEMBERSHIP",
         /// The primary role of a group is moved.
         Failover = "FAILOVER",
+        /// A member's data is put aside and copied anew from the others.
+        Rebuild = "REBUILD",
     }
 }
 
@@ -139,6 +141,8 @@ words! {
         Switch = "SWITCH",
         /// `exec.run`: a former primary becomes a standby of the new one, before it is started again.
         Rejoin = "REJOIN",
+        /// `data.quarantine`: its data is put aside.
+        Quarantine = "QUARANTINE",
         /// A condition that must hold before the next step.
         Gate = "GATE",
     }

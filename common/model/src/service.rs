@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backup::{BackupPolicy, LogRotation};
 use crate::config::ConfigSpec;
+use crate::data::DataSpec;
 use crate::id::{HookName, NodeName, ServiceName};
 use crate::maintenance::MaintenanceSpec;
 use crate::preflight::PreflightSpec;
@@ -153,6 +154,9 @@ pub struct ServiceSpec {
     /// How an instance that leads hands over before it is disturbed; none when leadership moves by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handover: Option<HandoverSpec>,
+    /// Where an instance keeps what the other members can give it again; none when nobody may put it aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataSpec>,
     /// Variables per node for `${…}` in probes, for example its port.
     #[serde(default)]
     pub vars: BTreeMap<NodeName, BTreeMap<String, String>>,

@@ -2,10 +2,10 @@
 
 use quorate_model::backup::BackupState;
 use quorate_model::{
-    AccessRole, AlarmLevel, ApprovalState, Drain, ExecutionState, FailoverState, FreezeState, GroupState,
-    InstanceRole, InstanceState, LeaseState, MembershipVerb, MigrateWhen, MigrationChoice, MissedPolicy,
-    NodeStatus, ObligationState, OnFailure, OperationKind, OperationState, Overlap, Promotion, RunResult,
-    Scheduling, SecretVerb, StepKind, StepState, Sync, WaveState, WindowState,
+    AccessRole, AlarmLevel, ApprovalState, DataVerb, Drain, ExecutionState, FailoverState, FreezeState,
+    GroupState, InstanceRole, InstanceState, LeaseState, MembershipVerb, MigrateWhen, MigrationChoice,
+    MissedPolicy, NodeStatus, ObligationState, OnFailure, OperationKind, OperationState, Overlap, Promotion,
+    RunResult, Scheduling, SecretVerb, StepKind, StepState, Sync, WaveState, WindowState,
 };
 use quorate_proto::{agent, v1};
 
@@ -76,7 +76,7 @@ pairs! {
     read_run_result / write_run_result: RunResult = v1::ScheduleResult { Started, Refused, Skipped, Missed }
     /// What an operation is for.
     read_operation_kind / write_operation_kind: OperationKind = v1::OperationKind {
-        Rollout, Backup, Rotation, Run, Drain, Membership, Failover,
+    Rollout, Backup, Rotation, Run, Drain, Membership, Rebuild, Failover,
     }
     /// The life of an operation.
     read_operation_state / write_operation_state: OperationState = v1::OperationState {
@@ -91,7 +91,7 @@ pairs! {
     read_step_kind / write_step_kind: StepKind = v1::StepKind {
         Status, Start, Stop, Restart, Reload, Backup, Verify, Rotate, Facts, Diagnose, Gate, Stage,
         Activate, Confirm, Drain, EnterMaintenance, ExitMaintenance, Handover, Hook, Join, Leave, Preflight, Restore,
-        Retire, Revert, RunOnce, Promote, Switch, Rejoin,
+    Retire, Revert, RunOnce, Quarantine, Promote, Switch, Rejoin,
     }
     /// How a node's membership of a group is changed.
     read_membership_verb / write_membership_verb: MembershipVerb = v1::MembershipVerb { Add, Remove }
@@ -99,6 +99,8 @@ pairs! {
     read_secret_verb / write_secret_verb: SecretVerb = agent::v1::SecretVerb {
         Stage, Install, Confirm, Retire, Revert,
     }
+    /// What is done with the folders of an instance.
+    read_data_verb / write_data_verb: DataVerb = agent::v1::DataVerb { Quarantine, Revert }
     /// When the run-once hook of a release is run.
     read_migrate_when / write_migrate_when: MigrateWhen = v1::MigrateWhen { Before, After }
     /// What becomes of the run-once hook of a release.

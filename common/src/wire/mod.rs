@@ -11,6 +11,7 @@ pub mod artifact;
 pub mod backup;
 pub mod calendar;
 pub mod config;
+pub mod data;
 pub mod enums;
 pub mod failover;
 pub mod group;

@@ -94,6 +94,10 @@ pub fn canonical_work(work: v1::WorkSpec) -> Result<v1::WorkSpec, Invalid> {
             Kind::Failover(v1::FailoverWorkSpec { group, to, planned })
         }
         Kind::Rejoin(v1::RejoinSpec { group, node }) => Kind::Rejoin(v1::RejoinSpec { group, node }),
+        Kind::Rebuild(v1::RebuildSpec { group, node, gate_timeout }) => {
+            let gate_timeout = span("work.rebuild.gate_timeout", gate_timeout)?;
+            Kind::Rebuild(v1::RebuildSpec { group, node, gate_timeout })
+        }
         Kind::Membership(v1::MembershipChangeSpec { group, node, change, spare }) => {
             Kind::Membership(v1::MembershipChangeSpec { group, node, change, spare })
         }

@@ -16,8 +16,8 @@ use super::limits::{PROBES_MAX, SPEC_TEXT_MAX_BYTES, VARS_MAX, VARS_NODES_MAX};
 use super::text::{read_label_key, read_labels, read_name, read_optional_name, read_text};
 use super::time::{read_duration_or, write_duration};
 use super::{
-    Invalid, backup, config, maintenance as upkeep, preflight as flight, probe, release, secret, selector,
-    traffic as balanced,
+    Invalid, backup, config, data as folders, maintenance as upkeep, preflight as flight, probe, release,
+    secret, selector, traffic as balanced,
 };
 use crate::expression::{Expression, Field, Wrong, place_of};
 
@@ -57,6 +57,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
         handover,
         maintenance,
         secrets,
+        data,
     } = message;
     let probes = each("probes", probes, PROBES_MAX, probe::read_probe)?;
     let mut names = BTreeSet::new();
@@ -89,6 +90,7 @@ pub fn read_service(message: v1::ServiceSpec) -> Result<ServiceSpec, Invalid> {
             .map_err(|i| i.within("maintenance"))?,
         preflight: preflight.map(flight::read_preflight).transpose().map_err(|i| i.within("preflight"))?,
         handover: handover.map(read_handover).transpose().map_err(|i| i.within("handover"))?,
+        data: data.map(folders::read_data).transpose().map_err(|i| i.within("data"))?,
     })
 }
 
@@ -233,6 +235,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         preflight,
         handover,
         maintenance,
+        data,
     } = spec;
     v1::ServiceSpec {
         name: name.as_str().to_owned(),
@@ -256,6 +259,7 @@ pub fn write_service(spec: &ServiceSpec) -> v1::ServiceSpec {
         secrets: secrets.iter().map(secret::write_secret).collect(),
         migrate: migrate.as_ref().map(write_migrate),
         handover: handover.as_ref().map(write_handover),
+        data: data.as_ref().map(folders::write_data),
     }
 }
 

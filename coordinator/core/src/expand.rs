@@ -97,6 +97,12 @@ fn backup(policy: &mut BackupPolicy, spec: &ServiceSpec, node: &NodeName) {
     }
 }
 
+fn data(paths: &mut [String], spec: &ServiceSpec, node: &NodeName) {
+    for path in paths {
+        *path = text(path, spec, node);
+    }
+}
+
 fn rotation(policy: &mut LogRotation, spec: &ServiceSpec, node: &NodeName) {
     for path in &mut policy.paths {
         *path = text(path, spec, node);
@@ -171,6 +177,9 @@ pub fn service(spec: &ServiceSpec, node: &NodeName) -> ServiceSpec {
     if let Some(wanted) = &mut filled.preflight {
         preflight(wanted, spec, node);
     }
+    if let Some(wanted) = &mut filled.data {
+        data(&mut wanted.paths, spec, node);
+    }
     filled.vars.retain(|name, _| name == node);
     filled
 }
@@ -197,6 +206,7 @@ pub fn action(action: &ActionSpec, spec: &ServiceSpec, node: &NodeName) -> Actio
         | ActionSpec::MaintenanceExit { maintenance: wanted, .. } => maintenance(wanted, spec, node),
         ActionSpec::TrafficDrain { traffic: wanted, .. }
         | ActionSpec::TrafficRestore { traffic: wanted, .. } => traffic(wanted, spec, node),
+        ActionSpec::Data { paths, .. } => data(paths, spec, node),
         ActionSpec::ServiceStatus { .. }
         | ActionSpec::ServiceStart { .. }
         | ActionSpec::ServiceStop { .. }

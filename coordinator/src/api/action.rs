@@ -34,12 +34,14 @@ const fn worst(kind: ActionKind) -> RiskClass {
         | ActionKind::SecretInstall
         | ActionKind::SecretRetire
         | ActionKind::SecretRevert
+        | ActionKind::DataRevert
         | ActionKind::TrafficDrain
         | ActionKind::TrafficRestore
         | ActionKind::RolePromote
         | ActionKind::ExecRun
         | ActionKind::MaintenanceEnter
         | ActionKind::MaintenanceExit => RiskClass::Disruptive,
+        ActionKind::DataQuarantine => RiskClass::Destructive,
     }
 }
 
@@ -73,6 +75,10 @@ const fn about(kind: ActionKind) -> &'static str {
         ActionKind::SecretConfirm => "Show that a service works with a new secret.",
         ActionKind::SecretRetire => "Remove the secret from before, once every member has confirmed.",
         ActionKind::SecretRevert => "Put the secret from before in place, and the new one beside it.",
+        ActionKind::DataQuarantine => {
+            "Put the folders of a stopped instance aside, for a copy from the others; nothing is removed."
+        }
+        ActionKind::DataRevert => "Put folders that were put aside back.",
         ActionKind::TrafficDrain => {
             "Take an instance out of its load balancer and wait for its connections to end."
         }

@@ -64,6 +64,12 @@ pub(super) fn read_work(
         }
         Kind::Rejoin(rejoin) => (read_rejoin(rejoin).map_err(|i| i.within("work.rejoin"))?, 0),
         Kind::Failover(failover) => (read_failover(failover).map_err(|i| i.within("work.failover"))?, 0),
+        Kind::Rebuild(v1::RebuildSpec { group, node, gate_timeout }) => {
+            gate_deadline = read_gate(gate_timeout).map_err(|i| i.within("work.rebuild"))?;
+            let (group, node) =
+                (read_name("work.rebuild.group", group)?, read_name("work.rebuild.node", node)?);
+            (Goal::Rebuild { group, node }, 0)
+        }
         Kind::Membership(change) => (read_membership(change).map_err(|i| i.within("work.membership"))?, 0),
     };
     let mut request = PlanRequest::new(goal, principal.clone());
@@ -212,10 +218,10 @@ fn read_run(run: v1::RunSpec) -> Result<(Goal, u32), Invalid> {
             ));
         }
         ActionKind::HostPreflight => {
-            return Err(Invalid::new(
-                "action",
-                "it goes ahead of the work on a service that declares preflight",
-            ));
+            return Err(Invalid::new("action", "it goes ahead of work on a service that declares preflight"));
+        }
+        ActionKind::DataQuarantine | ActionKind::DataRevert => {
+            return Err(Invalid::new("action", "data is put aside for a rebuilding: quorate group rebuild"));
         }
         ActionKind::TrafficDrain | ActionKind::TrafficRestore => {
             return Err(Invalid::new("action", "it is part of the work on a service that declares traffic"));
@@ -393,6 +399,11 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
         Goal::Rejoin { group, node } => {
             Kind::Rejoin(v1::RejoinSpec { group: group.to_string(), node: node.to_string() })
         }
+        Goal::Rebuild { group, node } => Kind::Rebuild(v1::RebuildSpec {
+            group: group.as_str().to_owned(),
+            node: node.as_str().to_owned(),
+            gate_timeout: gate_deadline.map(write_duration),
+        }),
         Goal::Membership { group, node, change, spare } => Kind::Membership(v1::MembershipChangeSpec {
             group: group.as_str().to_owned(),
             node: node.as_str().to_owned(),

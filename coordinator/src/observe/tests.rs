@@ -39,6 +39,7 @@ fn spec() -> ServiceSpec {
         migrate: None,
         preflight: None,
         handover: None,
+        data: None,
         maintenance: None,
         log_rotation: None,
         vars: Default::default(),

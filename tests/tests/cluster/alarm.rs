@@ -181,7 +181,7 @@ scrape_configs:
 }
 
 /// kill -9 of a member itself: nobody starts it again, and nobody has planned it.
-fn kill(fleet: &Fleet, node: &str) {
+pub(crate) fn kill(fleet: &Fleet, node: &str) {
     let record = fleet.record();
     let rows = record["instances"].as_array().cloned().unwrap_or_default();
     let row = rows.iter().find(|row| row["node"] == node).expect("an instance");

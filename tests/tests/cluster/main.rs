@@ -34,6 +34,7 @@ mod planning;
 mod postgresql;
 mod procedures;
 mod ready;
+mod rebuild;
 mod refusals;
 mod restart;
 mod schedules;
@@ -177,6 +178,15 @@ const TESTS: &[Test] = &[
     (
         "voters::x17_a_member_leaves_only_where_the_rest_can_go_on",
         voters::x17_a_member_leaves_only_where_the_rest_can_go_on,
+    ),
+    ("rebuild::x16_the_last_good_copy_is_not_removed", rebuild::x16_the_last_good_copy_is_not_removed),
+    (
+        "rebuild::a_damaged_member_is_rebuilt_from_the_others",
+        rebuild::a_damaged_member_is_rebuilt_from_the_others,
+    ),
+    (
+        "rebuild::one_that_does_not_catch_up_gets_its_own_data_back",
+        rebuild::one_that_does_not_catch_up_gets_its_own_data_back,
     ),
     ("members::leadership_is_handed_over_under_load", members::leadership_is_handed_over_under_load),
     (

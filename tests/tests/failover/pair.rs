@@ -15,7 +15,7 @@ use serde_json::Value;
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// For an operator to bring it back after faults: several leases, a move each, and a return.
-const MENDED: Duration = Duration::from_secs(180);
+pub(crate) const MENDED: Duration = Duration::from_secs(180);
 
 pub(crate) struct Pair {
     pub(crate) proxied: Proxied,

@@ -11,7 +11,7 @@ use quorate_tests::wait::wait_until;
 use quorate_tests::writer::{self, Acknowledged, Writer};
 
 use crate::faults::{Kind, Lasting, some};
-use crate::pair::{LIMIT, Pair};
+use crate::pair::{LIMIT, MENDED, Pair};
 
 /// Where nobody says how many.
 const FAULTS: usize = 5;
@@ -42,7 +42,7 @@ fn run(pair: &Pair, keeps: bool) {
     let (mut random, mut tally) = (Random::new(seed), BTreeMap::<Kind, usize>::new());
     let (mut done, mut rounds, mut moved, mut acknowledged) = (0, 0, 0, 0);
     while done < wanted {
-        let primary = pair.whole();
+        let primary = pair.mended();
         let begun = clients(pair);
         wait_until("writes to be acknowledged", LIMIT, || begun.iter().any(|writer| writer.count() > 5));
         let mut lasting = Lasting::default();
@@ -53,13 +53,14 @@ fn run(pair: &Pair, keeps: bool) {
         let span = random.between(SHORT_MS, LONG_MS);
         hold(span);
         lasting.end(pair);
-        let last = pair.mended();
+        pair.mended();
         let before = begun.first().map_or(0, Writer::count);
-        wait_until("writes to be acknowledged again", LIMIT, || {
+        wait_until("writes to be acknowledged again", MENDED, || {
             begun.first().is_some_and(|writer| writer.count() > before + 5)
         });
         let told: Vec<Vec<Acknowledged>> = begun.into_iter().map(Writer::end).collect();
-        let last = if last == pair.led_by(None) { last } else { pair.whole() };
+        // What a fault has begun may end after it: whoever leads by then has to have everything.
+        let last = pair.mended();
         judge(pair, &told, keeps.then_some(last.as_str()), &format!("{kinds:?} for {span:?}"));
         done += kinds.len();
         rounds += 1;

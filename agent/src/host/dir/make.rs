@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::{AtFlags, Gid, Mode, Uid};
 use rustix::io::Errno;
 
 use super::{Folder, Kind, single};
@@ -42,6 +42,18 @@ impl Folder {
     /// As `fchmod`.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
         Ok(rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode & 0o777))?)
+    }
+
+    /// Gives the folder itself its owner, then its mode, with setgid and sticky where it has them.
+    ///
+    /// # Errors
+    /// As `fchown`, `fchmod`. Without the right to change the owner to what it is already, nothing fails.
+    pub fn set_look(&self, uid: u32, gid: u32, mode: u32) -> io::Result<()> {
+        let now = self.seen()?;
+        if (now.uid, now.gid) != (uid, gid) {
+            rustix::fs::fchown(&self.fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+        Ok(rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode & 0o7777))?)
     }
 
     /// Makes a symbolic link that did not exist. Where it points is the caller's business: nothing here follows it.

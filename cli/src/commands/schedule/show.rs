@@ -110,6 +110,7 @@ pub(super) fn work(spec: &v1::ScheduleSpec) -> String {
         Some(Kind::VerifyBackup(verify)) => format!("verify {}", verify.backup),
         Some(Kind::Rejoin(spec)) => format!("bring {} back to {}", spec.node, spec.group),
         Some(Kind::Failover(spec)) => format!("move the primary role of {}", spec.group),
+        Some(Kind::Rebuild(spec)) => format!("rebuild {} of {}", spec.node, spec.group),
         Some(Kind::Membership(spec)) => match spec.change() {
             v1::MembershipVerb::Unspecified | v1::MembershipVerb::Add => {
                 format!("add {} to {}", spec.node, spec.group)

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::tls::TlsConfig;
 use super::token::TokenConfig;
 
+/// The folder of the records, in the data directory.
+pub const STORE: &str = "store";
 /// Longest configuration or `misbehave` file read, in bytes: a few peers need well under 2 KiB.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
@@ -254,6 +256,12 @@ impl LedgerConfig {
     #[must_use]
     pub fn voters(&self) -> usize {
         self.peers.len() + 1
+    }
+
+    /// Where the records are, and what is known of the group: what the other members can give it again.
+    #[must_use]
+    pub fn store_dir(&self) -> PathBuf {
+        self.data_dir.join(STORE)
     }
 
     /// The misbehaviour asked for now: the file in the data directory if it is there, else the configuration's.

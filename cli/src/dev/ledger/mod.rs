@@ -31,7 +31,7 @@ mod tls;
 pub(super) mod token;
 mod view;
 
-pub use config::{LedgerConfig, LedgerConfigError, Misbehave, PeerConfig, Settings};
+pub use config::{LedgerConfig, LedgerConfigError, Misbehave, PeerConfig, STORE, Settings};
 use logfile::LogFile;
 use node::Node;
 use store::Store;
@@ -164,6 +164,17 @@ fn check(settings: &std::path::Path) -> ExitCode {
     }
 }
 
+/// Where a file of the store is; one of an older release lies beside it, and is moved in.
+fn settled(config: &LedgerConfig, name: &str) -> anyhow::Result<std::path::PathBuf> {
+    let (store, old) = (config.store_dir(), config.data_dir.join(name));
+    let path = store.join(name);
+    std::fs::create_dir_all(&store).with_context(|| format!("cannot create {}", store.display()))?;
+    if old.exists() && !path.exists() {
+        std::fs::rename(&old, &path).with_context(|| format!("cannot move {}", old.display()))?;
+    }
+    Ok(path)
+}
+
 /// Opens what the instance needs. `None`: it was told to crash.
 async fn prepare(
     config: LedgerConfig,
@@ -180,12 +191,12 @@ async fn prepare(
             eprintln!("ledger: told to crash at start");
             return Ok(None);
         }
-        let path = config.data_dir.join("ledger.kv");
+        let path = settled(&config, "ledger.kv")?;
         let (store, torn) = tokio::task::spawn_blocking(move || Store::open(&path)).await??;
         if torn > 0 {
             log.line("WARN", &format!("cut {torn} bytes of a torn tail off the data file"));
         }
-        let standing = load_standing(&config.data_dir.join("standing.json"))?;
+        let standing = load_standing(&settled(&config, "standing.json")?)?;
         let mut listeners = vec![(Port::Plain, listen(config.at()).await?)];
         if let Some(tls) = &config.tls {
             listeners.push((Port::Tls, listen((config.address, tls.port).into()).await?));

@@ -167,7 +167,7 @@ impl Node {
     }
 
     fn standing_path(&self) -> PathBuf {
-        self.config.data_dir.join("standing.json")
+        self.config.store_dir().join("standing.json")
     }
 
     /// Tells every peer this instance's report and takes over their answers. Returns who answered.

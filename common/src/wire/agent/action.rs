@@ -2,14 +2,16 @@
 
 use quorate_model::service::HANDOVER_TARGETS_MAX;
 use quorate_model::{
-    ActionKind, ActionSpec, DurationMs, GroupName, HookName, MaintenanceSpec, NodeName, PreflightSpec,
-    Release, RotationId, SecretSpec, SecretVerb, ServiceName, TrafficSpec, Version,
+    ActionKind, ActionSpec, DataVerb, DurationMs, GroupName, HookName, MaintenanceSpec, NodeName,
+    PreflightSpec, QuarantineId, Release, RotationId, SecretSpec, SecretVerb, ServiceName, TrafficSpec,
+    Version,
 };
 use quorate_proto::agent::v1 as proto;
 use quorate_proto::agent::v1::action_spec::Kind;
 
 use super::work::read_span;
-use crate::wire::enums::{read_secret_verb, write_secret_verb};
+use crate::wire::data;
+use crate::wire::enums::{read_data_verb, read_secret_verb, write_data_verb, write_secret_verb};
 use crate::wire::invalid::each;
 use crate::wire::limits::REASON_MAX_BYTES;
 use crate::wire::text::{read_name, read_optional_name, read_text};
@@ -60,6 +62,7 @@ pub fn read_action(message: proto::ActionSpec) -> Result<ActionSpec, Invalid> {
             hook: read_name("role_promote.hook", hook)?,
         },
         Kind::MaintenanceEnter(m) => read_enter(m).map_err(|i| i.within("maintenance_enter"))?,
+        Kind::Data(m) => read_data(m).map_err(|i| i.within("data"))?,
         Kind::MaintenanceExit(m) => read_exit(m).map_err(|i| i.within("maintenance_exit"))?,
         Kind::Secret(m) => read_secret(m).map_err(|i| i.within("secret"))?,
         Kind::HostPreflight(m) => read_preflight(m).map_err(|i| i.within("host_preflight"))?,
@@ -163,6 +166,16 @@ fn read_secret(message: proto::SecretAction) -> Result<ActionSpec, Invalid> {
     })
 }
 
+fn read_data(message: proto::DataAction) -> Result<ActionSpec, Invalid> {
+    let proto::DataAction { service, paths, quarantine, verb } = message;
+    Ok(ActionSpec::Data {
+        service: read_name("service", service)?,
+        paths: data::read_paths("paths", paths)?,
+        quarantine: read_name("quarantine", quarantine)?,
+        verb: read_data_verb("verb", verb)?,
+    })
+}
+
 fn read_traffic(message: Option<quorate_proto::v1::TrafficSpec>) -> Result<TrafficSpec, Invalid> {
     let traffic = message.ok_or_else(|| Invalid::missing("traffic"))?;
     traffic::read_traffic(traffic).map_err(|i| i.within("traffic"))
@@ -241,6 +254,9 @@ pub fn write_action(action: &ActionSpec) -> proto::ActionSpec {
         ActionSpec::Secret { service, secret, rotation, verb, resumes } => {
             write_secret(service, secret, (rotation, resumes.as_ref()), *verb)
         }
+        ActionSpec::Data { service, paths, quarantine, verb } => {
+            write_data(service, paths, quarantine, *verb)
+        }
         ActionSpec::HostPreflight { service, preflight, ahead_of, release, backup } => {
             let release = release.as_ref().map(release::write_release);
             write_preflight(service, preflight, *ahead_of, release, *backup)
@@ -317,5 +333,14 @@ fn write_preflight(
         ahead_of: ahead_of.as_str().to_owned(),
         release,
         backup,
+    })
+}
+
+fn write_data(service: &ServiceName, paths: &[String], quarantine: &QuarantineId, verb: DataVerb) -> Kind {
+    Kind::Data(proto::DataAction {
+        service: service.to_string(),
+        paths: paths.to_vec(),
+        quarantine: quarantine.to_string(),
+        verb: write_data_verb(verb) as i32,
     })
 }

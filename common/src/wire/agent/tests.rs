@@ -11,10 +11,10 @@ use quorate_model::session::{
 };
 use quorate_model::{
     ActionKind, ActionOutcome, ActionSpec, BackupId, BalancerName, ClusterId, ConfigApply, ConfigName,
-    ConfigSpec, Digest, Driver, DurationMs, Epoch, ExecutionId, ExecutionState, GroupName, HookName, Install,
-    InstanceId, InstanceRole, LeaseAnswer, LeaseHold, LeaseRenewal, MaintenanceSpec, NodeName, ObligationId,
-    ObligationState, OnTimeout, OperationId, PreflightSpec, ProbeKind, ProbeName, ProbeSpec, Reason, Release,
-    ServiceName, SilenceSpec, Timestamp, TrafficSpec, Version,
+    ConfigSpec, DataVerb, Digest, Driver, DurationMs, Epoch, ExecutionId, ExecutionState, GroupName,
+    HookName, Install, InstanceId, InstanceRole, LeaseAnswer, LeaseHold, LeaseRenewal, MaintenanceSpec,
+    NodeName, ObligationId, ObligationState, OnTimeout, OperationId, PreflightSpec, ProbeKind, ProbeName,
+    ProbeSpec, QuarantineId, Reason, Release, ServiceName, SilenceSpec, Timestamp, TrafficSpec, Version,
 };
 use quorate_proto::agent::v1 as proto;
 
@@ -90,6 +90,12 @@ fn actions() -> Vec<ActionSpec> {
             },
             exit_within: DurationMs(600_000),
             reason: "new disk".into(),
+        },
+        ActionSpec::Data {
+            service: service(),
+            paths: vec!["/srv/ledger/store".into(), "/srv/ledger/wal".into()],
+            quarantine: QuarantineId::new("q-1").unwrap(),
+            verb: DataVerb::Quarantine,
         },
         ActionSpec::MaintenanceExit {
             service: service(),

@@ -24,6 +24,7 @@ mod node;
 mod obligation;
 pub(crate) mod operation;
 mod policy;
+mod rebuild;
 mod release;
 mod schedule;
 pub(crate) mod step;

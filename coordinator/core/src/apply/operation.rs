@@ -9,7 +9,7 @@ use quorate_model::{
     StepState, WaveState,
 };
 
-use super::{Answer, Context, Effect, failover, membership, migration, step, validate};
+use super::{Answer, Context, Effect, failover, membership, migration, rebuild, step, validate};
 use crate::command::OperationCommand;
 use crate::state::operation::{ActiveTime, Condition, Failure, OPEN_MAX, Operation, Step, Wave, is_over};
 use crate::state::plan::{Goal, Plan, PlanWave, Resource, STEPS_MAX};
@@ -130,6 +130,7 @@ fn store(state: &mut State, plan: &Plan) -> Result<(), Refusal> {
     migration::check(plan)?;
     membership::check(plan)?;
     failover::check(plan)?;
+    rebuild::check(state, plan)?;
     crate::safety::rotation::check(plan)?;
     state.plans.insert(plan.id.clone(), plan.clone());
     Ok(())
@@ -312,6 +313,11 @@ pub(super) fn cancel(state: &mut State, context: &Context<'_>, id: &OperationId)
         let what = format!("{id} has told the application, and has not seen yet what it made of it");
         return Err(Refusal::new(Reason::WrongState, what)
             .with_hint("let it end: what is not seen in time is taken back by itself"));
+    }
+    if operation.is_rebuilding() {
+        let what = format!("{id} has stopped a member, and its data may be aside");
+        return Err(Refusal::new(Reason::WrongState, what)
+            .with_hint("let it end: what fails of it is taken back by itself"));
     }
     operation.state = OperationState::Canceling;
     operation.conditions.clear();

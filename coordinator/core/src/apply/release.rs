@@ -37,6 +37,7 @@ pub(super) fn ended(
             | ActionSpec::ArtifactStage { .. }
             | ActionSpec::ConfigConfirm { .. }
             | ActionSpec::Secret { .. }
+            | ActionSpec::Data { .. }
             | ActionSpec::TrafficDrain { .. }
             | ActionSpec::TrafficRestore { .. }
             | ActionSpec::ExecRun { .. }
@@ -117,6 +118,7 @@ fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Relea
         | Goal::Membership { .. }
         | Goal::Failover { .. }
         | Goal::Rejoin { .. }
+        | Goal::Rebuild { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => return None,
     }
@@ -133,6 +135,7 @@ fn brought(operation: &Operation) -> Option<(&quorate_model::ServiceName, &Relea
         | ActionSpec::ArtifactStage { .. }
         | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::Secret { .. }
+        | ActionSpec::Data { .. }
         | ActionSpec::ArtifactRevert { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }

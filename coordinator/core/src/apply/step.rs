@@ -14,7 +14,7 @@ use quorate_model::{
 use super::{Answer, Context, Effect, backup, failover as moves, membership as members, migration, validate};
 use crate::command::StepCommand;
 use crate::safety::{
-    Ask, Evidence, approval, budget, disturb_all, failover, fence, gate, handover, membership, once,
+    Ask, Evidence, approval, budget, disturb_all, failover, fence, gate, handover, membership, once, rebuild,
     rotation, window,
 };
 use crate::state::operation::{Before, Failure, Operation, Step, is_over};
@@ -141,6 +141,7 @@ pub(crate) const fn doing(kind: StepKind) -> &'static str {
         StepKind::Promote => "promoting",
         StepKind::Switch => "leading clients to",
         StepKind::Rejoin => "making a standby of",
+        StepKind::Quarantine => "putting the data aside of",
         StepKind::Gate => "watching",
     }
 }
@@ -175,6 +176,7 @@ pub(crate) const fn goes_ahead(kind: StepKind) -> bool {
         | StepKind::Promote
         | StepKind::Switch
         | StepKind::Rejoin
+        | StepKind::Quarantine
         | StepKind::Gate => false,
     }
 }
@@ -208,6 +210,9 @@ pub(crate) fn guard(
     if let Some(refusal) = handover::refuses(state, step, evidence, now)
         .or_else(|| handover::unsure_by_now(state, operation, step, evidence, now))
     {
+        return Some(refusal);
+    }
+    if let Some(refusal) = rebuild::step_refuses(state, operation, step, evidence, now) {
         return Some(refusal);
     }
     if membership::is_told(step.kind) {
@@ -310,7 +315,10 @@ fn start(
     }
     let (operation, step) = find(state, id, index)?;
     if let Some(refusal) = guard(state, operation, step, &evidence, context.now) {
-        return Err(refusal);
+        if !rebuild::gives_up(operation, step, context.now) {
+            return Err(refusal);
+        }
+        return Ok(end::given_up(state, context, (id, index), &refusal));
     }
     let action = handover::told(state, step, action, &evidence, context.now);
     let epoch = state.epoch.next();
@@ -397,6 +405,7 @@ fn want(state: &mut State, made: &Execution) {
         | ActionSpec::ArtifactStage { .. }
         | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::Secret { .. }
+        | ActionSpec::Data { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }

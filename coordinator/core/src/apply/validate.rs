@@ -7,6 +7,7 @@ use alloc::string::String;
 use quorate_model::alert::AlertMatcher;
 use quorate_model::backup::{BackupPolicy, LogRotation};
 use quorate_model::config::{CONFIG_MODE_BITS, CONFIGS_MAX, CONFIRM_MAX, CONFIRM_MIN};
+use quorate_model::data::{DATA_PATH_MAX_BYTES, DATA_PATHS_MAX};
 use quorate_model::group::MEMBERSHIP_TIMEOUT_MAX;
 use quorate_model::lease::{FAILOVER_TIMEOUT_MAX, HOLD_DOWN_MAX, LEASE_TTL_MAX, LEASE_TTL_MIN};
 use quorate_model::maintenance::{LEASE_MAX, LEASE_MIN, MAINTENANCE_PATH_MAX_BYTES};
@@ -15,8 +16,9 @@ use quorate_model::secret::{GRACE_MAX, GRACE_MIN, SECRETS_MAX};
 use quorate_model::service::HANDOVER_TIMEOUT_MAX;
 use quorate_model::traffic::{POOL_NAME_MAX_BYTES, is_pool_name};
 use quorate_model::{
-    ConfigSpec, Driver, DurationMs, FailoverSpec, GroupSpec, MaintenanceSpec, NodeName, PreflightSpec,
-    QuorumPolicy, Reason, Refusal, Required, SecretSource, SecretSpec, ServiceSpec, SilenceSpec, TrafficSpec,
+    ConfigSpec, DataSpec, Driver, DurationMs, FailoverSpec, GroupSpec, MaintenanceSpec, NodeName,
+    PreflightSpec, QuorumPolicy, Reason, Refusal, Required, SecretSource, SecretSpec, ServiceSpec,
+    SilenceSpec, TrafficSpec,
 };
 
 use crate::safety::availability::has_membership_probe;
@@ -148,7 +150,31 @@ pub(super) fn service(spec: &ServiceSpec) -> Result<(), Refusal> {
             text("vars", value)?;
         }
     }
+    if let Some(data) = &spec.data {
+        check_data(data)?;
+    }
     labels(&spec.labels)
+}
+
+/// Folders of which none lies within another: each is renamed on its own.
+fn check_data(data: &DataSpec) -> Result<(), Refusal> {
+    check_paths("data.paths", &data.paths)?;
+    if data.paths.len() > DATA_PATHS_MAX {
+        return Err(bad(format!("data.paths: more than {DATA_PATHS_MAX}")));
+    }
+    for (index, path) in data.paths.iter().enumerate() {
+        limited("data.paths", path, DATA_PATH_MAX_BYTES)?;
+        if path.ends_with('/') {
+            return Err(bad(format!("data.paths: {path} ends in '/'")));
+        }
+        let within = |other: &String| {
+            other.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if data.paths.iter().enumerate().any(|(other, text)| other != index && within(text)) {
+            return Err(bad(format!("data.paths: one lies within {path}")));
+        }
+    }
+    Ok(())
 }
 
 /// Without the bus the host tells nothing any more, and our own units are the upgrade's work: the host refuses them too

@@ -17,7 +17,7 @@ use crate::apply::step::{ahead_of, begins, guard, in_order};
 use crate::command::{Command, OperationCommand, StepCommand};
 use crate::observations::Observations;
 use crate::safety::approval::waits_for;
-use crate::safety::{Evidence, gate, handover, membership};
+use crate::safety::{Evidence, gate, handover, membership, rebuild};
 use crate::state::State;
 use crate::state::operation::{Operation, Step};
 use crate::state::plan::GateSpec;
@@ -262,7 +262,9 @@ fn begin(
     let Some(action) = &step.action else {
         return failover::open(state, obs, operation, (index, step), now).map(Some);
     };
-    if let Some(refusal) = guard(state, operation, step, evidence, now) {
+    if let Some(refusal) = guard(state, operation, step, evidence, now)
+        && !rebuild::gives_up(operation, step, now)
+    {
         return Err(refusal);
     }
     let mutating = action.risk() != RiskClass::Read;

@@ -20,6 +20,8 @@ const STAGE_DEADLINE: DurationMs = DurationMs::from_secs(900);
 const INSTALL_DEADLINE: DurationMs = DurationMs::from_secs(300);
 /// Longest default time of a hook; the host's own limit is never longer.
 const HOOK_DEADLINE: DurationMs = DurationMs::from_secs(3_600);
+/// Longest default time until folders are renamed and what lies in them is counted.
+const QUARANTINE_DEADLINE: DurationMs = DurationMs::from_secs(120);
 /// Longest default time of anything that only looks.
 const LOOK_DEADLINE: DurationMs = DurationMs::from_secs(60);
 /// On top of a service's own stop and start timeouts.
@@ -35,6 +37,7 @@ fn deadline(kind: StepKind, spec: Option<&ServiceSpec>) -> DurationMs {
         StepKind::Reload => start.plus(SERVICE_SLACK),
         StepKind::Backup | StepKind::Verify => BACKUP_DEADLINE,
         StepKind::Rotate => ROTATE_DEADLINE,
+        StepKind::Quarantine => QUARANTINE_DEADLINE,
         StepKind::Stage => STAGE_DEADLINE,
         // A migration brings its own time.
         StepKind::RunOnce | StepKind::Hook => HOOK_DEADLINE,
@@ -68,6 +71,7 @@ fn is_gated(kind: StepKind, disruptive: bool) -> bool {
         | StepKind::Activate
         | StepKind::Revert
         | StepKind::Retire
+        | StepKind::Quarantine
         | StepKind::RunOnce
         | StepKind::Hook => true,
         StepKind::Backup | StepKind::Rotate => disruptive,
@@ -159,6 +163,7 @@ fn keeps_margin(goal: &Goal, kind: StepKind) -> bool {
         | Goal::Membership { .. }
         | Goal::Failover { .. }
         | Goal::Rejoin { .. }
+        | Goal::Rebuild { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => false,
     }

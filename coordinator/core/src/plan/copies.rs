@@ -36,6 +36,7 @@ pub(super) fn check(request: &PlanRequest) -> Result<(), Refusal> {
         | Goal::Membership { .. }
         | Goal::Failover { .. }
         | Goal::Rejoin { .. }
+        | Goal::Rebuild { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => false,
     };

@@ -18,6 +18,7 @@ use crate::state::plan::PlanStep;
 const fn is_disturbed(kind: StepKind) -> bool {
     match kind {
         StepKind::Stop
+        | StepKind::Quarantine
         | StepKind::Restart
         | StepKind::Activate
         | StepKind::Retire

@@ -48,6 +48,7 @@ const fn is_told(kind: StepKind) -> bool {
         | StepKind::Promote
         | StepKind::Switch
         | StepKind::Rejoin
+        | StepKind::Quarantine
         | StepKind::EnterMaintenance
         | StepKind::ExitMaintenance
         | StepKind::Preflight

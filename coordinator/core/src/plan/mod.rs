@@ -14,6 +14,7 @@ mod membership;
 mod migrate;
 mod order;
 mod preflight;
+mod rebuild;
 mod releases;
 mod secrets;
 mod stand;
@@ -76,6 +77,9 @@ pub fn plan(
     if let Goal::Rejoin { group, node } = &request.goal {
         return failover::rejoin::plan(state, obs, request, (group, node), now, mint);
     }
+    if let Goal::Rebuild { group, node } = &request.goal {
+        return rebuild::plan(state, obs, request, (group, node), now, mint);
+    }
     secrets::check(request)?;
     copies::check(request)?;
     let mut job = targets::of(state, request, mint)?;
@@ -126,6 +130,7 @@ fn check_advance(request: &PlanRequest) -> Result<(), Refusal> {
         | Goal::Membership { .. }
         | Goal::Failover { .. }
         | Goal::Rejoin { .. }
+        | Goal::Rebuild { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => {
             if request.waves.is_default() && request.on_failure.is_default() && request.migration.is_default()

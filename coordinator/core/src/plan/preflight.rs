@@ -21,6 +21,7 @@ const DEADLINE: DurationMs = DurationMs::from_secs(60);
 pub(super) const fn is_led(kind: StepKind) -> bool {
     match kind {
         StepKind::Restart
+        | StepKind::Quarantine
         | StepKind::Reload
         | StepKind::Activate
         | StepKind::RunOnce
@@ -72,6 +73,7 @@ const fn goes_back(goal: &Goal) -> bool {
         | Goal::Membership { .. }
         | Goal::Failover { .. }
         | Goal::Rejoin { .. }
+        | Goal::Rebuild { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => false,
     }

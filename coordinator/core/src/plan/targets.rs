@@ -82,7 +82,7 @@ pub(super) fn of(
                 copies: BTreeMap::new(),
             })
         }
-        Goal::Membership { .. } | Goal::Failover { .. } | Goal::Rejoin { .. } => {
+        Goal::Membership { .. } | Goal::Failover { .. } | Goal::Rejoin { .. } | Goal::Rebuild { .. } => {
             Err(Refusal::new(Reason::Internal, "it is planned on its own"))
         }
         Goal::Verify { backups } => verify(state, backups),

@@ -20,7 +20,12 @@ const LANE_SLACK: DurationMs = DurationMs::from_secs(300);
 /// Whether connections must have ended before a step of this kind.
 const fn is_drained(kind: StepKind) -> bool {
     match kind {
-        StepKind::Stop | StepKind::Restart | StepKind::Activate | StepKind::Revert | StepKind::Retire => true,
+        StepKind::Stop
+        | StepKind::Quarantine
+        | StepKind::Restart
+        | StepKind::Activate
+        | StepKind::Revert
+        | StepKind::Retire => true,
         StepKind::Start
         | StepKind::Status
         | StepKind::Reload
@@ -52,9 +57,12 @@ const fn is_drained(kind: StepKind) -> bool {
 /// left out.
 const fn is_restored(kind: StepKind) -> bool {
     match kind {
-        StepKind::Start | StepKind::Restart | StepKind::Activate | StepKind::Revert | StepKind::Retire => {
-            true
-        }
+        StepKind::Start
+        | StepKind::Quarantine
+        | StepKind::Restart
+        | StepKind::Activate
+        | StepKind::Revert
+        | StepKind::Retire => true,
         StepKind::Stop
         | StepKind::Status
         | StepKind::Reload

@@ -42,6 +42,7 @@ pub(super) fn title(goal: &Goal, release: Option<&Release>) -> String {
             [one] => format!("verify {one}"),
             many => format!("verify {} backups", many.len()),
         },
+        Goal::Rebuild { group, node } => format!("rebuild {node} of {group}"),
         Goal::Membership { group, node, change: MembershipVerb::Add, .. } => format!("add {node} to {group}"),
         Goal::Membership { group, node, change: MembershipVerb::Remove, .. } => {
             format!("remove {node} from {group}")

@@ -298,6 +298,7 @@ fn takes_away(state: &State, grant: &Grant) -> bool {
         | StepKind::Preflight
         | StepKind::Join
         | StepKind::Leave
+        | StepKind::Quarantine
         | StepKind::Gate => true,
     })
 }

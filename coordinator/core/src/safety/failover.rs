@@ -51,6 +51,7 @@ pub fn of(operation: &Operation) -> Option<(&GroupName, Move<'_>)> {
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
         | Goal::Rejoin { .. }
+        | Goal::Rebuild { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => None,
     }

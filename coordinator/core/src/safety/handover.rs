@@ -124,6 +124,7 @@ const fn takes_away(kind: StepKind) -> bool {
         | StepKind::Promote
         | StepKind::Switch
         | StepKind::Rejoin
+        | StepKind::Quarantine
         | StepKind::Gate => false,
     }
 }

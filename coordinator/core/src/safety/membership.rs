@@ -94,6 +94,7 @@ pub fn of(operation: &Operation) -> Option<(&quorate_model::GroupName, Change<'_
         | Goal::Verify { .. }
         | Goal::Failover { .. }
         | Goal::Rejoin { .. }
+        | Goal::Rebuild { .. }
         | Goal::Host { .. } => None,
     }
 }

@@ -22,6 +22,7 @@ pub mod members;
 pub mod membership;
 pub mod once;
 pub mod quorum;
+pub mod rebuild;
 pub mod rotation;
 pub mod schedule;
 pub mod window;

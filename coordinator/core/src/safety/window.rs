@@ -46,6 +46,7 @@ pub const fn is_undo(kind: StepKind) -> bool {
         | StepKind::Promote
         | StepKind::Switch
         | StepKind::Rejoin
+        | StepKind::Quarantine
         | StepKind::Gate => false,
     }
 }

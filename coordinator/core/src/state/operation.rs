@@ -12,7 +12,7 @@ use quorate_model::{
 use serde::{Deserialize, Serialize};
 
 use super::approval::Approval;
-use super::plan::{GateSpec, PlanRequest};
+use super::plan::{GateSpec, Goal, PlanRequest};
 use crate::hash::Hash;
 
 /// Terminal operations kept as history; the oldest goes first.
@@ -301,6 +301,7 @@ impl Operation {
             && self.request.on_failure == OnFailure::Rollback
             && !self.retires()
             && !self.has_moved()
+            && !self.is_rebuilt()
             && (self.failures > self.request.max_failures || self.is_between())
     }
 
@@ -312,6 +313,25 @@ impl Operation {
             gate.is_some_and(|gate| gate.moves)
         };
         self.steps.iter().any(|step| moves(step) && step.state == StepState::Succeeded)
+    }
+
+    /// Whether a member that is rebuilt has caught up: its copy is good, and the one that is aside is not wanted back.
+    #[must_use]
+    pub fn is_rebuilt(&self) -> bool {
+        let passed = |step: &Step| step.kind == StepKind::Gate && step.state == StepState::Succeeded;
+        matches!(self.request.goal, Goal::Rebuild { .. })
+            && self.rollback_from.is_none()
+            && self.steps.iter().any(passed)
+    }
+
+    /// Whether a member is stopped to be rebuilt, and not seen to serve again yet.
+    #[must_use]
+    pub fn is_rebuilding(&self) -> bool {
+        let stopped = |step: &Step| step.kind == StepKind::Stop && step.started_at.is_some();
+        matches!(self.request.goal, Goal::Rebuild { .. })
+            && self.rollback_from.is_none()
+            && !self.is_rebuilt()
+            && self.steps.iter().any(stopped)
     }
 
     /// Whether the application was told of a change of members, and what it made of it is not seen yet.

@@ -90,6 +90,13 @@ pub enum Goal {
         /// Who led before.
         node: NodeName,
     },
+    /// A member's data is put aside and copied anew from the others.
+    Rebuild {
+        /// Which group.
+        group: GroupName,
+        /// Which node.
+        node: NodeName,
+    },
     /// A reading action of the host itself.
     Host {
         /// Which nodes.

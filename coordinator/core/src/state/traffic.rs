@@ -71,6 +71,7 @@ pub fn lease(state: &State, obligation: &Obligation) -> Option<DurationMs> {
         | ActionSpec::ArtifactRevert { .. }
         | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::Secret { .. }
+        | ActionSpec::Data { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }
         | ActionSpec::RolePromote { .. }

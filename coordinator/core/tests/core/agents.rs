@@ -15,6 +15,7 @@ use quorate_model::{
 
 use crate::world::{World, node, service};
 
+mod data;
 mod leases;
 mod marks;
 
@@ -89,6 +90,8 @@ pub(crate) struct Fleet {
     pub(crate) results: BTreeMap<ExecutionId, ExecutionState>,
     /// Every run of a hook: where, which, for which release.
     pub(crate) ran: Vec<(NodeName, String, String)>,
+    /// The sets of folders that are aside, by node.
+    pub(crate) aside: BTreeSet<(NodeName, String)>,
     /// The fewest voters that served at once, per group.
     pub(crate) least: BTreeMap<String, usize>,
 }
@@ -108,6 +111,7 @@ impl Fleet {
             unconfirmed: BTreeMap::new(),
             results: BTreeMap::new(),
             ran: Vec::new(),
+            aside: BTreeSet::new(),
             least: BTreeMap::new(),
         }
     }
@@ -336,6 +340,7 @@ impl Fleet {
                 matches!(action, ActionSpec::ArtifactRevert { .. }) || kind == ActionKind::SecretRevert;
             let sick = if back { &self.mischief.stuck } else { &self.mischief.sick };
             let sick = sick.contains(name);
+            self.rename_data(&instance, &action);
             let truth = self.truth.get_mut(&instance).unwrap();
             if matches!(
                 action.kind(),

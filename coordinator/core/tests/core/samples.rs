@@ -5,6 +5,7 @@ mod approvals;
 mod calendar;
 mod leases;
 mod membership;
+mod rebuild;
 mod rollouts;
 mod rotation;
 mod schedules;
@@ -196,6 +197,7 @@ pub(crate) fn samples() -> Vec<Entry> {
     rollouts::handed_over(&mut log);
     rotation::rotated(&mut log);
     membership::left(&mut log);
+    rebuild::canceled(&mut log);
     rest(&mut log);
     artifacts(&mut log);
     leases::leased(&mut log);

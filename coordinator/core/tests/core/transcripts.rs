@@ -5,6 +5,7 @@ mod approvals;
 mod declared;
 mod failover;
 mod membership;
+mod rebuild;
 mod recorded;
 
 use std::path::PathBuf;
@@ -119,6 +120,7 @@ impl Run {
         let first = self.fleet.world.state.services.keys().next().unwrap().to_string();
         match what {
             "membership" => self.membership(name),
+            "data" => self.data(name),
             "voters" => self.voters(name),
             "acknowledge" => self.acknowledge(name),
             "lease" => self.fleet.show_lease(&group(name)),

@@ -255,6 +255,7 @@ pub(crate) fn spec(name: &str) -> ServiceSpec {
         migrate: None,
         preflight: None,
         handover: None,
+        data: None,
         maintenance: None,
         log_rotation: None,
         vars: BTreeMap::new(),

@@ -50,7 +50,8 @@ pub(crate) fn operation(state: &State, operation: &Operation, with_steps: bool) 
             Goal::Rollout { group, .. }
             | Goal::Membership { group, .. }
             | Goal::Failover { group, .. }
-            | Goal::Rejoin { group, .. } => group.as_str().to_owned(),
+            | Goal::Rejoin { group, .. }
+            | Goal::Rebuild { group, .. } => group.as_str().to_owned(),
             Goal::Run { .. }
             | Goal::Backup { .. }
             | Goal::Rotate { .. }

@@ -7,7 +7,7 @@ use quorate_common::wire::time::{write_duration, write_timestamp};
 use quorate_core::safety::gate::words;
 use quorate_core::state::Plan;
 use quorate_core::state::plan::{
-    GateProbe, GateSpec, LeaseGate, LeaseWants, MembershipGate, PlanStep, PlanWave, QuorumLine,
+    GateProbe, GateSpec, Goal, LeaseGate, LeaseWants, MembershipGate, PlanStep, PlanWave, QuorumLine,
 };
 use quorate_model::StepKind;
 use quorate_proto::v1;
@@ -15,7 +15,7 @@ use quorate_proto::v1;
 use crate::api::work::write_work;
 
 /// What stands around an action is no change of its own, and a host that is only given an artifact is not changed by that.
-const fn stands_around(kind: StepKind, backup_first: bool) -> bool {
+const fn stands_around(kind: StepKind, backup_first: bool, rebuilds: bool) -> bool {
     match kind {
         StepKind::Gate
         | StepKind::Stage
@@ -34,10 +34,11 @@ const fn stands_around(kind: StepKind, backup_first: bool) -> bool {
         | StepKind::ExitMaintenance
         | StepKind::RunOnce => true,
         StepKind::Backup => backup_first,
+        // Both are part of putting the data aside.
+        StepKind::Stop | StepKind::Start => rebuilds,
         StepKind::Status
         | StepKind::Promote
-        | StepKind::Start
-        | StepKind::Stop
+        | StepKind::Quarantine
         | StepKind::Restart
         | StepKind::Reload
         | StepKind::Verify
@@ -67,7 +68,8 @@ pub(crate) fn plan(plan: &Plan) -> v1::Plan {
         summary,
         estimate,
     } = plan;
-    let around = |kind| stands_around(kind, request.backup_first);
+    let rebuilds = matches!(request.goal, Goal::Rebuild { .. });
+    let around = |kind| stands_around(kind, request.backup_first, rebuilds);
     let actions = waves.iter().flat_map(|w| &w.steps).filter(|s| !around(s.kind));
     let mut notes = warnings.clone();
     notes.push(summary.clone());

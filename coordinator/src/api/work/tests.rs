@@ -82,6 +82,8 @@ fn every_kind_of_work_comes_back() {
         Kind::Backup(v1::BackupAllSpec { service: "ledger".into(), selector: all(), parallelism: 1 }),
         Kind::Rotate(v1::RotateAllSpec { service: "ledger".into(), selector: all(), parallelism: 1 }),
         Kind::VerifyBackup(v1::VerifyBackupSpec { backup: "b-1".into() }),
+        rebuild("node3", None),
+        rebuild("node3", Some(DurationMs(7_000))),
         membership(v1::MembershipVerb::Add, None),
         membership(v1::MembershipVerb::Remove, Some(0)),
     ] {
@@ -96,9 +98,16 @@ fn membership(change: v1::MembershipVerb, spare: Option<u32>) -> Kind {
     Kind::Membership(v1::MembershipChangeSpec { group, node, change, spare })
 }
 
+fn rebuild(node: &str, gate: Option<DurationMs>) -> Kind {
+    let gate_timeout = gate.map(write_duration);
+    Kind::Rebuild(v1::RebuildSpec { group: "ledger".into(), node: node.into(), gate_timeout })
+}
+
 #[test]
 fn bad_work_names_its_field() {
     let field = |kind| read(kind).unwrap_err().field;
+    assert_eq!(field(rebuild("", None)), "work.rebuild.node");
+    assert_eq!(field(rebuild("node3", Some(DurationMs(u64::MAX)))), "work.rebuild.gate_timeout");
     assert_eq!(field(membership(v1::MembershipVerb::Unspecified, None)), "work.membership.change");
     assert_eq!(field(membership(v1::MembershipVerb::Add, Some(0))), "work.membership.spare");
     assert_eq!(field(membership(v1::MembershipVerb::Remove, Some(501))), "work.membership.spare");

@@ -16,7 +16,7 @@ use quorate_model::{
 use crate::apply::step::goes_ahead;
 use crate::apply::validate;
 use crate::safety::membership::is_told;
-use crate::safety::{fence, membership};
+use crate::safety::{fence, membership, rebuild};
 use crate::state::State;
 use crate::state::operation::{Operation, Step, Wave};
 use crate::state::plan::{GateSpec, Goal, Plan};
@@ -39,6 +39,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
                 ActionKind::ArtifactRevert | ActionKind::ConfigRevert | ActionKind::SecretRevert,
             ) | (StepKind::RunOnce | StepKind::Join | StepKind::Leave, ActionKind::ExecRun)
                 | (StepKind::Start, ActionKind::ServiceStop)
+                | (StepKind::Quarantine, ActionKind::DataRevert)
         );
         !fits || undo.service() != service
     });
@@ -47,7 +48,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
     }
     let installs = match &plan.request.goal {
         Goal::Rollout { change, .. } => change.installs(),
-        Goal::Membership { .. } => true,
+        Goal::Membership { .. } | Goal::Rebuild { .. } => true,
         Goal::Run { .. }
         | Goal::Backup { .. }
         | Goal::Rotate { .. }
@@ -75,6 +76,9 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refusal> {
 /// whose node is gone; but what an application was told is taken back by another member.
 pub(super) fn owed(state: &State, operation: &Operation) -> Vec<u32> {
     let state_of = |step: &Step| Some(state.executions.get(step.execution.as_ref()?)?.state);
+    if rebuild::of(operation).is_some() {
+        return rebuilt(state, operation);
+    }
     let mut owed: Vec<(bool, Reverse<_>, u32)> = operation
         .indexed()
         .filter(|(_, s)| s.undo.is_some() && s.started_at.is_some())
@@ -90,12 +94,35 @@ pub(super) fn owed(state: &State, operation: &Operation) -> Vec<u32> {
     owed.into_iter().map(|(_, _, index)| index).collect()
 }
 
+/// A member that was stopped to be rebuilt is brought back, whatever came of its data.
+fn rebuilt(state: &State, operation: &Operation) -> Vec<u32> {
+    let stopped = operation.steps.iter().any(|s| s.kind == StepKind::Stop && was_begun(state, s));
+    let present = |s: &&Step| stopped && state.nodes.present(&s.node).is_some();
+    operation
+        .indexed()
+        .filter(|(_, s)| s.kind == StepKind::Quarantine && present(s))
+        .map(|(index, _)| index)
+        .collect()
+}
+
+/// Whether a step was handed to its agent, and not refused there before anything was done.
+fn was_begun(state: &State, step: &Step) -> bool {
+    let execution = step.execution.as_ref().and_then(|id| state.executions.get(id));
+    step.started_at.is_some() && execution.is_none_or(|e| e.state != ExecutionState::Rejected)
+}
+
+/// Whether no data was put aside: a host that would not do that need not be asked to put it back, only to start its service.
+fn is_untouched(state: &State, operation: &Operation) -> bool {
+    !operation.steps.iter().any(|s| s.kind == StepKind::Quarantine && was_begun(state, s))
+}
+
 /// Appends its waves.
 pub(super) fn begin(state: &mut State, id: &OperationId) {
     let Some(operation) = state.operations.get(id) else { return };
     let owed = owed(state, operation);
     let elsewhere: Vec<Option<NodeName>> =
         owed.iter().map(|index| another(state, operation, *index)).collect();
+    let untouched = is_untouched(state, operation);
     let Some(operation) = state.operations.get_mut(id) else { return };
     let from = u32::try_from(operation.waves.len()).unwrap_or(u32::MAX);
     operation.rollback_from = Some(from);
@@ -112,7 +139,8 @@ pub(super) fn begin(state: &mut State, id: &OperationId) {
                     || s.kind == StepKind::EnterMaintenance;
                 // Who was to join need not have caught up when it is removed again.
                 let proves = is_told(done.kind) && s.gate.as_ref().is_some_and(|g| g.membership.is_none());
-                s.wave == done.wave && s.node == done.node && !s.is_hold() && !around && !proves
+                let aside = s.kind == StepKind::Quarantine && untouched;
+                s.wave == done.wave && s.node == done.node && !s.is_hold() && !around && !proves && !aside
             })
             .cloned()
             .collect();
@@ -177,6 +205,7 @@ const fn undoing(kind: StepKind) -> StepKind {
         | StepKind::Promote
         | StepKind::Switch
         | StepKind::Rejoin
+        | StepKind::Quarantine
         | StepKind::Gate => StepKind::Revert,
     }
 }

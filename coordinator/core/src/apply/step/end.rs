@@ -5,14 +5,28 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use quorate_model::{
-    ExecutionId, ExecutionState, NodeName, OperationId, OperationState, Reason, StepKind, StepState,
+    ExecutionId, ExecutionState, NodeName, OperationId, OperationState, Reason, Refusal, StepKind, StepState,
     WaveState,
 };
 
 use super::{ATTEMPTS_MAX, failing};
-use crate::apply::{Context, failover, migration, release};
+use crate::apply::{Context, Effect, failover, migration, release};
 use crate::state::operation::{Failure, Operation, is_over};
 use crate::state::{Execution, State, traffic};
+
+/// A member that is stopped is brought back: the others are not enough to take its data away.
+pub(super) fn given_up(
+    state: &mut State,
+    context: &Context<'_>,
+    (id, index): (&OperationId, u32),
+    refusal: &Refusal,
+) -> Effect {
+    let message = refusal.what();
+    let details = format!("step {index} is given up: {message}");
+    let failure = Failure { reason: refusal.reason(), message };
+    end(state, context, id, index, StepState::Failed, Some(failure));
+    Effect::changed(context.done(), format!("operations/{id}"), details).of(id)
+}
 
 /// Ends a step. After a failure the rest of its lane is skipped; what that leads to beyond the failure budget is weighed apart.
 pub(in crate::apply) fn end(

@@ -9,7 +9,7 @@ use quorate_model::{
 };
 
 use crate::apply::{Context, validate};
-use crate::safety::{fence, gate, membership};
+use crate::safety::{fence, gate, membership, rebuild};
 use crate::state::State;
 use crate::state::operation::{Condition, Failure, Operation, is_over};
 
@@ -29,8 +29,9 @@ pub(super) fn is_gone_back(state: &State, id: &OperationId, index: u32) -> bool 
 pub(super) fn tells_nothing(state: &State, id: &OperationId, index: u32) -> bool {
     let Some(operation) = state.operations.get(id) else { return false };
     let Some(step) = operation.step(index) else { return false };
-    // A change of members never waits half done for a person: whatever failed of it, it is taken back.
-    if operation.request.on_failure == OnFailure::Abort || membership::of(operation).is_some() {
+    // Work on one member never waits half done for a person: whatever failed of it, it is taken back.
+    let on_one = membership::of(operation).is_some() || rebuild::of(operation).is_some();
+    if operation.request.on_failure == OnFailure::Abort || on_one {
         return false;
     }
     if state.nodes.present(&step.node).is_none() || super::goes_ahead(step.kind) {
@@ -131,6 +132,7 @@ fn stuck(operation: &mut Operation, context: &Context<'_>, failure: &Failure) {
         | ActionSpec::ArtifactActivate { .. }
         | ActionSpec::ConfigConfirm { .. }
         | ActionSpec::Secret { .. }
+        | ActionSpec::Data { .. }
         | ActionSpec::TrafficDrain { .. }
         | ActionSpec::TrafficRestore { .. }
         | ActionSpec::ExecRun { .. }

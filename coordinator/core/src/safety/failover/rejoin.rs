@@ -27,6 +27,7 @@ pub fn of(operation: &Operation) -> Option<(&GroupName, &NodeName)> {
         | Goal::Rotate { .. }
         | Goal::Membership { .. }
         | Goal::Failover { .. }
+        | Goal::Rebuild { .. }
         | Goal::Verify { .. }
         | Goal::Host { .. } => None,
     }

@@ -25,7 +25,7 @@ impl Run {
     /// `add ID GROUP NODE`, `remove ID GROUP NODE [spare=0] [deadline=5s]`.
     pub(super) fn members(&mut self, words: &[&str]) {
         let [verb @ ("add" | "remove"), id, name, on, options @ ..] = words else {
-            panic!("unknown line: {}", words.join(" "));
+            return self.data_aside(words);
         };
         let option = |name: &str| options.iter().find_map(|w| w.strip_prefix(name));
         let goal = Goal::Membership {
