@@ -277,6 +277,15 @@ fn read_failover(message: v1::FailoverWorkSpec) -> Result<Goal, Invalid> {
     Ok(Goal::Failover { group: read_name("group", group)?, to: read_optional_name("to", to)?, planned })
 }
 
+fn write_membership(group: &GroupName, node: &NodeName, change: MembershipVerb, spare: Option<u32>) -> Kind {
+    Kind::Membership(v1::MembershipChangeSpec {
+        group: group.as_str().to_owned(),
+        node: node.as_str().to_owned(),
+        change: write_membership_verb(change) as i32,
+        spare,
+    })
+}
+
 fn write_failover(group: &GroupName, to: Option<&NodeName>, planned: bool) -> Kind {
     Kind::Failover(v1::FailoverWorkSpec {
         group: group.as_str().to_owned(),
@@ -404,12 +413,7 @@ pub(crate) fn write_work(request: &PlanRequest) -> v1::WorkSpec {
             node: node.as_str().to_owned(),
             gate_timeout: gate_deadline.map(write_duration),
         }),
-        Goal::Membership { group, node, change, spare } => Kind::Membership(v1::MembershipChangeSpec {
-            group: group.as_str().to_owned(),
-            node: node.as_str().to_owned(),
-            change: write_membership_verb(*change) as i32,
-            spare: *spare,
-        }),
+        Goal::Membership { group, node, change, spare } => write_membership(group, node, *change, *spare),
         Goal::Verify { backups } => Kind::VerifyBackup(v1::VerifyBackupSpec {
             backup: backups.first().map(|id| id.as_str().to_owned()).unwrap_or_default(),
         }),
