@@ -7,6 +7,7 @@
 //! `machine.rs` decides (pure); here is what it needs: the journal, the host, and the time since boot, which goes on while the
 //! host sleeps and which nobody sets.
 
+mod keeper;
 mod machine;
 #[cfg(test)]
 mod tests;
@@ -17,16 +18,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::StreamExt;
-use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use quorate_common::task::Shutdown;
 use quorate_common::wire::agent::LEASES_MAX;
 use quorate_common::with_causes;
-use quorate_model::{
-    Driver, DurationMs, Epoch, GroupName, HeldLease, InstanceId, LeaseTimes, Reason, ServiceName,
-};
+use quorate_model::{Driver, DurationMs, Epoch, GroupName, HeldLease, InstanceId, Reason, ServiceName};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::sync::watch;
 
 pub use self::machine::{Machine, Phase, Why};
 
@@ -34,7 +32,6 @@ use self::machine::{Do, Taking};
 use super::failpoint;
 use super::journal::{Journal, JournalError, Leased};
 use super::settings::Settings;
-use crate::actions::{LeaseKeeper, LeaseNow};
 use crate::host::{Host, HostError, KILL_GRACE, UnitReading, clock};
 
 /// Longest time between two looks at the clock while a lease lives: a host that slept wakes up later than its timers.
@@ -471,51 +468,4 @@ fn not_live(group: &GroupName, lease: &Machine) -> String {
             format!("the lease of {group}, epoch {epoch}, is given up: {}", why.text())
         }
     }
-}
-
-impl LeaseKeeper for Leases {
-    fn standing(&self, group: &GroupName, epoch: Epoch) -> LeaseNow {
-        let Some(lease) = self.of(group).map(|known| known.lease) else { return LeaseNow::NotYet };
-        match lease.taking(epoch) {
-            Taking::Same => {}
-            Taking::New | Taking::OlderFirst => return LeaseNow::NotYet,
-            Taking::Stale => return LeaseNow::Over(format!("a newer lease of {group} is known here")),
-        }
-        let left = lease.left((self.now)());
-        match lease.phase {
-            Phase::TakenUp { .. } => LeaseNow::NotYet,
-            Phase::Live { .. } if left != DurationMs::ZERO => {
-                LeaseNow::Live { left, needed: needed(&LeaseTimes::of(lease.ttl)) }
-            }
-            Phase::Live { .. } | Phase::Stopping { .. } | Phase::Released { .. } => {
-                LeaseNow::Over(not_live(group, &lease))
-            }
-        }
-    }
-
-    fn stopping(&self, service: &ServiceName) -> Option<String> {
-        let known = self.known();
-        let stopping = known.iter().find(|(_, Known { leased, .. })| {
-            leased.service == *service && matches!(leased.lease.phase, Phase::Stopping { .. })
-        });
-        stopping.map(|(group, known)| not_live(group, &known.leased.lease))
-    }
-
-    fn promoting<'a>(&'a self, group: &'a GroupName) -> BoxFuture<'a, OwnedMutexGuard<()>> {
-        self.promotion(group).lock_owned().boxed()
-    }
-
-    fn changed(&self, within: Duration) -> BoxFuture<'_, ()> {
-        let mut changes = self.changes.subscribe();
-        async move {
-            // Both ends say the same: look again.
-            let _ = tokio::time::timeout(within, changes.changed()).await;
-        }
-        .boxed()
-    }
-}
-
-/// What must be left of it before a hook is begun: a third, and never less than a second.
-fn needed(times: &LeaseTimes) -> DurationMs {
-    times.ttl.minus(times.demote_after).max(DurationMs::from_secs(1))
 }

@@ -4,6 +4,7 @@ use quorate_durable::MemoryDisk;
 use quorate_model::{NodeName, Timestamp};
 
 use super::*;
+use crate::actions::{LeaseKeeper as _, LeaseNow};
 use crate::config::Config;
 use crate::host::Verb;
 use crate::host::fake::{FakeHost, FakeUnit};
