@@ -52,12 +52,33 @@ pub fn is_back(
     })
 }
 
-/// The service that an action starts.
+/// The service that an action starts, or may start.
 const fn started(action: &ActionSpec) -> Option<&ServiceName> {
-    if let ActionSpec::ServiceStart { service } | ActionSpec::ServiceRestart { service } = action {
-        Some(service)
-    } else {
-        None
+    match action {
+        ActionSpec::ServiceStart { service }
+        | ActionSpec::ServiceRestart { service }
+        | ActionSpec::ArtifactActivate { service, .. }
+        | ActionSpec::ArtifactRevert { service, .. } => Some(service),
+        // What runs while these are done ran before; they start nothing that did not. A promotion has a lease of its own.
+        ActionSpec::ServiceStatus { .. }
+        | ActionSpec::ServiceStop { .. }
+        | ActionSpec::ServiceReload { .. }
+        | ActionSpec::BackupCreate { .. }
+        | ActionSpec::BackupVerify { .. }
+        | ActionSpec::LogRotate { .. }
+        | ActionSpec::ArtifactStage { .. }
+        | ActionSpec::ConfigConfirm { .. }
+        | ActionSpec::Secret { .. }
+        | ActionSpec::Data { .. }
+        | ActionSpec::TrafficDrain { .. }
+        | ActionSpec::TrafficRestore { .. }
+        | ActionSpec::ExecRun { .. }
+        | ActionSpec::RolePromote { .. }
+        | ActionSpec::MaintenanceEnter { .. }
+        | ActionSpec::MaintenanceExit { .. }
+        | ActionSpec::HostPreflight { .. }
+        | ActionSpec::HostFacts
+        | ActionSpec::HostDiagnose => None,
     }
 }
 
