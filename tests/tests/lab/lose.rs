@@ -29,7 +29,7 @@ pub(crate) fn a_coordinators_log(fleet: &LabFleet) {
     });
     println!("  {}", said.lines().find(|line| line.contains("rejoin")).unwrap_or_default());
     let _ = host.run("systemctl stop quorate-coordinator").expect(0);
-    let _ = fleet.quorate_shell(&fleet.guide.shown("rejoin").script).expect(0);
+    let _ = fleet.quorate_shell(&fleet.guide.shown("rejoin --token-file").script).expect(0);
     fleet.calm();
     let id = fleet.begin("rollout start --restart ledger");
     assert_eq!(fleet.ended(&id, LIMIT)["state"], "SUCCEEDED");
